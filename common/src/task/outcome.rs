@@ -1,0 +1,95 @@
+//! What an attempt leaves behind for people: how it ended, what ran, with which versions, and which files there are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LeaseName, Moments, RunId, TaskId};
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// Its shard is the task's result.
+    Succeeded,
+    /// The task failed.
+    Failed,
+    /// The worker handed it back unharmed.
+    Released,
+    /// The worker vanished.
+    Lapsed,
+    /// A person stopped it.
+    Cancelled,
+}
+
+/// The file `attempt.json` of every attempt, and the index object of the one that made a shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub lease: LeaseName,
+    /// How it ended, as far as the worker knew when it wrote this.
+    pub ending: Ending,
+    /// A stable short word for a failure.
+    pub reason: Option<String>,
+    /// One sentence with the evidence.
+    pub detail: Option<String>,
+    /// Of the shard that it made.
+    pub shard_sha256: Option<String>,
+    /// What ran.
+    pub steps: Vec<StepRecord>,
+    /// The files of the attempt, without this one.
+    pub files: Vec<AttemptFile>,
+    /// With what it was made.
+    pub provenance: Provenance,
+    /// When.
+    pub moments: Moments,
+}
+
+/// One program that an attempt ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// The step's name, which its log files carry too.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// `exit 0`, `signal 9`, `time limit`, …
+    pub ended: String,
+    /// How long it ran.
+    pub elapsed_ms: u64,
+}
+
+/// A file that an attempt uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptFile {
+    /// Its name below the run.
+    pub object: String,
+    /// Of its bytes.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// Everything that could explain a difference between two runs of one task.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The engine.
+    pub engine: String,
+    /// Versions of the worker and of every program that it called.
+    pub versions: BTreeMap<String, String>,
+    /// Digests of drivers and shared inputs, by role.
+    pub digests: BTreeMap<String, String>,
+    /// The run's seed.
+    pub seed: u64,
+    /// Threads that the engine had.
+    pub threads: u32,
+    /// The machine's name.
+    pub host: String,
+    /// Where it stands, if the worker was told.
+    pub region: Option<String>,
+    /// Its type, if the worker was told.
+    pub machine_type: Option<String>,
+}

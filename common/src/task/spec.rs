@@ -1,0 +1,216 @@
+//! What a run computes ([`RunSpec`], fixed for ever by its digest) and how it is driven ([`Limits`]).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::RunId;
+
+/// The version of the spec's format and of the Redis schema.
+pub const SPEC_SCHEMA: u32 = 1;
+
+/// Everything that decides a run's results. Its JSON bytes are stored once; their digest is the run's identity.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSpec {
+    /// [`SPEC_SCHEMA`].
+    pub schema: u32,
+    /// The run.
+    pub run: RunId,
+    /// The engine and its resolved parameters.
+    pub engine: EngineOptions,
+    /// Every seed of the run is made from this one and a molecule's id.
+    pub seed: u64,
+    /// Threads that an engine of this run gets; part of the spec since it may change the bytes.
+    pub threads_per_task: u32,
+    /// Shared inputs by role, such as `receptor`.
+    pub inputs: BTreeMap<String, ObjectRef>,
+    /// Driver scripts by role, such as `prepare`.
+    pub drivers: BTreeMap<String, ObjectRef>,
+    /// The manifest that the run was made from.
+    pub manifest: ManifestDigest,
+}
+
+/// Identity and size of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestDigest {
+    /// Of its bytes.
+    pub sha256: String,
+    /// How many tasks it has.
+    pub tasks: u64,
+    /// How many molecules it has.
+    pub molecules: u64,
+}
+
+/// An object of the run, pinned by digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRef {
+    /// Its name below the run.
+    pub object: String,
+    /// Of its bytes, 64 hexadecimal digits.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl ObjectRef {
+    /// The last part of its name, which carries the user's file name and extension.
+    pub fn file_name(&self) -> &str {
+        self.object.rsplit('/').next().unwrap_or(&self.object)
+    }
+}
+
+/// An engine with its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum EngineOptions {
+    /// Docking with AutoDock Vina.
+    Vina(VinaOptions),
+}
+
+impl EngineOptions {
+    /// The engine's name in flags, Redis and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Vina(_) => "vina",
+        }
+    }
+}
+
+/// Parameters of AutoDock Vina.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VinaOptions {
+    /// Centre of the search box, x y z in Å, in the receptor's coordinates.
+    pub center: [f64; 3],
+    /// Edges of the search box, x y z in Å, each above 0.
+    pub size: [f64; 3],
+    /// Vina's `--exhaustiveness`, from 1: Monte Carlo chains per docking.
+    pub exhaustiveness: u32,
+    /// Vina's `--num_modes`, from 1: poses kept per molecule at most.
+    pub modes: u32,
+}
+
+/// How a run is driven. Never changes a result, so it stands outside the spec's digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Leases of the run at any time, fleet-wide; 0 is no limit. Can be changed while the run goes.
+    pub parallelism: u64,
+    /// A task dies with this many failures.
+    pub failures_max: u64,
+    /// A task dies with this many lapses: it kills its workers.
+    pub lapses_max: u64,
+    /// How long a lease lives without a heartbeat, in ms of the run's lease clock.
+    pub lease_ms: u64,
+    /// How often a worker renews its leases, in ms, jitter included.
+    pub heartbeat_ms: u64,
+    /// The longest back-off after a first failure, in ms; it doubles with each further one.
+    pub backoff_ms: u64,
+    /// Where the doubling ends, in ms.
+    pub backoff_max_ms: u64,
+    /// How long one step of an engine may run, in seconds of wall clock.
+    pub step_seconds_max: u64,
+    /// How many of the latest transitions the event stream keeps, roughly.
+    pub events_max: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            parallelism: 0,
+            failures_max: 3,
+            lapses_max: 20,
+            lease_ms: 60_000,
+            heartbeat_ms: 15_000,
+            backoff_ms: 30_000,
+            backoff_max_ms: 600_000,
+            step_seconds_max: 3_600,
+            events_max: 10_000,
+        }
+    }
+}
+
+/// Says which limits contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// Three heartbeats have to fit into a lease.
+    #[error(
+        "heartbeat_ms {heartbeat_ms} is too long for lease_ms {lease_ms} (expected: heartbeat_ms * 3 < lease_ms)"
+    )]
+    HeartbeatTooLong {
+        /// The heartbeat's interval that was asked for.
+        heartbeat_ms: u64,
+        /// The lease's length that was asked for.
+        lease_ms: u64,
+    },
+    /// A limit that has to be 1 at least is 0.
+    #[error("{name} is 0 (expected 1 or more)")]
+    Zero {
+        /// The limit.
+        name: &'static str,
+    },
+    /// The back-off's start lies above its end.
+    #[error("backoff_ms {backoff_ms} is above backoff_max_ms {backoff_max_ms}")]
+    Backoff {
+        /// The first back-off.
+        backoff_ms: u64,
+        /// The longest one.
+        backoff_max_ms: u64,
+    },
+}
+
+impl Limits {
+    /// Checks each limit and their relations.
+    pub fn validate(&self) -> Result<(), LimitsError> {
+        let positive = [
+            ("failures_max", self.failures_max),
+            ("lapses_max", self.lapses_max),
+            ("heartbeat_ms", self.heartbeat_ms),
+            ("step_seconds_max", self.step_seconds_max),
+            ("events_max", self.events_max),
+        ];
+        if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err(LimitsError::Zero { name });
+        }
+        let (heartbeat_ms, lease_ms) = (self.heartbeat_ms, self.lease_ms);
+        if heartbeat_ms.checked_mul(3).is_none_or(|three| three >= lease_ms) {
+            return Err(LimitsError::HeartbeatTooLong { heartbeat_ms, lease_ms });
+        }
+        if self.backoff_ms > self.backoff_max_ms {
+            return Err(LimitsError::Backoff {
+                backoff_ms: self.backoff_ms,
+                backoff_max_ms: self.backoff_max_ms,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_agree_with_each_other() {
+        assert_eq!(Limits::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let check = |change: fn(&mut Limits), expect: &str| {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            assert_eq!(limits.validate().unwrap_err().to_string(), expect);
+        };
+        check(
+            |l| l.heartbeat_ms = 20_000,
+            "heartbeat_ms 20000 is too long for lease_ms 60000 (expected: heartbeat_ms * 3 < lease_ms)",
+        );
+        check(|l| l.failures_max = 0, "failures_max is 0 (expected 1 or more)");
+        check(|l| l.backoff_ms = 700_000, "backoff_ms 700000 is above backoff_max_ms 600000");
+        assert!(Limits { heartbeat_ms: u64::MAX, ..Limits::default() }.validate().is_err());
+    }
+}
