@@ -1,1 +1,3 @@
-//! stub
+//! The fleet member: lease → stage → run → judge → upload → complete.
+
+pub mod process;

@@ -1,0 +1,122 @@
+//! What an engine is to a worker: a plan of programs to run, and a judge of what they left behind.
+//!
+//! Nothing in here spawns a program, uploads, talks to Redis or reads the environment.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::task::{EngineOptions, Molecule, RunSpec, Row};
+
+use crate::process::Ended;
+
+/// A molecule with what the engine needs beside its structure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoleculeInput {
+    /// Its id and structure.
+    pub molecule: Molecule,
+    /// Its SDF record as a file below the scratch folder; `None` for a SMILES.
+    pub structure: Option<PathBuf>,
+    /// For every random number used on it, from 1 to 2³¹ − 2.
+    pub seed: u32,
+}
+
+/// All that an engine knows of its task.
+#[derive(Debug, Clone, Copy)]
+pub struct Workload<'a> {
+    /// The run's spec.
+    pub spec: &'a RunSpec,
+    /// The molecules to work on, in manifest order.
+    pub molecules: &'a [MoleculeInput],
+    /// The attempt's private folder, in which every step runs.
+    pub scratch: &'a Path,
+    /// Shared inputs, drivers and results of [`Engine::preparations`] by role, as read-only files outside the scratch folder.
+    pub shared: &'a BTreeMap<String, PathBuf>,
+}
+
+/// A program that an engine wants to have run in the scratch folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Names its log files: letters, digits, `_`, `-` and `.` only.
+    pub name: String,
+    /// The program, found on the engines' `PATH`, and its arguments.
+    pub argv: Vec<String>,
+    /// Files below the scratch folder without which the step is skipped, since an earlier step refused its molecule.
+    pub needs: Vec<PathBuf>,
+}
+
+/// What an engine wants to have done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Files to write below the scratch folder first, by relative path.
+    pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Programs to run, one after the other.
+    pub steps: Vec<Step>,
+}
+
+/// A file made from a shared input once per host and kept in the cache, such as a receptor's PDBQT.
+///
+/// Its cache key is the digest of the input and of `recipe`; the step finds the input as `input/<its file name>` and must leave
+/// `output` in its folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preparation {
+    /// The role under which [`Workload::shared`] will have it.
+    pub role: String,
+    /// The role of the shared input that it is made from.
+    pub from: String,
+    /// What is done, with every parameter that changes the bytes.
+    pub recipe: String,
+    /// The program that does it.
+    pub step: Step,
+    /// The file that it must leave, below its folder.
+    pub output: PathBuf,
+}
+
+/// A step as it went.
+#[derive(Debug, Clone)]
+pub struct StepOutcome {
+    /// The step.
+    pub step: Step,
+    /// How it ended; `None` if it was skipped.
+    pub ended: Option<Ended>,
+}
+
+/// Says that an attempt failed as a whole: no verdict on a molecule, try the task again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct EngineFailure {
+    /// A stable short word, listed in `docs/science.md`.
+    pub reason: &'static str,
+    /// One sentence with the evidence.
+    pub detail: String,
+}
+
+/// Turns a task into steps and outputs into rows.
+pub trait Engine: std::fmt::Debug + Send + Sync {
+    /// The programs whose versions make its provenance: name and the arguments that print the version.
+    fn versions(&self) -> Vec<(&'static str, Vec<String>)>;
+
+    /// What to make once per host.
+    fn preparations(&self, spec: &RunSpec) -> Vec<Preparation>;
+
+    /// What to run. Pure: the same workload gives the same plan.
+    fn plan(&self, workload: &Workload<'_>) -> Plan;
+
+    /// Judges the outputs, never the exit codes: one row per molecule, in manifest order.
+    fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Row>, EngineFailure>;
+
+    /// Files below the scratch folder worth keeping beside the logs, such as poses. They may be missing.
+    fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;
+
+    /// The unit of its scores.
+    fn score_unit(&self) -> &'static str;
+
+    /// Names of its own columns, in the order of [`Row::columns`].
+    fn columns(&self) -> &'static [&'static str];
+}
+
+/// The engine that a run asks for.
+pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
+    match options {
+        EngineOptions::Vina(options) => Box::new(vina::Vina::new(options.clone())),
+    }
+}
