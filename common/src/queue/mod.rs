@@ -1,1 +1,21 @@
-//! stub
+//! The queue protocol: the only code that names a Redis key or runs a script. One typed method per script; no Redis type leaves it.
+//!
+//! `docs/protocol.md` is the contract; [`model`] says the same in pure Rust, and the tests hold both against each other.
+
+mod client;
+mod error;
+mod inspect;
+pub mod keys;
+mod lease;
+pub mod model;
+mod reply;
+mod scripts;
+
+pub use client::{Created, Queue, RunDefinition, Sealed, Wakes};
+pub use error::{Disposition, QueueError};
+pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
+pub use lease::{
+    Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
+    WorkerCard,
+};
+pub use scripts::SOURCES;

@@ -1,1 +1,10 @@
-//! stub
+//! The object store: deterministic names, write-once puts, one retry policy. Thin over `object_store`; nothing here lists a bucket.
+
+mod error;
+pub mod key;
+mod retry;
+mod store;
+
+pub use error::{StorageDisposition, StorageError};
+pub use retry::RetryPolicy;
+pub use store::{Creation, RunStore, Store};

@@ -113,8 +113,6 @@ pub struct Limits {
     pub backoff_max_ms: u64,
     /// How long one step of an engine may run, in seconds of wall clock.
     pub step_seconds_max: u64,
-    /// How many of the latest transitions the event stream keeps, roughly.
-    pub events_max: u64,
 }
 
 impl Default for Limits {
@@ -128,7 +126,6 @@ impl Default for Limits {
             backoff_ms: 30_000,
             backoff_max_ms: 600_000,
             step_seconds_max: 3_600,
-            events_max: 10_000,
         }
     }
 }
@@ -170,7 +167,6 @@ impl Limits {
             ("lapses_max", self.lapses_max),
             ("heartbeat_ms", self.heartbeat_ms),
             ("step_seconds_max", self.step_seconds_max),
-            ("events_max", self.events_max),
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(LimitsError::Zero { name });

@@ -1,0 +1,153 @@
+//! What can go wrong between a program and the queue, and what to do about each.
+
+use crate::task::RunId;
+
+/// What a caller should do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// A passing fault: the same call again, after a pause. Every script may run twice.
+    Retry,
+    /// It will not get better by itself.
+    GiveUp,
+}
+
+/// Why a call to the queue gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The URL can't be read.
+    #[error("the Redis URL `{url}` is not valid")]
+    Url {
+        /// Without its password.
+        url: String,
+        /// What is wrong with it.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// No connection, or no answer in time.
+    #[error("Redis at `{url}` can't be reached")]
+    Unreachable {
+        /// Without its password.
+        url: String,
+        /// What happened.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// Redis itself refuses for now: it is loading, out of memory, or not the primary.
+    #[error("Redis at `{url}` can't serve now")]
+    Unready {
+        /// Without its password.
+        url: String,
+        /// What it said.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// Redis refuses for good: a wrong password, a missing permission, an error in a script.
+    #[error("Redis at `{url}` refused")]
+    Refused {
+        /// Without its password.
+        url: String,
+        /// What it said.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// A script answered something that this version does not know.
+    #[error("the script `{script}` answered `{reply}`, which this version does not know")]
+    Reply {
+        /// The script.
+        script: &'static str,
+        /// Its reply.
+        reply: String,
+    },
+    /// There is no such run.
+    #[error("there is no run `{0}`")]
+    NoSuchRun(RunId),
+    /// The run id is in use for another manifest or spec.
+    #[error("run `{run}` exists with another manifest or spec (theirs: {theirs}, ours: {ours})")]
+    Differs {
+        /// The run.
+        run: RunId,
+        /// The digest in Redis.
+        theirs: String,
+        /// The digest of this push.
+        ours: String,
+    },
+    /// The run is being removed.
+    #[error("run `{0}` is being removed")]
+    Removing(RunId),
+    /// A field of the run can't be read.
+    #[error("the field `{field}` of run `{run}` holds `{value}`, which this version can't read")]
+    Field {
+        /// The run.
+        run: RunId,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl QueueError {
+    /// What to do about it.
+    pub const fn disposition(&self) -> Disposition {
+        match self {
+            Self::Unreachable { .. } | Self::Unready { .. } => Disposition::Retry,
+            Self::Url { .. }
+            | Self::Refused { .. }
+            | Self::Reply { .. }
+            | Self::NoSuchRun(_)
+            | Self::Differs { .. }
+            | Self::Removing(_)
+            | Self::Field { .. } => Disposition::GiveUp,
+        }
+    }
+
+    /// What a person could do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Url { .. } => Some("a Redis URL looks like redis://:password@host:6379/0".into()),
+            Self::Unreachable { .. } => Some(
+                "`launchpad local up` starts a private Redis; --redis or MOLFLEET_REDIS names another one"
+                    .into(),
+            ),
+            Self::Unready { .. } => {
+                Some("`redis-cli INFO memory` and `redis-cli INFO replication` tell why".into())
+            }
+            Self::Refused { .. } => {
+                Some("check the user and password of the URL, and that user's ACL".into())
+            }
+            Self::Reply { .. } | Self::Field { .. } => {
+                Some("launchpad, workers and the run were made by different versions".into())
+            }
+            Self::NoSuchRun(_) => Some("`launchpad status` lists the runs".into()),
+            Self::Differs { run, .. } => {
+                Some(format!("push under another run id, or `launchpad remove {run} --outputs` first"))
+            }
+            Self::Removing(run) => Some(format!("finish with `launchpad remove {run}`")),
+        }
+    }
+
+    pub(super) fn from_redis(url: &str, source: redis::RedisError) -> Self {
+        use redis::{ErrorKind, ServerErrorKind};
+        let url = url.to_owned();
+        match source.kind() {
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly,
+            ) => Self::Unready { url, source },
+            _ if source
+                .code()
+                .is_some_and(|code| matches!(code, "OOM" | "BUSY" | "MISCONF" | "NOREPLICAS")) =>
+            {
+                Self::Unready { url, source }
+            }
+            ErrorKind::Io => Self::Unreachable { url, source },
+            _ if source.is_connection_dropped() || source.is_timeout() || source.is_connection_refusal() => {
+                Self::Unreachable { url, source }
+            }
+            _ => Self::Refused { url, source },
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What a worker does to the tasks of a run: lease, heartbeat, complete, fail, release; and its own card in the registry.
+
+use redis::AsyncCommands as _;
+
+use super::reply::Reply;
+use super::{Queue, QueueError, keys, scripts};
+use crate::task::{Ending, LeaseName, Molecule, Moments, RunId, TaskId, WorkerId, decode_molecules};
+
+/// The answer to a request for tasks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LeaseReply {
+    /// Tasks were given: raise the request's number.
+    Granted {
+        /// The Redis time in ms.
+        now_ms: u64,
+        /// The leases.
+        grants: Vec<Grant>,
+    },
+    /// No task was given: ask again under the same number, later.
+    Nothing(Nothing),
+    /// This request was answered long ago and nothing of its answer is held: raise the number beyond `answered`.
+    Stale {
+        /// The highest number of this worker that was answered.
+        answered: u64,
+    },
+}
+
+/// Why there is no task, and when to ask again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nothing {
+    /// The reason.
+    pub why: WhyNothing,
+    /// When asking again makes sense, in ms from now.
+    pub wait_ms: u64,
+}
+
+/// Why a request got no task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WhyNothing {
+    /// A person, or the run itself, paused it.
+    Paused,
+    /// As many leases as the run may have.
+    Cap,
+    /// All tasks are leased or delayed, or the push goes on.
+    Empty,
+    /// Sealed, every task terminal, and settled: the end.
+    Drained,
+    /// Zero slots were offered.
+    NoneAsked,
+}
+
+/// A lease of one task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant {
+    /// The task.
+    pub task: TaskId,
+    /// The whole lease name: it fences every write and names every file of the attempt.
+    pub lease: LeaseName,
+    /// What to work on.
+    pub molecules: Vec<Molecule>,
+    /// Former leases of the task, the oldest first, with how each ended.
+    pub former: Vec<(LeaseName, Ending)>,
+    /// When the task became pending, Redis time in ms.
+    pub queued_ms: u64,
+    /// How often the task has failed.
+    pub failures: u64,
+}
+
+/// What a heartbeat says of one lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// Renewed.
+    Held,
+    /// Ours was the latest lease and nobody else has the task: go on, `complete` will be adopted.
+    Unheld,
+    /// A person stopped the task.
+    Cancelled,
+    /// Somebody else has it, or had it: stop, commit nothing.
+    Lost,
+}
+
+/// A success.
+#[derive(Debug, Clone)]
+pub struct Completion<'a> {
+    /// Of the stored shard.
+    pub shard_sha256: &'a str,
+    /// Of the stored index object.
+    pub index_sha256: &'a str,
+    /// Molecules that are ok.
+    pub molecules_ok: u64,
+    /// Molecules that are bad.
+    pub molecules_bad: u64,
+    /// Bytes downloaded for it.
+    pub bytes_down: u64,
+    /// Bytes uploaded for it.
+    pub bytes_up: u64,
+    /// When its phases were.
+    pub moments: Moments,
+}
+
+/// A failure that is the task's own.
+#[derive(Debug, Clone)]
+pub struct Failure<'a> {
+    /// A stable short word.
+    pub reason: &'a str,
+    /// Whether trying again is of no use.
+    pub is_final: bool,
+    /// The last lines of the engine's output.
+    pub tail: &'a str,
+    /// The back-off's jitter, from 0 to 999,999 millionths.
+    pub jitter_ppm: u32,
+}
+
+/// Why a write under a lease name was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// A person stopped the task.
+    Cancelled,
+    /// The lease is not the task's, or not any more; the task's state follows.
+    Lost(String),
+}
+
+/// What became of a completion.
+pub type Completed = Result<(), Fate>;
+/// What became of a release.
+pub type Released = Result<(), Fate>;
+
+/// What became of a failure that was charged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    /// It will be tried again.
+    Delayed {
+        /// When it becomes pending, Redis time in ms.
+        ready_at_ms: u64,
+    },
+    /// It gave up.
+    Dead,
+    /// Nothing was charged.
+    Refused(Fate),
+}
+
+/// What the registry shows of a worker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WorkerCard {
+    /// Fields of its hash, such as `host`, `slots`, `version`, `tasks`.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+/// How long the registry keeps a worker that is not seen any more: 7 days, in seconds.
+const CARD_SECONDS: i64 = 7 * 24 * 3600;
+
+impl Queue {
+    /// Asks for up to `slots` tasks. The same `request` gives the same tasks until the worker raises it.
+    pub async fn lease(
+        &self,
+        run: &RunId,
+        worker: &WorkerId,
+        request: u64,
+        slots: u64,
+    ) -> Result<LeaseReply, QueueError> {
+        let reply = self.run_script(&scripts::LEASE, run, (worker.as_str(), request, slots)).await?;
+        match reply.code() {
+            "granted" => {
+                let grants = reply
+                    .lists(2)?
+                    .into_iter()
+                    .map(|fields| grant(&reply, &fields))
+                    .collect::<Result<_, _>>()?;
+                Ok(LeaseReply::Granted { now_ms: reply.number(1)?, grants })
+            }
+            "nothing" => {
+                let why = match reply.text(2)? {
+                    "paused" => WhyNothing::Paused,
+                    "cap" => WhyNothing::Cap,
+                    "empty" => WhyNothing::Empty,
+                    "drained" => WhyNothing::Drained,
+                    "none_asked" => WhyNothing::NoneAsked,
+                    _ => return Err(reply.unknown()),
+                };
+                Ok(LeaseReply::Nothing(Nothing { why, wait_ms: reply.number(3)? }))
+            }
+            "stale" => Ok(LeaseReply::Stale { answered: reply.number(2)? }),
+            _ => Err(reply.unknown()),
+        }
+    }
+
+    /// Renews leases, each under its whole name, and says of each what became of it.
+    pub async fn heartbeat(
+        &self,
+        run: &RunId,
+        leases: &[(TaskId, LeaseName)],
+    ) -> Result<Vec<Pulse>, QueueError> {
+        let arguments: Vec<String> =
+            leases.iter().flat_map(|(task, lease)| [task.to_string(), lease.to_string()]).collect();
+        let reply = self.run_script(&scripts::HEARTBEAT, run, arguments).await?;
+        let pulses = reply.texts(2)?.into_iter().map(|answer| match answer {
+            "held" => Some(Pulse::Held),
+            "unheld" => Some(Pulse::Unheld),
+            "cancelled" => Some(Pulse::Cancelled),
+            "lost" => Some(Pulse::Lost),
+            _ => None,
+        });
+        let pulses: Option<Vec<Pulse>> = pulses.collect();
+        pulses.filter(|pulses| pulses.len() == leases.len()).ok_or_else(|| reply.unknown())
+    }
+
+    /// Records a success. Repeating it under the same name is fine.
+    pub async fn complete(
+        &self,
+        run: &RunId,
+        task: TaskId,
+        lease: &LeaseName,
+        completion: &Completion<'_>,
+    ) -> Result<Completed, QueueError> {
+        let mut arguments = vec![
+            task.to_string(),
+            lease.to_string(),
+            completion.shard_sha256.to_owned(),
+            completion.index_sha256.to_owned(),
+            completion.molecules_ok.to_string(),
+            completion.molecules_bad.to_string(),
+            completion.bytes_down.to_string(),
+            completion.bytes_up.to_string(),
+        ];
+        let moments = completion.moments.in_order();
+        arguments.extend(moments.map(|moment| moment.map_or(String::new(), |at| at.to_string())));
+        let reply = self.run_script(&scripts::COMPLETE, run, arguments).await?;
+        if reply.code() == "ok" { Ok(Ok(())) } else { fate(&reply).map(Err) }
+    }
+
+    /// Charges a failure.
+    pub async fn fail(
+        &self,
+        run: &RunId,
+        task: TaskId,
+        lease: &LeaseName,
+        failure: &Failure<'_>,
+    ) -> Result<Failed, QueueError> {
+        let arguments = (
+            task.0,
+            lease.to_string(),
+            failure.reason,
+            u8::from(failure.is_final),
+            failure.jitter_ppm,
+            failure.tail,
+        );
+        let reply = self.run_script(&scripts::FAIL, run, arguments).await?;
+        match reply.code() {
+            "delayed" => Ok(Failed::Delayed { ready_at_ms: reply.number(1)? }),
+            "dead" => Ok(Failed::Dead),
+            _ => fate(&reply).map(Failed::Refused),
+        }
+    }
+
+    /// Hands a task back unharmed.
+    pub async fn release(
+        &self,
+        run: &RunId,
+        task: TaskId,
+        lease: &LeaseName,
+        why: &str,
+    ) -> Result<Released, QueueError> {
+        let arguments = (task.0, lease.to_string(), why);
+        let reply = self.run_script(&scripts::RELEASE, run, arguments).await?;
+        if reply.code() == "ok" { Ok(Ok(())) } else { fate(&reply).map(Err) }
+    }
+
+    /// Shows a worker in the registry, seen at this Redis time.
+    pub async fn show_worker(
+        &self,
+        worker: &WorkerId,
+        seen_ms: u64,
+        card: &WorkerCard,
+    ) -> Result<(), QueueError> {
+        let mut connection = self.connection().await?;
+        let key = keys::worker(worker);
+        let mut pipe = redis::pipe();
+        pipe.hset_multiple(&key, &card.fields).ignore();
+        pipe.expire(&key, CARD_SECONDS).ignore();
+        pipe.zadd(keys::WORKERS, worker.as_str(), seen_ms).ignore();
+        let forgotten = seen_ms.saturating_sub(CARD_SECONDS.unsigned_abs() * 1000);
+        pipe.zrembyscore(keys::WORKERS, "-inf", forgotten).ignore();
+        pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
+    }
+
+    /// Takes a worker that leaves off the registry.
+    pub async fn hide_worker(&self, worker: &WorkerId) -> Result<(), QueueError> {
+        let mut connection = self.connection().await?;
+        let gone: Result<(), _> = connection.zrem(keys::WORKERS, worker.as_str()).await;
+        gone.map_err(|source| self.error(source))?;
+        let deleted: Result<(), _> = connection.del(keys::worker(worker)).await;
+        deleted.map_err(|source| self.error(source))
+    }
+
+    /// The Redis time in ms.
+    pub async fn now_ms(&self) -> Result<u64, QueueError> {
+        let mut connection = self.connection().await?;
+        #[expect(clippy::disallowed_methods, reason = "this is common/src/queue")]
+        let time = redis::cmd("TIME").query_async::<(u64, u64)>(&mut connection).await;
+        let (seconds, micros) = time.map_err(|source| self.error(source))?;
+        Ok(seconds * 1000 + micros / 1000)
+    }
+}
+
+fn fate(reply: &Reply) -> Result<Fate, QueueError> {
+    match reply.code() {
+        "cancelled" => Ok(Fate::Cancelled),
+        "lost" => Ok(Fate::Lost(reply.text(1)?.to_owned())),
+        _ => Err(reply.unknown()),
+    }
+}
+
+fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
+    let parse = || {
+        let [task, lease, input, former, queued, failures] = fields else { return None };
+        Some(Grant {
+            task: task.parse().ok()?,
+            lease: lease.parse().ok()?,
+            molecules: decode_molecules(input).ok()?,
+            former: parse_former(former)?,
+            queued_ms: queued.parse().ok()?,
+            failures: failures.parse().ok()?,
+        })
+    };
+    parse().ok_or_else(|| reply.unknown())
+}
+
+/// Reads the field `former`: `<lease name>:<ending>` for each, a space between them.
+pub(super) fn parse_former(text: &str) -> Option<Vec<(LeaseName, Ending)>> {
+    text.split(' ').filter(|part| !part.is_empty()).map(parse_former_one).collect()
+}
+
+fn parse_former_one(text: &str) -> Option<(LeaseName, Ending)> {
+    let (lease, ending) = text.split_once(':')?;
+    let ending = match ending {
+        "failed" => Ending::Failed,
+        "released" => Ending::Released,
+        "lapsed" => Ending::Lapsed,
+        "cancelled" => Ending::Cancelled,
+        _ => return None,
+    };
+    Some((lease.parse().ok()?, ending))
+}

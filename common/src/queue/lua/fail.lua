@@ -1,0 +1,34 @@
+-- purpose: charge a failure to a task that is held under this lease name
+-- KEYS[1]: molfleet:{R}:run
+-- ARGV[1]: the task's id
+-- ARGV[2]: the whole lease name
+-- ARGV[3]: the reason, a stable short word
+-- ARGV[4]: 1 if trying again is of no use
+-- ARGV[5]: a random number from 0 to 999999: the back-off's jitter in millionths
+-- ARGV[6]: the last lines of the engine's output
+-- returns: {'delayed', ready_at}; {'dead'}; {'cancelled'}; {'lost', state}; {'gone'}
+-- transitions: leased -> delayed, leased -> dead
+
+if not tick() then
+  return { 'gone' }
+end
+local id, name = ARGV[1], ARGV[2]
+local state, lease = state_and_lease(id)
+if lease == name and state == 'cancelled' then
+  return { 'cancelled' }
+elseif lease ~= name or state ~= 'leased' then
+  return { 'lost', state }
+end
+local run = redis.call('HMGET', KEYS[1], 'failures_max', 'backoff_ms', 'backoff_max_ms')
+local failures = count(id, 'failures')
+redis.call('HSET', task_key(id), 'reason', ARGV[3], 'ending', 'failed')
+redis.call('HSET', key('tails'), id, ARGV[6])
+event('fail', id, 'lease', name, 'reason', ARGV[3])
+if ARGV[4] == '1' or failures >= tonumber(run[1]) then
+  move(id, 'leased', 'dead')
+  return { 'dead' }
+end
+local longest = math.min(tonumber(run[3]), tonumber(run[2]) * 2 ^ (failures - 1))
+local ready_at = now + math.ceil(longest * tonumber(ARGV[5]) / 1000000)
+move(id, 'leased', 'delayed', ready_at)
+return { 'delayed', ready_at }

@@ -1,0 +1,23 @@
+-- purpose: change how a run is driven while it goes
+-- KEYS[1]: molfleet:{R}:run
+-- ARGV[1]: paused or parallelism
+-- ARGV[2]: the value: why it is paused, or '' to resume; how many leases at most, or 0 for no limit
+-- returns: {'ok'}; {'unknown'} for another field; {'gone'}
+-- transitions: none
+
+if not run_exists() then
+  return { 'gone' }
+end
+local field, value = ARGV[1], ARGV[2]
+if field == 'paused' and value ~= '' then
+  redis.call('HSET', KEYS[1], 'paused', value)
+elseif field == 'paused' then
+  redis.call('HDEL', KEYS[1], 'paused')
+elseif field == 'parallelism' then
+  redis.call('HSET', KEYS[1], 'parallelism', value)
+else
+  return { 'unknown' }
+end
+redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_MAX, '*', 'verb', 'set', 'field', field, 'value', value)
+wake(redis.call('LLEN', key('pending')))
+return { 'ok' }

@@ -1,0 +1,151 @@
+//! The scripts: one file per verb, each behind the prelude that they share. No other file runs a script.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// A script with the name of its verb.
+pub(super) struct NamedScript {
+    pub(super) name: &'static str,
+    pub(super) script: LazyLock<Script>,
+}
+
+/// Declares every script once: its static, and its entry in [`SOURCES`].
+macro_rules! scripts {
+    ($($id:ident = $name:literal;)*) => {
+        /// Name and whole text of every script, for tests that call it by itself.
+        pub const SOURCES: &[(&str, &str)] = &[$((
+            $name,
+            concat!(include_str!("lua/prelude.lua"), include_str!(concat!("lua/", $name, ".lua"))),
+        )),*];
+        $(
+            #[expect(clippy::disallowed_methods, reason = "the one place that makes scripts")]
+            pub(super) static $id: NamedScript = NamedScript {
+                name: $name,
+                script: LazyLock::new(|| {
+                    let body = include_str!(concat!("lua/", $name, ".lua"));
+                    Script::new(&[include_str!("lua/prelude.lua"), body].concat())
+                }),
+            };
+        )*
+    };
+}
+
+scripts! {
+    CANCEL = "cancel";
+    COMPLETE = "complete";
+    CREATE = "create";
+    FAIL = "fail";
+    HEARTBEAT = "heartbeat";
+    LEASE = "lease";
+    PUSH = "push";
+    RELEASE = "release";
+    REMOVE = "remove";
+    REQUEUE = "requeue";
+    SEAL = "seal";
+    SET = "set";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::SOURCES;
+    use crate::task::{State, TRANSITIONS, Verb};
+
+    const PRELUDE: &str = include_str!("lua/prelude.lua");
+
+    /// A script's own header lines and body, without the prelude.
+    fn parts(source: &str) -> (Vec<&str>, String) {
+        let own = source.strip_prefix(PRELUDE).unwrap();
+        let header = own.lines().take_while(|line| line.starts_with("--")).collect();
+        (
+            header,
+            own.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n"),
+        )
+    }
+
+    fn field<'a>(header: &[&'a str], name: &str) -> &'a str {
+        let found = header.iter().find_map(|line| line.strip_prefix(&format!("-- {name}: ")));
+        found.unwrap_or_else(|| panic!("no `{name}:` in {header:?}"))
+    }
+
+    #[test]
+    fn headers_name_the_arguments_that_bodies_read() {
+        for (name, source) in SOURCES {
+            let (header, body) = parts(source);
+            let read: BTreeSet<u32> =
+                body.split("ARGV[").skip(1).filter_map(|rest| rest.split(']').next()?.parse().ok()).collect();
+            let told: BTreeSet<u32> = header
+                .iter()
+                .filter_map(|line| line.strip_prefix("-- ARGV[")?.split(']').next())
+                .flat_map(|range| {
+                    let mut ends = range.split("...").map(|end| end.parse::<u32>().ok());
+                    let first = ends.next().flatten().unwrap();
+                    first..=ends.next().flatten().unwrap_or(first)
+                })
+                .collect();
+            assert!(read.is_subset(&told), "{name}: reads {read:?}, header tells {told:?}");
+            let walks =
+                body.contains("#ARGV") || body.contains("unpack(ARGV") || body.contains("for i = 9, 15");
+            assert!(walks || read == told, "{name}: reads {read:?}, header tells {told:?}");
+            assert_eq!(field(&header, "KEYS[1]"), "molfleet:{R}:run", "{name}");
+        }
+    }
+
+    #[test]
+    fn headers_name_the_replies_that_bodies_give() {
+        for (name, source) in SOURCES {
+            let (header, body) = parts(source);
+            let told = header.join(" ");
+            for reply in body.split("{ '").skip(1).filter_map(|rest| rest.split('\'').next()) {
+                let code = format!("{{'{reply}'");
+                let is_list = body.contains(&format!("ipairs({{ '{reply}'"));
+                assert!(
+                    is_list || told.contains(&code),
+                    "{name}: replies {code}, its header does not say so"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn transitions_are_those_of_the_state_table() {
+        let mut moved = BTreeSet::new();
+        for (name, source) in SOURCES {
+            let (header, body) = parts(source);
+            let in_body: BTreeSet<(String, String)> = body
+                .split("move(id, '")
+                .skip(1)
+                .map(|rest| {
+                    let mut words = rest.split('\'');
+                    (words.next().unwrap().to_owned(), words.nth(1).unwrap().to_owned())
+                })
+                .collect();
+            let in_header: BTreeSet<(String, String)> = field(&header, "transitions")
+                .split(", ")
+                .filter_map(|transition| transition.split(" (").next()?.split_once(" -> "))
+                .filter(|(from, _)| *from != "absent")
+                .map(|(from, to)| (from.to_owned(), to.to_owned()))
+                .collect();
+            assert_eq!(in_body, in_header, "{name}");
+            let verbs = |from: State, to: State| -> Vec<&str> {
+                let row = TRANSITIONS.iter().filter(|(f, _, t)| (*f, *t) == (from, to));
+                row.map(
+                    |(_, verb, _)| {
+                        if matches!(verb, Verb::Reclaim | Verb::Promote) { "lease" } else { verb.name() }
+                    },
+                )
+                .collect()
+            };
+            for (from, to) in &in_body {
+                assert!(
+                    verbs(from.parse().unwrap(), to.parse().unwrap()).contains(name),
+                    "{name}: {from} -> {to}"
+                );
+            }
+            moved.extend(in_body.into_iter().map(|(from, to)| ((*name).to_owned(), from, to)));
+        }
+        assert_eq!(moved.len(), TRANSITIONS.len(), "a transition of the table is in no script");
+    }
+}

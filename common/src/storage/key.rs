@@ -1,0 +1,85 @@
+//! The name of every object below `<store>/<run>/`, as pure functions: two tasks never share a name, and none holds a user's text
+//! except the file name of an input.
+
+use crate::task::{LeaseName, TaskId};
+
+/// Every task of the run, written once by push.
+pub const MANIFEST: &str = "manifest.csv";
+/// What the run computes, written once by push; also the sign by which a worker knows that this is the run's store.
+pub const SPEC: &str = "spec.json";
+/// The consolidated table.
+pub const RESULTS: &str = "results.csv";
+/// The proof that belongs to it.
+pub const RECEIPT: &str = "receipt.json";
+
+/// A shared input, by content.
+pub fn input(sha256: &str, file_name: &str) -> String {
+    format!("inputs/{sha256}/{}", tame(file_name))
+}
+
+/// A driver script, by content.
+pub fn driver(sha256: &str, file_name: &str) -> String {
+    format!("drivers/{sha256}/{}", tame(file_name))
+}
+
+/// The result of a task.
+pub fn shard(task: TaskId) -> String {
+    format!("shards/shard_{}.csv", task.padded())
+}
+
+/// The provenance of a task's shard, by the shard's content.
+pub fn index(task: TaskId, shard_sha256: &str) -> String {
+    format!("index/{}/{shard_sha256}.json", task.padded())
+}
+
+/// A file of an attempt, by its path below the attempt's scratch folder.
+pub fn attempt_file(task: TaskId, lease: &LeaseName, path: &str) -> String {
+    format!("attempts/{}/{lease}/{path}", task.padded())
+}
+
+/// The record of an attempt, which names all its other files.
+pub fn attempt_record(task: TaskId, lease: &LeaseName) -> String {
+    attempt_file(task, lease, "attempt.json")
+}
+
+/// A user's file name as part of an object name: anything but letters, digits, `_`, `.` and `-` becomes `_`; at most 100 characters,
+/// the end of the name with its extension is kept.
+fn tame(file_name: &str) -> String {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') { c } else { '_' };
+    let tamed: String = file_name.chars().map(allowed).collect();
+    let kept = tamed[tamed.len().saturating_sub(100)..].trim_start_matches('.');
+    if kept.is_empty() { "file".to_owned() } else { kept.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_the_decided_ones() {
+        let lease = "2.abc.7".parse().unwrap();
+        assert_eq!(shard(TaskId(42)), "shards/shard_0000042.csv");
+        assert_eq!(index(TaskId(42), "ff"), "index/0000042/ff.json");
+        assert_eq!(attempt_record(TaskId(42), &lease), "attempts/0000042/2.abc.7/attempt.json");
+        assert_eq!(
+            attempt_file(TaskId(1), &lease, "poses/00000.pdbqt"),
+            "attempts/0000001/2.abc.7/poses/00000.pdbqt"
+        );
+    }
+
+    #[test]
+    fn user_file_names_cannot_leave_their_folder() {
+        assert_eq!(input("ab", "receptor.pdb"), "inputs/ab/receptor.pdb");
+        assert_eq!(input("ab", "../../etc/pass wd"), "inputs/ab/_.._etc_pass_wd");
+        assert_eq!(input("ab", ".."), "inputs/ab/file");
+        assert_eq!(input("ab", "größe.pdb"), "inputs/ab/gr__e.pdb");
+        assert_eq!(input("ab", &format!("{}.sdf", "x".repeat(300))).len(), "inputs/ab/".len() + 100);
+    }
+
+    #[test]
+    fn no_two_tasks_share_a_shard() {
+        let names: std::collections::HashSet<String> =
+            (9_999_990..10_000_010).map(|id| shard(TaskId(id))).collect();
+        assert_eq!(names.len(), 20);
+    }
+}
