@@ -69,8 +69,6 @@ pub(crate) fn preparation(spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) ->
     if !has_hydrogens(given) {
         options.extend(["-p", "7.4"]);
     }
-    // It warns of every atom without an element column, which is most PDB files: errors only.
-    options.extend(["---errorlevel", "1"]);
     let recipe = format!("obabel -ipdb {}", options.join(" "));
     let mut argv = vec!["obabel".to_owned(), "-ipdb".to_owned(), format!("input/{}", file_name(spec))];
     argv.extend(options.into_iter().map(str::to_owned));
@@ -107,11 +105,10 @@ fn is_hydrogen(line: &str) -> bool {
         Some(element) if !element.is_empty() => matches!(element, "H" | "D"),
         _ => {
             let name = line.get(12..16).unwrap_or_default();
-            let four = name.trim().len() == 4;
-            let element = if four {
-                name.trim_start_matches(|c: char| c.is_ascii_digit())
+            let element = if name.trim().len() == 4 {
+                name.trim_start_matches(|letter: char| letter.is_ascii_digit())
             } else {
-                &name[name.len().min(1)..]
+                name.get(1..).unwrap_or_default()
             };
             element.starts_with(['H', 'D'])
         }
@@ -133,6 +130,7 @@ mod tests {
         check("HETATM    1 HG    HG     1      59.470  35.630  24.910", false);
         check("HETATM    1 HG    HG     1      59.470  35.630  24.910  1.00  0.00          HG  ", false);
         check("ATOM      2  HB2 MET     1      58.699  35.066  25.237  1.00  0.00           H  ", true);
-        check("ATOM      2 Å", false);
+        check("ATOM      2 2HB  MET     1      58.699  35.066  25.237", true);
+        check("ATOM      2 ÅB  MET", false);
     }
 }
