@@ -1,3 +1,4 @@
 //! The fleet member: lease → stage → run → judge → upload → complete.
 
+pub mod engine;
 pub mod process;
