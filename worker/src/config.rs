@@ -25,7 +25,7 @@ pub enum ExitWhen {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "worker", version, about, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Redis, as a URL [default: the private Redis of `launchpad local up` in this folder or above, else redis://127.0.0.1:6379]
+    /// Redis, as a URL [default: the private Redis of `launchpad local up` in this folder or above, else <redis://127.0.0.1:6379>]
     #[arg(long, env = env::REDIS, value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
 
@@ -144,7 +144,8 @@ pub struct Config {
 impl Arguments {
     /// Resolves defaults, makes the folders, and checks everything that can be checked without Redis.
     pub fn resolve(self) -> Result<Config, ConfigError> {
-        let all_cores = || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+        let all_cores =
+            || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
         let cores = self.cores.unwrap_or_else(all_cores);
         if cores == 0 {
             return Err(ConfigError::NoCores);

@@ -1,10 +1,9 @@
-//! The `worker` binary.
+//! The `worker` binary. All of it is in the library, so that tests can run it, too.
 
-use std::io;
+use std::process::ExitCode;
 
-fn main() -> io::Result<()> {
-    if std::env::args().nth(1).as_deref() == Some("guardian") {
-        return worker::process::guardian::main_loop(io::stdin().lock());
-    }
-    Ok(())
+use common::storage::Store;
+
+fn main() -> ExitCode {
+    worker::main(Store::open)
 }

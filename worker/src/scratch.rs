@@ -29,8 +29,13 @@ impl ScratchRoot {
     /// Claims a place for a worker, and removes what dead workers left.
     pub(crate) fn open(root: &Path, worker: &WorkerId) -> io::Result<Self> {
         fs::create_dir_all(root.join(ALIVE))?;
-        let sign = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(ALIVE).join(worker.as_str()))?;
-        let alive = Flock::lock(sign, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
+        let sign = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(root.join(ALIVE).join(worker.as_str()))?;
+        let alive = Flock::lock(sign, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io::Error::from(errno))?;
         let scratch = Self { root: root.to_owned(), _alive: alive };
         scratch.sweep();
         Ok(scratch)
@@ -54,13 +59,16 @@ impl ScratchRoot {
     /// Bytes that an ordinary user may still write there.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
         let stat = statvfs(&self.root)?;
-        Ok(u64::from(stat.blocks_available()).saturating_mul(stat.fragment_size()))
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
     }
 
     /// Removes the folders of workers that are gone. What can't be removed is left for the next worker.
     fn sweep(&self) {
-        for lease_folder in folders(&self.root).iter().flat_map(|run| folders(run)).flat_map(|task| folders(&task)) {
-            let name = lease_folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        for lease_folder in
+            folders(&self.root).iter().flat_map(|run| folders(run)).flat_map(|task| folders(&task))
+        {
+            let name =
+                lease_folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(LeaseName { worker, .. }) = name else { continue };
             if self.is_gone(&worker) {
                 tracing::info!(folder = %lease_folder.display(), "removing what a killed worker left");

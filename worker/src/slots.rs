@@ -17,11 +17,6 @@ impl Slots {
         self.free / if threads == 0 { 1 } else { threads }
     }
 
-    /// Whether a task of so many threads could ever fit.
-    pub(crate) const fn could_fit(self, threads: u32) -> bool {
-        threads <= self.cores
-    }
-
     /// Takes the cores of one task. A repeated answer of Redis may give more than fits: then it is over-booked rather than lost.
     pub(crate) fn take(&mut self, threads: u32) {
         self.free = self.free.saturating_sub(threads);
@@ -41,7 +36,6 @@ mod tests {
     fn cores_are_divided_by_threads() {
         let mut slots = Slots::new(8);
         assert_eq!((slots.fit(1), slots.fit(3), slots.fit(9)), (8, 2, 0));
-        assert!(slots.could_fit(8) && !slots.could_fit(9));
         slots.take(3);
         assert_eq!(slots.fit(3), 1);
         slots.settle(0);
