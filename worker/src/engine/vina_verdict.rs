@@ -42,7 +42,7 @@ pub(crate) fn judge(
     workload.molecules.iter().zip(&prepared).map(|(input, prepared)| attempt.row(input, prepared)).collect()
 }
 
-/// Everything that a verdict may look at.
+/// An attempt's files and how its steps went. Results are nested: outside whether the attempt counts, inside the verdict.
 struct Attempt<'a> {
     options: &'a VinaOptions,
     workload: &'a Workload<'a>,
@@ -50,10 +50,8 @@ struct Attempt<'a> {
     steps: HashMap<&'a str, &'a StepOutcome>,
 }
 
-/// A score, or the reason why there is none.
-type Verdicted = Result<Docked, Refusal>;
-
 impl Attempt<'_> {
+    /// The driver's account of every molecule.
     fn prepared(&self) -> Result<Vec<Prepared>, EngineFailure> {
         let ended = self.ended(PREPARE_ROLE)?;
         let broken = |detail: String| EngineFailure {
@@ -69,40 +67,31 @@ impl Attempt<'_> {
     }
 
     fn row(&self, input: &MoleculeInput, prepared: &Prepared) -> Result<Row, EngineFailure> {
-        let flags = prepared.flags.join(";");
-        let row = |verdict, reason: &str, score: String, own: [String; 3]| {
-            let [modes, contacts, detail] = own;
-            Row {
-                molecule_id: input.molecule.id.clone(),
-                smiles: input.molecule.smiles().to_owned(),
-                verdict,
-                reason: reason.to_owned(),
-                score,
-                columns: vec![
-                    prepared.docked_smiles.clone(),
-                    flags.clone(),
-                    modes,
-                    contacts,
-                    input.seed.to_string(),
-                    detail,
-                ],
-            }
+        let judged = if prepared.ok {
+            self.docked(prepared)?.map_err(|refusal| (refusal.reason.name(), refusal.detail))
+        } else {
+            Err((prepared.reason.as_str(), prepared.detail.clone()))
         };
-        let bad = |reason: &str, detail: String| {
-            row(Verdict::Bad, reason, String::new(), [String::new(), String::new(), detail])
-        };
-        if !prepared.ok {
-            return Ok(bad(&prepared.reason, prepared.detail.clone()));
-        }
-        Ok(match self.docked(prepared)? {
-            Err(Refusal { reason, detail }) => bad(reason.name(), detail),
+        let none = String::new;
+        let (verdict, reason, score, [modes, contacts, detail]) = match judged {
             Ok(Docked { score, modes, contacts }) => {
-                row(Verdict::Ok, "", score, [modes.to_string(), contacts.to_string(), String::new()])
+                (Verdict::Ok, "", score, [modes.to_string(), contacts.to_string(), none()])
             }
+            Err((reason, detail)) => (Verdict::Bad, reason, none(), [none(), none(), detail]),
+        };
+        let (docked_smiles, flags) = (prepared.docked_smiles.clone(), prepared.flags.join(";"));
+        Ok(Row {
+            molecule_id: input.molecule.id.clone(),
+            smiles: input.molecule.smiles().to_owned(),
+            verdict,
+            reason: reason.to_owned(),
+            score,
+            columns: vec![docked_smiles, flags, modes, contacts, input.seed.to_string(), detail],
         })
     }
 
-    fn docked(&self, prepared: &Prepared) -> Result<Verdicted, EngineFailure> {
+    /// The molecule's score or refusal, unless its programs show that the machine is at fault.
+    fn docked(&self, prepared: &Prepared) -> Result<Result<Docked, Refusal>, EngineFailure> {
         let ligand = match self.converted(prepared)? {
             Ok(ligand) => ligand,
             Err(refusal) => return Ok(Err(refusal)),
@@ -165,6 +154,7 @@ impl Attempt<'_> {
         })
     }
 
+    /// How a step went that has to have been run.
     fn ended(&self, step: &str) -> Result<&Ended, EngineFailure> {
         let ended = self.steps.get(step).and_then(|outcome| outcome.ended.as_ref());
         ended.ok_or_else(|| EngineFailure {
