@@ -252,7 +252,7 @@ fn the_same_molecules_give_the_same_bytes_on_two_hosts() {
         smiles("mixed stereo", "CC(N)C(O)CC"),
         sdf("toluene", "toluene.sdf"),
     ];
-    let once = |_| Docking::new(&example("receptor.pdb"), CAVITY, 1).dock(&molecules);
+    let once = |()| Docking::new(&example("receptor.pdb"), CAVITY, 1).dock(&molecules);
     let [first, second] = [(), ()].map(once);
     assert_eq!(first.rows, second.rows);
     assert_eq!(first.kept.len(), 4, "three poses and the account of the preparation");

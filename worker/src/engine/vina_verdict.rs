@@ -42,7 +42,7 @@ pub(crate) fn judge(
     workload.molecules.iter().zip(&prepared).map(|(input, prepared)| attempt.row(input, prepared)).collect()
 }
 
-/// Everything that a verdict may look at.
+/// An attempt's files and how its steps went. Results are nested: outside whether the attempt counts, inside the verdict.
 struct Attempt<'a> {
     options: &'a VinaOptions,
     workload: &'a Workload<'a>,
@@ -50,10 +50,8 @@ struct Attempt<'a> {
     steps: HashMap<&'a str, &'a StepOutcome>,
 }
 
-/// A score, or the reason why there is none.
-type Verdicted = Result<Docked, Refusal>;
-
 impl Attempt<'_> {
+    /// The driver's account of every molecule.
     fn prepared(&self) -> Result<Vec<Prepared>, EngineFailure> {
         let ended = self.ended(PREPARE_ROLE)?;
         let broken = |detail: String| EngineFailure {
@@ -69,40 +67,31 @@ impl Attempt<'_> {
     }
 
     fn row(&self, input: &MoleculeInput, prepared: &Prepared) -> Result<Row, EngineFailure> {
-        let flags = prepared.flags.join(";");
-        let row = |verdict, reason: &str, score: String, own: [String; 3]| {
-            let [modes, contacts, detail] = own;
-            Row {
-                molecule_id: input.molecule.id.clone(),
-                smiles: input.molecule.smiles().to_owned(),
-                verdict,
-                reason: reason.to_owned(),
-                score,
-                columns: vec![
-                    prepared.docked_smiles.clone(),
-                    flags.clone(),
-                    modes,
-                    contacts,
-                    input.seed.to_string(),
-                    detail,
-                ],
-            }
+        let judged = if prepared.ok {
+            self.docked(prepared)?.map_err(|refusal| (refusal.reason.name(), refusal.detail))
+        } else {
+            Err((prepared.reason.as_str(), prepared.detail.clone()))
         };
-        let bad = |reason: &str, detail: String| {
-            row(Verdict::Bad, reason, String::new(), [String::new(), String::new(), detail])
-        };
-        if !prepared.ok {
-            return Ok(bad(&prepared.reason, prepared.detail.clone()));
-        }
-        Ok(match self.docked(prepared)? {
-            Err(Refusal { reason, detail }) => bad(reason.name(), detail),
+        let none = String::new;
+        let (verdict, reason, score, [modes, contacts, detail]) = match judged {
             Ok(Docked { score, modes, contacts }) => {
-                row(Verdict::Ok, "", score, [modes.to_string(), contacts.to_string(), String::new()])
+                (Verdict::Ok, "", score, [modes.to_string(), contacts.to_string(), none()])
             }
+            Err((reason, detail)) => (Verdict::Bad, reason, none(), [none(), none(), detail]),
+        };
+        let (docked_smiles, flags) = (prepared.docked_smiles.clone(), prepared.flags.join(";"));
+        Ok(Row {
+            molecule_id: input.molecule.id.clone(),
+            smiles: input.molecule.smiles().to_owned(),
+            verdict,
+            reason: reason.to_owned(),
+            score,
+            columns: vec![docked_smiles, flags, modes, contacts, input.seed.to_string(), detail],
         })
     }
 
-    fn docked(&self, prepared: &Prepared) -> Result<Verdicted, EngineFailure> {
+    /// The molecule's score or refusal, unless its programs show that the machine is at fault.
+    fn docked(&self, prepared: &Prepared) -> Result<Result<Docked, Refusal>, EngineFailure> {
         let ligand = match self.converted(prepared)? {
             Ok(ligand) => ligand,
             Err(refusal) => return Ok(Err(refusal)),
@@ -165,6 +154,7 @@ impl Attempt<'_> {
         })
     }
 
+    /// How a step went that has to have been run.
     fn ended(&self, step: &str) -> Result<&Ended, EngineFailure> {
         let ended = self.steps.get(step).and_then(|outcome| outcome.ended.as_ref());
         ended.ok_or_else(|| EngineFailure {
@@ -237,4 +227,206 @@ fn prints_modes(stdout_tail: &str) -> bool {
     let last = stdout_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let cells: Vec<_> = last.split_whitespace().collect();
     cells.len() == 4 && cells[0].parse::<u32>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use common::task::{EngineOptions, ManifestDigest, Molecule, MoleculeSource, RunSpec, SPEC_SCHEMA};
+    use tempfile::TempDir;
+
+    use super::super::Step;
+    use super::*;
+
+    const LIGAND: &str = include_str!("../../../tests/golden/openbabel-3.1.1-toluene.pdbqt");
+    const POSES: &str = include_str!("../../../tests/golden/vina-1.2.3-toluene.pdbqt");
+    const CAVITY: &str = include_str!("../../../tests/golden/openbabel-3.1.1-t4l-l99a-cavity.pdbqt");
+    const PREPARED: &str = r#"{"index": 0, "ok": true, "docked_smiles": "Cc1ccccc1", "heavy_atoms": 7, "flags": []}
+{"index": 1, "ok": false, "reason": "embed_failed", "detail": "no 3D geometry", "flags": ["stereo_undefined"]}
+"#;
+    const VINA_TABLE: &str =
+        "-----+------------+----------+----------\n   1        -4.85          0          0\n";
+
+    /// An attempt in which all went well: toluene docked, the second molecule refused by the preparation.
+    struct Left {
+        scratch: TempDir,
+        outcomes: Vec<StepOutcome>,
+    }
+
+    impl Left {
+        fn new() -> Self {
+            let scratch = TempDir::new().unwrap();
+            for folder in ["ligands", "poses"] {
+                std::fs::create_dir(scratch.path().join(folder)).unwrap();
+            }
+            let left = Self {
+                scratch,
+                outcomes: vec![
+                    outcome("prepare", Some(How::Exited(0)), "", ""),
+                    outcome("convert_00000", Some(How::Exited(0)), "", "1 molecule converted\n"),
+                    outcome("dock_00000", Some(How::Exited(0)), VINA_TABLE, ""),
+                    outcome("convert_00001", None, "", ""),
+                    outcome("dock_00001", None, "", ""),
+                ],
+            };
+            left.write(PREPARED_FILE, PREPARED);
+            left.write("ligands/00000.pdbqt", LIGAND);
+            left.write("poses/00000.pdbqt", POSES);
+            left
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            std::fs::write(self.scratch.path().join(path), text).unwrap();
+        }
+
+        fn remove(&self, path: &str) {
+            std::fs::remove_file(self.scratch.path().join(path)).unwrap();
+        }
+
+        /// Says how a step really went.
+        fn step(&mut self, name: &str, how: How, stdout: &str, stderr: &str) {
+            let position = self.outcomes.iter().position(|outcome| outcome.step.name == name).unwrap();
+            self.outcomes[position] = outcome(name, Some(how), stdout, stderr);
+        }
+
+        fn judge(&self) -> Result<Vec<Row>, EngineFailure> {
+            let options =
+                VinaOptions { center: [42.32, 45.43, 18.17], size: [14.0; 3], exhaustiveness: 8, modes: 9 };
+            let spec = RunSpec {
+                schema: SPEC_SCHEMA,
+                run: "verdict".parse().unwrap(),
+                engine: EngineOptions::Vina(options.clone()),
+                seed: 1,
+                threads_per_task: 1,
+                inputs: BTreeMap::new(),
+                drivers: BTreeMap::new(),
+                manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
+            };
+            let molecules = ["toluene", "cage"].map(|id| MoleculeInput {
+                molecule: Molecule { id: id.into(), source: MoleculeSource::Smiles { smiles: "C".into() } },
+                structure: None,
+                seed: 7,
+            });
+            let receptor =
+                Receptor { path: PathBuf::new(), heavy_atoms: pdbqt::heavy_atoms(CAVITY).unwrap() };
+            let workload = Workload {
+                spec: &spec,
+                molecules: &molecules,
+                scratch: self.scratch.path(),
+                shared: &BTreeMap::new(),
+            };
+            judge(&options, &workload, &receptor, &self.outcomes)
+        }
+    }
+
+    fn outcome(name: &str, how: Option<How>, stdout: &str, stderr: &str) -> StepOutcome {
+        let ended = how.map(|how| Ended {
+            how,
+            elapsed_ms: 12,
+            stdout_tail: stdout.into(),
+            stderr_tail: stderr.into(),
+        });
+        StepOutcome { step: Step { name: name.into(), argv: vec![], needs: vec![] }, ended }
+    }
+
+    fn fails(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
+        let mut left = Left::new();
+        damage(&mut left);
+        let failure = left.judge().unwrap_err();
+        assert_eq!(failure.reason, reason, "{}", failure.detail);
+        assert!(failure.detail.contains(evidence), "{}", failure.detail);
+    }
+
+    fn refuses(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
+        let mut left = Left::new();
+        damage(&mut left);
+        let rows = left.judge().unwrap();
+        assert_eq!(
+            (rows[0].verdict, rows[0].reason.as_str(), rows[0].score.as_str()),
+            (Verdict::Bad, reason, "")
+        );
+        assert!(rows[0].columns[5].contains(evidence), "{}", rows[0].columns[5]);
+        assert_eq!(rows[1].reason, "embed_failed");
+    }
+
+    #[test]
+    fn a_task_that_went_well_has_a_row_per_molecule() {
+        let rows = Left::new().judge().unwrap();
+        let ok = &rows[0];
+        assert_eq!((ok.verdict, ok.reason.as_str(), ok.score.as_str()), (Verdict::Ok, "", "-4.850"));
+        assert_eq!(
+            (ok.columns[0].as_str(), ok.columns[2].as_str(), ok.columns[4].as_str()),
+            ("Cc1ccccc1", "2", "7")
+        );
+        let bad = &rows[1];
+        assert_eq!(
+            (bad.verdict, bad.reason.as_str(), bad.score.as_str()),
+            (Verdict::Bad, "embed_failed", "")
+        );
+        assert_eq!(bad.columns, ["", "stereo_undefined", "", "", "7", "no 3D geometry"]);
+    }
+
+    #[test]
+    fn an_end_from_outside_is_no_verdict() {
+        let dock = |how| move |left: &mut Left| left.step("dock_00000", how, "", "");
+        fails("engine_crashed", "step `dock_00000` of molecule `toluene`: signal 9", dock(How::Signalled(9)));
+        fails("time_limit", "step `dock_00000` of molecule `toluene`", dock(How::TimeLimit));
+        fails("stopped", "step `dock_00000`", dock(How::Stopped));
+        // The account ends after the first molecule: the second one killed the driver.
+        fails("engine_crashed", "step `prepare` of molecule `cage`: signal 11", |left| {
+            left.write(
+                PREPARED_FILE,
+                PREPARED.lines().next().map(|line| format!("{line}\n")).unwrap().as_str(),
+            );
+            left.step("prepare", How::Signalled(11), "", "");
+        });
+    }
+
+    #[test]
+    fn a_broken_machine_is_no_verdict() {
+        fails("prepare_failed", "No such file", |left| left.remove(PREPARED_FILE));
+        fails("prepare_failed", "it ends after 0 of 2 molecules", |left| left.write(PREPARED_FILE, ""));
+        fails("prepare_failed", "ModuleNotFoundError: rdkit", |left| {
+            left.step("prepare", How::Exited(1), "", "Traceback\nModuleNotFoundError: rdkit\n");
+        });
+        fails("engine_failed", "insufficient memory!", |left| {
+            left.step("dock_00000", How::Exited(1), "", "\n\nError: insufficient memory!\n");
+        });
+        fails("engine_failed", "exit 127", |left| left.step("convert_00000", How::Exited(127), "", ""));
+        fails("output_lost", "its output is empty", |left| left.write("ligands/00000.pdbqt", ""));
+        fails("output_lost", "its output has none", |left| left.write("poses/00000.pdbqt", ""));
+        fails("output_lost", "No such file", |left| left.remove("poses/00000.pdbqt"));
+        fails("output_lost", "cut short", |left| left.write("poses/00000.pdbqt", &POSES[..POSES.len() / 3]));
+        fails("output_lost", "step `dock_00000` was not run", |left| {
+            left.outcomes.retain(|outcome| outcome.step.name != "dock_00000");
+        });
+    }
+
+    #[test]
+    fn a_molecule_that_a_program_refuses_is_named() {
+        refuses("ligand_conversion_failed", "0 heavy atoms (expected 7)", |left| {
+            left.write("ligands/00000.pdbqt", "");
+            left.step("convert_00000", How::Exited(0), "", "0 molecules converted\n");
+        });
+        refuses("ligand_conversion_failed", "6 heavy atoms (expected 7)", |left| {
+            let (first, rest) = LIGAND.split_once("ATOM").unwrap();
+            left.write("ligands/00000.pdbqt", &format!("{first}{}", rest.split_once('\n').unwrap().1));
+        });
+        refuses("no_pose", "no model", |left| {
+            left.write("poses/00000.pdbqt", "");
+            left.step("dock_00000", How::Exited(0), "WARNING: Could not find any conformations\n", "");
+        });
+        let rejection =
+            |line: &str| format!("\n\nPDBQT parsing error: Atom type Q is not valid.\n > {line}\n\n");
+        let own = LIGAND.lines().find(|line| line.starts_with("ATOM")).unwrap();
+        refuses("engine_rejected", "Atom type Q is not valid.", |left| {
+            left.step("dock_00000", How::Exited(1), "", &rejection(own));
+        });
+        fails("receptor_invalid", "Atom type Q is not valid.", |left| {
+            let receptors = CAVITY.lines().next().unwrap();
+            left.step("dock_00000", How::Exited(1), "", &rejection(receptors));
+        });
+    }
 }
