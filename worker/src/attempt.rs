@@ -170,14 +170,14 @@ impl Attempt {
         let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
         match insist("fail", || self.shared.queue.fail(run, task, lease, &failure)).await {
             Ok(Failed::Refused(fate)) => {
-                tracing::warn!(reason, detail, ?fate, "failed, but the task is not ours any more")
+                tracing::warn!(reason, detail, ?fate, "failed, but the task is not ours any more");
             }
             Ok(Failed::Delayed { ready_at_ms }) => {
-                tracing::warn!(reason, detail, ready_at_ms, "task failed, will be tried again")
+                tracing::warn!(reason, detail, ready_at_ms, "task failed, will be tried again");
             }
             Ok(Failed::Dead) => tracing::error!(reason, detail, "task is dead"),
             Err(error) => {
-                tracing::error!(reason, error = %chain(&error), "the failure could not be recorded")
+                tracing::error!(reason, error = %chain(&error), "the failure could not be recorded");
             }
         }
         AttemptEnd::Failed

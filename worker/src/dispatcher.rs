@@ -168,7 +168,7 @@ impl Dispatcher {
         match tokio::time::timeout(GOODBYE, goodbye).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::debug!(error = %chain(&error), "the registry keeps this worker for a while")
+                tracing::debug!(error = %chain(&error), "the registry keeps this worker for a while");
             }
             Err(_) => tracing::debug!("the registry keeps this worker for a while"),
         }
@@ -411,7 +411,7 @@ impl Dispatcher {
         match heard.pulse {
             Pulse::Held => {}
             Pulse::Unheld => {
-                tracing::warn!(task = %heard.task, "the lease lapsed and nobody has taken the task: going on")
+                tracing::warn!(task = %heard.task, "the lease lapsed and nobody has taken the task: going on");
             }
             Pulse::Lost => running.control.stop(StopWhy::Lost),
             Pulse::Cancelled => running.control.stop(StopWhy::Cancelled),

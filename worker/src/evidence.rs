@@ -122,7 +122,7 @@ impl Attempt {
         match tokio::time::timeout(PATIENCE, put).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
-                tracing::warn!(error = %chain(&error), "the logs of this attempt could not be stored")
+                tracing::warn!(error = %chain(&error), "the logs of this attempt could not be stored");
             }
             Err(_) => tracing::warn!("the store took too long for the logs of this attempt"),
         }
