@@ -1,1 +1,14 @@
-//! stub
+//! What the tests share: a real Redis of their own, runs to push into it, and waiting for a condition. Holds no test itself.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "everything here runs inside tests, where a panic is the report"
+)]
+
+mod eventually;
+mod redis;
+mod run;
+
+pub use eventually::eventually;
+pub use redis::TestRedis;
+pub use run::{TestRun, sample_input, sample_spec};
