@@ -1,6 +1,6 @@
 //! Starting and ending real programs, most of them ill-behaved shell scripts.
 //!
-//! Each `sleep` has a duration of its own, by which its process is found. Nothing in here needs Redis or an engine.
+//! Each long `sleep` has a duration of its own, by which its process is found. Nothing in here needs Redis or an engine.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 #![expect(
@@ -98,8 +98,13 @@ fn running(argv: &[&str]) -> Vec<Pid> {
         .collect()
 }
 
-fn sleeps(seconds: &str) -> bool {
-    !running(&["sleep", seconds]).is_empty()
+/// A number of seconds that no other run of these tests sleeps for, lest its processes be taken for ours.
+fn nap(seconds: u32) -> String {
+    format!("{seconds}.{}", std::process::id())
+}
+
+fn sleeps(nap: &str) -> bool {
+    !running(&["sleep", nap]).is_empty()
 }
 
 fn guardian_of(marker: &str) -> Option<Pid> {
@@ -164,16 +169,16 @@ async fn a_death_by_signal_is_reported() {
 
 #[tokio::test]
 async fn a_program_that_ignores_sigterm_is_killed_after_its_grace() {
-    let bench = Bench::new("deaf").await;
+    let (bench, nap) = (Bench::new("deaf").await, nap(9001));
     let program = Program {
         time_limit: Duration::from_secs(1),
         grace: Duration::from_millis(300),
-        ..bench.script("trap '' TERM; echo deaf; while :; do sleep 9001; done")
+        ..bench.script(&format!("trap '' TERM; echo deaf; while :; do sleep {nap}; done"))
     };
     let ended = bench.run(&program).await.unwrap();
     assert_eq!((ended.how, ended.stdout_tail.as_str()), (How::TimeLimit, "deaf\n"));
     assert!(ended.elapsed_ms >= 1300, "no grace: {} ms", ended.elapsed_ms);
-    assert!(!sleeps("9001"));
+    eventually("its child is gone", || !sleeps(&nap)).await;
 }
 
 #[tokio::test]
@@ -190,8 +195,9 @@ async fn the_grace_outlasts_the_leader() {
     let engine =
         "(trap 'sleep 0.5; echo saved > checkpoint; exit' TERM; touch up; while :; do sleep 0.05; done)";
     // A driver's shell that dies of SIGTERM at once. Nothing here holds the pipes.
-    let ended =
-        bench.run_and_stop(&bench.script(&format!("{engine} >/dev/null 2>&1 & exec sleep 9002"))).await;
+    let ended = bench
+        .run_and_stop(&bench.script(&format!("{engine} >/dev/null 2>&1 & exec sleep {}", nap(9002))))
+        .await;
     assert_eq!(ended.how, How::Stopped);
     assert_eq!(bench.read("checkpoint"), "saved\n");
 }
@@ -207,22 +213,21 @@ async fn a_program_is_not_started_when_already_stopped() {
 
 #[tokio::test]
 async fn what_a_leader_leaves_in_its_group_is_killed() {
-    let bench = Bench::new("grandchild").await;
-    let ended = bench.run(&bench.script("sleep 9003 & exit 3")).await.unwrap();
+    let (bench, nap) = (Bench::new("grandchild").await, nap(9003));
+    let ended = bench.run(&bench.script(&format!("sleep {nap} & exit 3"))).await.unwrap();
     assert_eq!(ended.how, How::Exited(3));
-    assert!(ended.elapsed_ms < 9_003_000);
-    eventually("the grandchild is gone", || !sleeps("9003")).await;
+    eventually("the grandchild is gone", || !sleeps(&nap)).await;
 }
 
 #[tokio::test]
 async fn who_left_the_group_delays_nobody_and_ends_with_the_worker() {
-    let bench = Bench::new("escape").await;
-    let script = "setsid sleep 9004 & until [ \"$(ps -o sid= -p $!)\" -eq $! ]; do :; done; echo left";
-    let ended = bench.run(&bench.script(script)).await.unwrap();
+    let (bench, nap) = (Bench::new("escape").await, nap(9004));
+    let left = "until [ \"$(ps -o sid= -p $!)\" -eq $! ]; do :; done; echo left";
+    let ended = bench.run(&bench.script(&format!("setsid sleep {nap} & {left}"))).await.unwrap();
     assert_eq!((ended.how, ended.stdout_tail.as_str()), (How::Exited(0), "left\n"));
-    assert!(sleeps("9004"), "the test needs a process that holds the pipes");
+    assert!(sleeps(&nap), "the test needs a process that holds the pipes");
     drop(bench);
-    eventually("the guardian killed it", || !sleeps("9004")).await;
+    eventually("the guardian killed it", || !sleeps(&nap)).await;
 }
 
 #[tokio::test]
@@ -299,13 +304,14 @@ async fn an_engine_does_not_hold_the_pipe_of_the_guardian() {
 #[tokio::test]
 async fn a_dropped_run_leaves_nothing() {
     let bench = Bench::new("dropped").await;
-    let program = bench.script("sleep 9005 & exec sleep 9006");
+    let naps = [9005, 9006].map(nap);
+    let program = bench.script(&format!("sleep {} & exec sleep {}", naps[0], naps[1]));
     let (_sender, stop) = watch::channel(false);
     tokio::select! {
         ended = bench.launcher.run(&program, stop) => panic!("{ended:?}"),
-        () = eventually("both run", || sleeps("9005") && sleeps("9006")) => {}
+        () = eventually("both run", || naps.iter().all(|nap| sleeps(nap))) => {}
     }
-    eventually("both are gone", || !sleeps("9005") && !sleeps("9006")).await;
+    eventually("both are gone", || !naps.iter().any(|nap| sleeps(nap))).await;
 }
 
 #[tokio::test]
@@ -332,7 +338,7 @@ async fn a_capture_has_the_whole_output() {
     assert!(
         ended.stdout_tail.starts_with("AutoDock Vina v1.2.3\n\0") && ended.stdout_tail.ends_with("\0/\n")
     );
-    let ended = capture("exec sleep 9007", Duration::from_millis(100)).await;
+    let ended = capture(&format!("exec sleep {}", nap(9007)), Duration::from_millis(100)).await;
     assert_eq!(ended.how, How::TimeLimit);
 }
 
@@ -374,14 +380,14 @@ async fn a_program_with_a_slash_is_found_in_its_folder() {
 
 #[tokio::test]
 async fn nothing_outlives_a_killed_worker() {
-    // In turn: in the group; out of it; in the group without the marker; the leader.
-    let script = "sleep 9008 & setsid sleep 9009 & env -i sleep 9010 & exec sleep 9011";
-    let mut victim = Victim::start("killed", script);
-    let all = ["9008", "9009", "9010", "9011"];
-    eventually("all run", || all.into_iter().all(sleeps)).await;
+    let naps @ [member, escaped, unmarked, leader] = &[9008, 9009, 9010, 9011].map(nap);
+    let script =
+        format!("sleep {member} & setsid sleep {escaped} & env -i sleep {unmarked} & exec sleep {leader}");
+    let mut victim = Victim::start("killed", &script);
+    eventually("all run", || naps.iter().all(|nap| sleeps(nap))).await;
     let guardian = guardian_of(&victim.marker).unwrap();
     victim.kill();
-    eventually("all are gone", || !all.into_iter().any(sleeps)).await;
+    eventually("all are gone", || !naps.iter().any(|nap| sleeps(nap))).await;
     eventually("the guardian is gone", || {
         kill(guardian, None).is_err() || guardian_of(&victim.marker).is_none()
     })
@@ -407,15 +413,16 @@ async fn a_guardian_is_out_of_reach_of_what_ends_its_worker() {
 #[tokio::test]
 async fn a_dead_guardian_is_replaced_and_told_all_groups() {
     // Only who knows the group can end the one without the marker.
-    let mut victim = Victim::start("replaced", "env -i sleep 9012 & exec sleep 9013");
-    eventually("both run", || sleeps("9012") && sleeps("9013")).await;
+    let naps @ [unmarked, leader] = &[9012, 9013].map(nap);
+    let mut victim = Victim::start("replaced", &format!("env -i sleep {unmarked} & exec sleep {leader}"));
+    eventually("both run", || naps.iter().all(|nap| sleeps(nap))).await;
     let first = guardian_of(&victim.marker).unwrap();
     kill(first, Signal::SIGKILL).unwrap();
     eventually("there is another", || guardian_of(&victim.marker).is_some_and(|guardian| guardian != first))
         .await;
-    assert!(sleeps("9012") && sleeps("9013"), "the engine must not suffer");
+    assert!(naps.iter().all(|nap| sleeps(nap)), "the engine must not suffer");
     victim.kill();
-    eventually("both are gone", || !sleeps("9012") && !sleeps("9013")).await;
+    eventually("both are gone", || !naps.iter().any(|nap| sleeps(nap))).await;
 }
 
 #[tokio::test]
@@ -432,9 +439,10 @@ async fn nothing_runs_without_a_guardian() {
     };
     kill(guardian, Signal::SIGKILL).unwrap();
     eventually("it is dead", || kill(guardian, None).is_err()).await;
-    let error = bench.run(&bench.program(&["sleep", "9014"])).await.unwrap_err();
+    let nap = nap(9014);
+    let error = bench.run(&bench.program(&["sleep", &nap])).await.unwrap_err();
     assert!(matches!(error, SpawnError::Guardian { .. }) && error.is_machine_fault(), "{error}");
-    eventually("the engine is gone", || !sleeps("9014")).await;
+    eventually("the engine is gone", || !sleeps(&nap)).await;
     symlink(WORKER, &exe).unwrap();
     assert_eq!(bench.run(&bench.program(&["true"])).await.unwrap().how, How::Exited(0));
 }
