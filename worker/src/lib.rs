@@ -2,6 +2,7 @@
 //!
 //! [`main`] is the whole program, so that a test binary can run it with another store.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ async fn assemble(
         %worker, %host, redis = queue.url(), cores = config.cores, runs = ?config.runs, exit_when = ?config.exit_when,
         scratch = %config.scratch.display(), cache = %config.cache.display(), "worker starts"
     );
-    let guardian = Guardian::start(&std::env::current_exe()?, &[GUARDIAN], worker.as_str()).await?;
+    let guardian = Guardian::start(Path::new("/proc/self/exe"), &[GUARDIAN], worker.as_str()).await?;
     let held = Held::default();
     let heartbeats = Queue::open(&config.redis, 1)?;
     let heard = heartbeat::start(heartbeats, worker.clone(), held.clone())?;
