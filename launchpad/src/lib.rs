@@ -1,1 +1,4 @@
-//! stub
+//! The chemist's command as a library: what `launchpad` does, without its terminal.
+
+pub mod input;
+pub mod search_box;

@@ -1,0 +1,127 @@
+//! What can be wrong with an input: one entry of it ([`Problem`]) or all of it ([`InputError`]).
+
+use std::io;
+use std::path::PathBuf;
+
+/// One entry of a file that cannot be used. Reading goes on after it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {what}")]
+pub struct Problem {
+    /// The file as the user named it.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u64,
+    /// What was found and what was expected.
+    pub what: String,
+    /// What the user may do about it.
+    pub hint: Option<String>,
+}
+
+/// Why a file cannot be read, or not any further.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// It does not exist, or may not be read.
+    #[error("could not open `{}`", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It broke off.
+    #[error("could not read on in `{file}`")]
+    Read {
+        /// The file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Its name does not tell its format.
+    #[error("the format of `{}` is not known (known extensions: {known})", path.display())]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+        /// The extensions that would have been understood.
+        known: &'static str,
+    },
+    /// Something that the whole file depends on is wrong, such as its header.
+    #[error(transparent)]
+    Unusable(#[from] Problem),
+}
+
+impl InputError {
+    /// What the user may do about it.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Open { .. } | Self::Read { .. } => None,
+            Self::UnknownFormat { .. } => Some("rename the file, convert it, or name its format"),
+            Self::Unusable(problem) => problem.hint.as_deref(),
+        }
+    }
+}
+
+/// A problem before its file is known: the readers of single formats see only lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    line: u64,
+    what: String,
+    hint: Option<String>,
+}
+
+impl Fault {
+    /// Something that is wrong with a line, or with the entry that starts there.
+    pub(super) fn new(line: u64, what: impl Into<String>) -> Self {
+        Self { line, what: what.into(), hint: None }
+    }
+
+    /// Adds what the user may do about it.
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The problem in its file.
+    pub(super) fn in_file(self, file: &str) -> Problem {
+        Problem { file: file.to_owned(), line: self.line, what: self.what, hint: self.hint }
+    }
+}
+
+/// The start of a text from a file, fit to be shown in a message.
+pub(super) fn excerpt(bytes: &[u8]) -> String {
+    const CHARACTERS_MAX: usize = 60;
+    let text = String::from_utf8_lossy(bytes);
+    let mut characters = text.trim_end().chars();
+    let start: String = characters.by_ref().take(CHARACTERS_MAX).map(visible).collect();
+    if characters.next().is_some() { format!("{start}…") } else { start }
+}
+
+/// Escapes what would disturb a terminal and leaves everything else, quotes included, as it is.
+fn visible(character: char) -> String {
+    if character.is_control() { character.escape_default().to_string() } else { character.to_string() }
+}
+
+/// `` `a`, `b`, `c` ``, or `none`.
+pub(super) fn quoted_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> =
+        names.into_iter().map(|name| format!("`{}`", excerpt(name.as_bytes()))).collect();
+    if quoted.is_empty() { "none".to_owned() } else { quoted.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_starts_with_its_place() {
+        let problem = Fault::new(17, "the SMILES is empty").with_hint("name it").in_file("ligands.smi");
+        assert_eq!(problem.to_string(), "ligands.smi:17: the SMILES is empty");
+        assert_eq!(InputError::from(problem).hint(), Some("name it"));
+    }
+
+    #[test]
+    fn excerpts_are_short_and_cannot_disturb_a_terminal() {
+        let check = |bytes: &[u8], expect: &str| assert_eq!(excerpt(bytes), expect);
+        check(b"a \"b\"\t\x1b[0m \r\n", "a \"b\"\\t\\u{1b}[0m");
+        check(b"\xff", "\u{fffd}");
+        check("ä".repeat(61).as_bytes(), &format!("{}…", "ä".repeat(60)));
+    }
+}
