@@ -1,4 +1,5 @@
 //! The chemist's command as a library: what `launchpad` does, without its terminal.
 
 pub mod input;
+pub mod local_redis;
 pub mod search_box;
