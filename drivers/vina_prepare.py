@@ -194,6 +194,7 @@ def record(molecule):
 
 
 def main():
+    """Prepares the molecules of `task.json`, in their order."""
     RDLogger.DisableLog("rdApp.*")
     os.makedirs("ligands", exist_ok=True)
     os.makedirs("poses", exist_ok=True)

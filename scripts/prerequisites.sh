@@ -99,7 +99,8 @@ rust_is_enough() {
 prepare_rust() {
     local wanted toolchain bin=${CARGO_HOME:-$HOME/.cargo}/bin
     wanted=$(wanted_rust)
-    case ":$PATH:" in *":$bin:"*) ;; *) [ ! -d "$bin" ] || PATH="$bin:$PATH" ;; esac
+    # rustup's programs come first: an old cargo of the distribution would hide them otherwise.
+    [ ! -x "$bin/cargo" ] || PATH="$bin:$PATH"
     if has rustup; then
         for toolchain in $(cd / && rustup toolchain list | cut -d' ' -f1 | installed_rust_in_order "$wanted"); do
             export RUSTUP_TOOLCHAIN=$toolchain

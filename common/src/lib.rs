@@ -7,6 +7,7 @@ pub mod clock;
 pub mod digest;
 pub mod env;
 pub mod exit_code;
+pub mod local;
 pub mod queue;
 pub mod storage;
 pub mod task;

@@ -109,14 +109,13 @@ END
     #[test]
     fn a_sized_box_sits_on_the_centroid_of_the_heavy_atoms() {
         let found = SearchBox::centered_on(&atoms(P_XYLENE), [14.0; 3]).unwrap();
-        assert_eq!((found.center(), found.size()), ([42.321, 45.431, 18.167], [14.0; 3]));
+        assert_eq!(found, SearchBox { center: [42.321, 45.431, 18.167], size: [14.0; 3] });
     }
 
     #[test]
     fn an_automatic_box_holds_the_heavy_atoms_and_the_padding() {
         let found = SearchBox::around(&atoms(P_XYLENE), SearchBox::PADDING_DEFAULT).unwrap();
-        assert_eq!(found.center(), [42.321, 45.431, 18.167]);
-        assert_eq!(found.size(), [12.455, 11.515, 10.57]);
+        assert_eq!(found, SearchBox { center: [42.321, 45.431, 18.167], size: [12.455, 11.515, 10.57] });
     }
 
     #[test]

@@ -1,1 +1,18 @@
-//! stub
+//! What the tests share: a real Redis of their own, runs to push into it, and waiting for a condition. Holds no test itself.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "everything here runs inside tests, where a panic is the report"
+)]
+
+mod eventually;
+mod lab;
+mod redis;
+mod run;
+mod stalling_store;
+
+pub use eventually::eventually;
+pub use lab::{Lab, LabWorker, Programs, Ran, is_alive, run_id};
+pub use redis::TestRedis;
+pub use run::{TestRun, sample_input, sample_spec};
+pub use stalling_store::StallingStore;

@@ -1,3 +1,130 @@
 //! The fleet member: lease → stage → run → judge → upload → complete.
+//!
+//! [`main`] is the whole program, so that a test binary can run it with another store.
 
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use common::exit_code;
+use common::queue::Queue;
+use common::task::WorkerId;
+use common::telemetry;
+
+mod attempt;
+mod cache;
+mod config;
+mod control;
+mod dispatcher;
+pub mod engine;
+mod evidence;
+mod heartbeat;
+mod patience;
 pub mod process;
+mod redis_clock;
+mod runs;
+mod scratch;
+mod serving;
+mod slots;
+mod stage;
+mod upload;
+
+pub use config::{Arguments, Config, ConfigError, ExitWhen};
+pub use serving::OpenStore;
+
+use attempt::Shared;
+use cache::Cache;
+use dispatcher::{Dispatcher, Left, Parts};
+use heartbeat::{Held, chain};
+use process::{Guardian, Launcher, guardian};
+use scratch::ScratchRoot;
+use serving::Place;
+
+/// The hidden first argument that makes this program a worker's guardian.
+const GUARDIAN: &str = "guardian";
+
+/// Runs the program with its own command line.
+pub fn main(open_store: OpenStore) -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(GUARDIAN) {
+        return match guardian::main_loop(std::io::stdin().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(exit_code::SOFTWARE),
+        };
+    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            // Nobody is left to tell if the terminal is gone.
+            _ = told.print();
+            return ExitCode::from(if told.use_stderr() { exit_code::CONFIG } else { exit_code::OK });
+        }
+    };
+    telemetry::start(&arguments.log, arguments.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error, None),
+    };
+    let code = runtime.block_on(work(arguments, open_store));
+    // Whatever still runs was told to end; a store that hangs must not keep the machine.
+    runtime.shutdown_background();
+    code
+}
+
+async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
+    let config = match arguments.resolve() {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, None),
+    };
+    let worker = WorkerId::random(&mut rand::rng());
+    let parts = match assemble(config, worker, open_store).await {
+        Ok(parts) => parts,
+        Err(error) => return refuse(error.as_ref(), None),
+    };
+    let left = Dispatcher::new(parts).run().await;
+    match left {
+        Ok(Left::Done) => {
+            tracing::info!("nothing is left to do");
+            ExitCode::from(exit_code::OK)
+        }
+        Ok(Left::WorkRemains) => {
+            tracing::info!("left, work may remain");
+            ExitCode::from(exit_code::TRY_AGAIN)
+        }
+        Ok(Left::Unfit(error)) => refuse(&error, error.hint().as_deref()),
+        Err(error) => refuse(&error, None),
+    }
+}
+
+/// Puts a worker together: connections, guardian, scratch and cache, heartbeat.
+async fn assemble(
+    config: Config,
+    worker: WorkerId,
+    open_store: OpenStore,
+) -> Result<Parts, Box<dyn std::error::Error>> {
+    let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+    let (queue, wakes) = Queue::open_listening(&config.redis, &worker)?;
+    tracing::info!(
+        %worker, %host, redis = queue.url(), cores = config.cores, runs = ?config.runs, exit_when = ?config.exit_when,
+        scratch = %config.scratch.display(), cache = %config.cache.display(), "worker starts"
+    );
+    let guardian = Guardian::start(Path::new("/proc/self/exe"), &[GUARDIAN], worker.as_str()).await?;
+    let held = Held::default();
+    let heartbeats = Queue::open(&config.redis, 1)?;
+    let heard = heartbeat::start(heartbeats, worker.clone(), held.clone())?;
+    let place = Place { host, region: config.region.clone(), machine_type: config.machine_type.clone() };
+    let shared = Shared {
+        queue,
+        launcher: Launcher::new(guardian),
+        cache: Cache::open(&config.cache),
+        scratch: ScratchRoot::open(&config.scratch, &worker)?,
+        config,
+    };
+    Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes })
+}
+
+/// Says why the worker can't work, and gives the exit code for a configuration that has to be changed.
+fn refuse(error: &(dyn std::error::Error + 'static), hint: Option<&str>) -> ExitCode {
+    tracing::error!(hint, "the worker can't work: {}", chain(error));
+    ExitCode::from(exit_code::CONFIG)
+}

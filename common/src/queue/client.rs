@@ -212,7 +212,7 @@ impl Queue {
     }
 
     /// Pushes the tasks `first`, `first` + 1, … and returns how many the run then has. Tasks that are there already are skipped.
-    /// A total below `first` means that Redis forgot some: push again from there.
+    /// A total below `first` means that Redis forgot some: push again from there. A sealed run takes no more.
     pub async fn push(
         &self,
         run: &RunId,
@@ -223,7 +223,7 @@ impl Queue {
         let arguments = (digest, first.0, inputs);
         let reply = self.run_script(&scripts::PUSH, run, arguments).await?;
         match reply.code() {
-            "ok" | "gap" => reply.number(1),
+            "ok" | "gap" | "sealed" => reply.number(1),
             "differs" => Err(differs(run, reply.text(1)?, digest)),
             _ => Err(reply.unknown()),
         }

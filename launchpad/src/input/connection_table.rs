@@ -1,4 +1,4 @@
-//! Reads the atoms of an SDF record's connection table, V2000 or V3000, line by line (BIOVIA, "CTfile Formats", 2020).
+//! Reads the atoms of an SDF record's connection table, V2000 or V3000, line by line (BIOVIA, "`CTfile` Formats", 2020).
 //!
 //! It finds what is truncated or flat; bonds and charges are RDKit's business, on the worker.
 
@@ -51,9 +51,7 @@ impl ConnectionTable {
     /// Takes the next line; gives the atom that stands on it.
     pub(super) fn take(&mut self, line: &Line<'_>) -> Result<Option<TableAtom>, Fault> {
         let content = line.content;
-        if content.starts_with(b"M  END") && !matches!(self.stage, Stage::Title | Stage::Comment) {
-            return self.end(line.number).map(|()| None);
-        }
+        let ends = content.starts_with(b"M  END");
         match self.stage {
             Stage::Title => self.stage = Stage::Program,
             Stage::Program => {
@@ -62,6 +60,9 @@ impl ConnectionTable {
             }
             Stage::Comment => self.stage = Stage::Counts,
             Stage::Counts => self.stage = counts(line)?,
+            Stage::Atoms { .. } | Stage::Bonds { .. } | Stage::Properties | Stage::V3000 { .. } if ends => {
+                self.end(line.number)?;
+            }
             Stage::Atoms { left, bonds } => {
                 let atom = v2000_atom(content).ok_or_else(|| no_atom(line))?;
                 self.stage = match left - 1 {
@@ -95,7 +96,7 @@ impl ConnectionTable {
     fn see(&mut self, atom: TableAtom) -> TableAtom {
         self.atoms += 1;
         self.deep |= atom.position[2] != 0.0;
-        self.extended |= atom.position != [0.0; 3];
+        self.extended |= atom.position.iter().any(|&value| value != 0.0);
         atom
     }
 
@@ -103,13 +104,16 @@ impl ConnectionTable {
         let missing = match self.stage {
             Stage::Atoms { left, .. } | Stage::V3000 { left: Some(left @ 1..), .. } => Some((left, "atom")),
             Stage::Bonds { left } => Some((left, "bond")),
-            Stage::Program | Stage::Counts => {
-                return Err(Fault::new(line, "`M  END` stands before the counts line"));
-            }
             Stage::V3000 { left: None, .. } => {
                 return Err(Fault::new(line, "`M  END` stands before the line `M  V30 COUNTS`"));
             }
-            Stage::Title | Stage::Comment | Stage::Properties | Stage::V3000 { .. } | Stage::Ended => None,
+            Stage::Title
+            | Stage::Program
+            | Stage::Comment
+            | Stage::Counts
+            | Stage::Properties
+            | Stage::V3000 { .. }
+            | Stage::Ended => None,
         };
         if let Some((left, what)) = missing {
             return Err(Fault::new(

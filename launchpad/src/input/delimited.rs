@@ -68,16 +68,60 @@ struct Record {
     ends: Vec<usize>,
     filled: usize,
     width: usize,
+    quoting: Quoting,
+    misquoted: bool,
+}
+
+/// Where in a field the last byte was. The parser forgives text behind a closing quote; two quotes that were opened by mistake
+/// in different rows would then pair up and swallow the rows between them.
+#[derive(Debug, Clone, Copy)]
+enum Quoting {
+    FieldStart,
+    Plain,
+    Quoted,
+    ClosingQuote,
+}
+
+impl Quoting {
+    /// `None` where text follows a closing quote.
+    const fn after(self, byte: u8, delimiter: u8) -> Option<Self> {
+        match self {
+            Self::Quoted => Some(if byte == b'"' { Self::ClosingQuote } else { Self::Quoted }),
+            Self::FieldStart | Self::ClosingQuote if byte == b'"' => Some(Self::Quoted),
+            Self::FieldStart | Self::Plain | Self::ClosingQuote if byte == delimiter || byte == b'\n' => {
+                Some(Self::FieldStart)
+            }
+            Self::FieldStart | Self::Plain => Some(Self::Plain),
+            Self::ClosingQuote => None,
+        }
+    }
 }
 
 impl Record {
     fn starting_at(line: u64) -> Self {
-        Self { line, bytes: vec![0; 256], ends: vec![0; 16], filled: 0, width: 0 }
+        Self {
+            line,
+            bytes: vec![0; 256],
+            ends: vec![0; 16],
+            filled: 0,
+            width: 0,
+            quoting: Quoting::FieldStart,
+            misquoted: false,
+        }
     }
 
     fn field(&self, index: usize) -> &[u8] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.bytes[start..self.ends[index]]
+    }
+
+    /// Follows the quotes through a part of the row.
+    fn follow_quotes(&mut self, part: &[u8], delimiter: u8) {
+        for &byte in part {
+            let after = self.quoting.after(byte, delimiter);
+            self.misquoted |= after.is_none();
+            self.quoting = after.unwrap_or(Quoting::Plain);
+        }
     }
 
     /// Takes a part of the row; says whether it is complete.
@@ -105,6 +149,7 @@ impl Record {
 struct Records<R> {
     lines: Lines<R>,
     parser: Box<csv_core::Reader>,
+    delimiter: u8,
 }
 
 impl<R: BufRead> Records<R> {
@@ -112,7 +157,7 @@ impl<R: BufRead> Records<R> {
         // A carriage return alone ends no row: `Lines` decides where lines end.
         let terminator = csv_core::Terminator::Any(b'\n');
         let parser = csv_core::ReaderBuilder::new().delimiter(delimiter).terminator(terminator).build();
-        Self { lines: Lines::new(source), parser: Box::new(parser) }
+        Self { lines: Lines::new(source), parser: Box::new(parser), delimiter }
     }
 
     fn next(&mut self) -> io::Result<Option<Result<Record, Fault>>> {
@@ -122,10 +167,17 @@ impl<R: BufRead> Records<R> {
                 continue;
             }
             let mut record = open.take().unwrap_or_else(|| Record::starting_at(line.number));
+            record.follow_quotes(line.content, self.delimiter);
+            record.follow_quotes(b"\n", self.delimiter);
             let fault = if let Err(fault) = line.check_whole() {
                 fault
             } else if record.take(&mut self.parser, line.content) || record.take(&mut self.parser, b"\n") {
-                return Ok(Some(Ok(record)));
+                let last = line.number;
+                return Ok(Some(if record.misquoted {
+                    Err(misquoted(record.line, last))
+                } else {
+                    Ok(record)
+                }));
             } else if record.filled > LINE_BYTES_MAX {
                 unclosed(record.line, line.number)
             } else {
@@ -140,10 +192,16 @@ impl<R: BufRead> Records<R> {
     }
 }
 
+const QUOTES_HINT: &str = "a quote inside a field is written `\"\"`, and the field stands in quotes";
+
 fn unclosed(first: u64, last: u64) -> Fault {
     let what = format!("the row opens a quote that is not closed (read as one row to line {last})");
-    Fault::new(first, what)
-        .with_hint("a quote inside a field is written `\"\"`, and the field stands in quotes")
+    Fault::new(first, what).with_hint(QUOTES_HINT)
+}
+
+fn misquoted(first: u64, last: u64) -> Fault {
+    let what = format!("text follows the closing quote of a field (read as one row to line {last})");
+    Fault::new(first, what).with_hint(QUOTES_HINT)
 }
 
 #[cfg(test)]
@@ -203,6 +261,20 @@ mod tests {
         let found = crate::input::fixture::outcome(Format::Csv, table.as_bytes(), &Columns::default());
         assert!(found[0].starts_with("f:2: the row opens a quote that is not closed"), "{}", found[0]);
         assert!(found.last().unwrap().ends_with("c CC"));
+    }
+
+    #[test]
+    fn quotes_that_pair_up_by_mistake_swallow_no_row_in_silence() {
+        check(
+            Format::Csv,
+            "id,smiles,note\na,C,\"x\nb,C,\nc,C,\"y\nd,C,5\" \ne,C,\"f\"\n\"g\"h,C,\n",
+            &[
+                "f:2: text follows the closing quote of a field (read as one row to line 4)",
+                "5 d C",
+                "6 e C",
+                "f:7: text follows the closing quote of a field (read as one row to line 7)",
+            ],
+        );
     }
 
     #[test]

@@ -95,13 +95,18 @@ impl<'a> Record<'a> {
         if self.fault.is_some() {
             return;
         }
-        if self.table.ended() {
+        if !self.table.ended() {
+            self.fault = self.table.take(line).err();
+        } else if line.content.starts_with(b"M  END") {
+            // Joined MOL files: all but the first would be lost in silence.
+            let what =
+                format!("a second `M  END` in the record of line {} (expected `$$$$` before)", self.line);
+            self.fault = Some(Fault::new(line.number, what).with_hint("end every record with a line `$$$$`"));
+        } else {
             let value = self.property.as_mut().and_then(|property| property.take(line.content));
             if let Some(value) = value {
                 (self.name, self.name_line) = (value, line.number);
             }
-        } else {
-            self.fault = self.table.take(line).err();
         }
     }
 
@@ -149,7 +154,6 @@ fn property_name(content: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::input::fixture::{check, check_with, outcome};
     use crate::input::{Columns, Format, FoundStructure, read};
 
@@ -259,6 +263,11 @@ mod tests {
             "f:10: the table has more atoms than its line `M  V30 COUNTS` says",
         );
         check(Format::Sdf, "cut off", &["f:1: the record has no `M  END` line"]);
+        let joined = good.replace("$$$$\n", "");
+        check_broken(
+            &format!("{joined}{good}"),
+            "f:22: a second `M  END` in the record of line 1 (expected `$$$$` before)",
+        );
         let long = &["x"; 201].concat();
         check_broken(
             &good.replace("good", long),

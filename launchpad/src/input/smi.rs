@@ -62,8 +62,9 @@ fn parse(line: &Line<'_>) -> Result<FoundMolecule, Fault> {
     let name = name.unwrap_or_default();
     if name.trim_start().starts_with('|') {
         let what = "a CXSMILES extension `|…|` follows the SMILES (expected the id)";
-        return Err(Fault::new(line.number, what)
-            .with_hint("remove the extension: it would change nothing but be lost"));
+        return Err(
+            Fault::new(line.number, what).with_hint("remove the extension: only plain SMILES are read")
+        );
     }
     FoundMolecule::from_smiles(name, smiles, line.number)
         .map_err(|fault| fault.with_hint("each line is a SMILES, white space and an id, in this order"))

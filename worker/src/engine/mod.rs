@@ -5,9 +5,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{EngineOptions, Molecule, RunSpec, Row};
+use common::task::{EngineOptions, Molecule, Row, RunSpec};
 
 use crate::process::Ended;
+
+mod pdbqt;
+mod pose_check;
+mod prepared;
+mod reason;
+mod receptor;
+mod vina;
+mod vina_verdict;
+
+pub use vina::Vina;
 
 /// A molecule with what the engine needs beside its structure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,8 +105,8 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// The programs whose versions make its provenance: name and the arguments that print the version.
     fn versions(&self) -> Vec<(&'static str, Vec<String>)>;
 
-    /// What to make once per host.
-    fn preparations(&self, spec: &RunSpec) -> Vec<Preparation>;
+    /// What to make once per host of the shared inputs, which are staged already: how may depend on their content.
+    fn preparations(&self, spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Vec<Preparation>;
 
     /// What to run. Pure: the same workload gives the same plan.
     fn plan(&self, workload: &Workload<'_>) -> Plan;
@@ -117,6 +127,6 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 /// The engine that a run asks for.
 pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
-        EngineOptions::Vina(options) => Box::new(vina::Vina::new(options.clone())),
+        EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
     }
 }

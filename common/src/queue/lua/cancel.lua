@@ -36,10 +36,10 @@ local bound = tonumber(ARGV[1])
 for _, id in ipairs(redis.call('LPOP', key('pending'), bound) or {}) do
   cancel(id, 'pending', true)
 end
-for place, state in pairs({ delayed = 'delayed', leases = 'leased' }) do
+for _, place in ipairs({ 'delayed', 'leases' }) do
   if cancelled < bound then
     for _, id in ipairs(redis.call('ZRANGE', key(place), 0, bound - cancelled - 1)) do
-      cancel(id, state)
+      cancel(id, (state_and_lease(id)))
     end
   end
 end

@@ -33,16 +33,25 @@ else
   return { 'lost', state }
 end
 
--- Each moment as the time since the one before; the lowest power of the square root of 2 that is not below a duration is its bucket.
+-- The lowest power of the square root of 2 that is not below a duration, rounded up.
+local function bucket_of(ms)
+  local mantissa, exponent = math.frexp(math.max(1, ms))
+  if mantissa == 0.5 then
+    return 2 ^ (exponent - 1)
+  end
+  return mantissa * mantissa <= 0.5 and math.ceil(2 ^ (exponent - 0.5)) or 2 ^ exponent
+end
+
 local function record(phase, from, to)
   if from and to then
     local ms = math.max(0, to - from)
-    local bucket = ms < 1 and 1 or math.ceil(2 ^ (math.ceil(2 * math.log(ms) / math.log(2)) / 2))
-    redis.call('HINCRBY', key('stats:' .. phase), bucket, 1)
+    redis.call('HINCRBY', key('stats:' .. phase), bucket_of(ms), 1)
     redis.call('HINCRBY', key('stats:' .. phase), 'count', 1)
     redis.call('HINCRBY', key('stats:' .. phase), 'sum_ms', ms)
   end
 end
+
+-- Each moment as the time since the one before.
 local at, steps, latest = {}, {}, 0
 for i = 9, 15 do
   at[i] = tonumber(ARGV[i])

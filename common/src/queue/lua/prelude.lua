@@ -3,7 +3,7 @@
 -- named here or by key(), so a script touches one run and one slot of a cluster.
 
 local EVENTS_MAX = 10000
-local WAKES_MAX = 100
+local WAKES_MAX = 1000
 
 local prefix = string.sub(KEYS[1], 1, -4)
 
@@ -27,10 +27,10 @@ end
 -- Moves the run's lease clock on, by lease/6 at most however long nobody called, and returns the lease's length and the clock.
 -- Returns nothing if there is no such run. Only scripts that workers call do this.
 local function tick()
-  if not run_exists() then
+  local run = redis.call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing')
+  if not run[1] or run[4] then
     return nil
   end
-  local run = redis.call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at')
   local lease_ms = tonumber(run[1])
   local passed = now - (tonumber(run[3]) or now)
   local clock = (tonumber(run[2]) or 0) + math.max(0, math.min(passed, math.floor(lease_ms / 6)))
@@ -42,15 +42,20 @@ local function event(verb, id, ...)
   redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_MAX, '*', 'verb', verb, 'task', id, ...)
 end
 
--- Tells as many idle workers as there are new tasks. Only a hint: they ask again by themselves.
+-- Tells as many idle workers as there are new tasks. Only a hint: they ask again by themselves. A worker that nobody hears any more
+-- is struck off, and the next one is told in its place.
 local function wake(tasks)
   if tasks < 1 then
     return
   end
-  local workers = redis.call('ZRANGE', key('idle'), 0, math.min(tasks, WAKES_MAX) - 1)
-  for _, worker in ipairs(workers) do
+  for _, worker in ipairs(redis.call('ZRANGE', key('idle'), 0, WAKES_MAX - 1)) do
     redis.call('ZREM', key('idle'), worker)
-    redis.call('PUBLISH', 'molfleet:worker:' .. worker .. ':wake', KEYS[1])
+    if redis.call('PUBLISH', 'molfleet:worker:' .. worker .. ':wake', KEYS[1]) > 0 then
+      tasks = tasks - 1
+    end
+    if tasks == 0 then
+      return
+    end
   end
 end
 
@@ -90,14 +95,15 @@ local function count(id, counter)
   return redis.call('HINCRBY', task_key(id), counter, 1)
 end
 
--- A task's state and latest lease name. A task without a hash was never leased: it is pending.
+-- A task's state and latest lease name, which is false if it was never leased. A task without a hash is pending.
 local function state_and_lease(id)
   local task = redis.call('HMGET', task_key(id), 'state', 'lease')
   if task[1] then
-    return task[1], task[2] or ''
+    return task[1], task[2]
   end
   local total = tonumber(redis.call('HGET', key('progress'), 'total') or 0)
   local number = tonumber(id)
-  return number and number < total and 'pending' or 'absent', ''
+  local exists = number and number >= 0 and number < total and string.format('%d', number) == id
+  return exists and 'pending' or 'absent', false
 end
 

@@ -3,7 +3,8 @@
 -- ARGV[1]: the spec's digest
 -- ARGV[2]: the first task's id
 -- ARGV[3...]: one input per task
--- returns: {'ok', total}; {'gap', total} if tasks before the first are missing; {'differs', digest}; {'gone'}
+-- returns: {'ok', total}; {'gap', total} if tasks before the first are missing; {'sealed', total} if the run takes no more; {'differs', digest};
+--          {'gone'}
 -- transitions: absent -> pending
 
 local BATCH = 1000
@@ -11,9 +12,9 @@ local BATCH = 1000
 if not run_exists() then
   return { 'gone' }
 end
-local digest = redis.call('HGET', KEYS[1], 'digest')
-if digest ~= ARGV[1] then
-  return { 'differs', digest }
+local run = redis.call('HMGET', KEYS[1], 'digest', 'sealed')
+if run[1] ~= ARGV[1] then
+  return { 'differs', run[1] }
 end
 local first = tonumber(ARGV[2])
 local total = tonumber(redis.call('HGET', key('progress'), 'total'))
@@ -23,6 +24,9 @@ if first > total then
 end
 if pushed <= total then
   return { 'ok', total }
+end
+if run[2] then
+  return { 'sealed', total }
 end
 for from = total, pushed - 1, BATCH do
   local ids, inputs = {}, {}

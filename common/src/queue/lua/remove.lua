@@ -1,19 +1,15 @@
 -- purpose: forget a run, in bounded steps; the first one hides it from workers, the last one takes what is left
 -- KEYS[1]: molfleet:{R}:run
 -- ARGV[1]: the first task of this step
--- ARGV[2]: how many tasks this step takes, 1000 at most
+-- ARGV[2]: how many tasks this step takes
 -- returns: {'more'}; {'done'}
 -- transitions: none
 
 redis.call('HSET', KEYS[1], 'removing', 1)
 local first, count_max = tonumber(ARGV[1]), tonumber(ARGV[2])
 local total = tonumber(redis.call('HGET', key('progress'), 'total') or 0)
-local keys = {}
 for id = first, math.min(first + count_max, total) - 1 do
-  keys[#keys + 1] = task_key(id)
-end
-if #keys > 0 then
-  redis.call('UNLINK', unpack(keys))
+  redis.call('UNLINK', task_key(id))
 end
 if first + count_max < total then
   return { 'more' }

@@ -11,7 +11,7 @@ local requeued = 0
 for i = 1, #ARGV, 2 do
   local id = ARGV[i]
   local state, lease = state_and_lease(id)
-  local number = string.match(lease, '^%d+') or '0'
+  local number = lease and string.match(lease, '^%d+') or '0'
   if number == ARGV[i + 1] and (state == 'dead' or state == 'cancelled') then
     for _, counter in ipairs({ 'failures', 'lapses' }) do
       local counted = tonumber(redis.call('HGET', task_key(id), counter) or 0)

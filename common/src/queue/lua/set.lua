@@ -2,7 +2,7 @@
 -- KEYS[1]: molfleet:{R}:run
 -- ARGV[1]: paused or parallelism
 -- ARGV[2]: the value: why it is paused, or '' to resume; how many leases at most, or 0 for no limit
--- returns: {'ok'}; {'unknown'} for another field; {'gone'}
+-- returns: {'ok'}; {'unknown'} for another field or value; {'gone'}
 -- transitions: none
 
 if not run_exists() then
@@ -13,11 +13,13 @@ if field == 'paused' and value ~= '' then
   redis.call('HSET', KEYS[1], 'paused', value)
 elseif field == 'paused' then
   redis.call('HDEL', KEYS[1], 'paused')
-elseif field == 'parallelism' then
+elseif field == 'parallelism' and string.match(value, '^%d+$') then
   redis.call('HSET', KEYS[1], 'parallelism', value)
 else
   return { 'unknown' }
 end
 redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_MAX, '*', 'verb', 'set', 'field', field, 'value', value)
-wake(redis.call('LLEN', key('pending')))
+if field == 'parallelism' or value == '' then
+  wake(redis.call('LLEN', key('pending')))
+end
 return { 'ok' }

@@ -1,0 +1,291 @@
+//! A whole Molfleet on this machine: a Redis, a store, launchpad and workers as programs, engines that can be made to misbehave.
+//! Holds no assertion of its own beyond "the program did what it was told".
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use common::queue::{Progress, Queue, TaskInfo};
+use common::task::{RunId, TaskId};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::{TestRedis, eventually};
+
+/// The programs of the tests package; `env!("CARGO_BIN_EXE_…")` tells them, in test files only.
+#[derive(Debug, Clone, Copy)]
+pub struct Programs {
+    /// `launchpad-under-test`.
+    pub launchpad: &'static str,
+    /// `worker-under-test`.
+    pub worker: &'static str,
+    /// `stub-engine`.
+    pub stub: &'static str,
+}
+
+/// A Redis, a store and a place for programs.
+#[derive(Debug)]
+pub struct Lab {
+    programs: Programs,
+    /// The queue's server.
+    pub redis: TestRedis,
+    folder: TempDir,
+}
+
+/// What a program printed and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; −1 for a signal.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+/// A worker of a lab. It is killed with the lab.
+#[derive(Debug)]
+pub struct LabWorker {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Lab {
+    /// Starts a Redis and makes an empty store.
+    pub async fn new(programs: Programs) -> Self {
+        Self::over(programs, TestRedis::start().await)
+    }
+
+    /// A lab whose Redis can be killed and started again without losing anything.
+    pub async fn durable(programs: Programs) -> Self {
+        Self::over(programs, TestRedis::start_durable().await)
+    }
+
+    fn over(programs: Programs, redis: TestRedis) -> Self {
+        let folder = tempfile::Builder::new().prefix("molfleet lab ").tempdir().unwrap();
+        fs::create_dir(folder.path().join("stubs")).unwrap();
+        Self { programs, redis, folder }
+    }
+
+    /// A path in the lab's own folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file into the lab's own folder.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// The folder of the store.
+    pub fn store_folder(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    /// The store's URL.
+    pub fn store_url(&self) -> String {
+        url::Url::from_file_path(self.store_folder()).unwrap().into()
+    }
+
+    /// An object of a run, as a file.
+    pub fn object(&self, run: &str, name: &str) -> PathBuf {
+        self.store_folder().join(run).join(name)
+    }
+
+    /// A queue of the lab's Redis.
+    pub fn queue(&self) -> Queue {
+        Queue::open(&self.redis.url(), 2).unwrap()
+    }
+
+    /// Puts the stub in front of an engine's program.
+    pub fn stub(&self, program: &str) -> &Self {
+        symlink(self.programs.stub, self.path("stubs").join(program)).unwrap();
+        self
+    }
+
+    /// Makes stubs misbehave: see `stub-engine`.
+    pub fn set(&self, behaviour: &str, content: &str) -> &Self {
+        fs::write(self.path("stubs").join(behaviour), content).unwrap();
+        self
+    }
+
+    /// Makes stubs behave again.
+    pub fn unset(&self, behaviour: &str) {
+        fs::remove_file(self.path("stubs").join(behaviour)).unwrap();
+    }
+
+    /// The lines that stubs have written so far.
+    pub fn noted(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path("stubs").join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Runs launchpad to its end.
+    pub fn launchpad(&self, arguments: &[&str]) -> Ran {
+        let output = self.launchpad_command(arguments).output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// A launchpad that a test starts by itself.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn launchpad_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.launchpad);
+        command.args(["--redis", &self.redis.url(), "--store", &self.store_url()]).args(arguments);
+        command.current_dir(self.folder.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+
+    /// Pushes molecules of a `.smi` text into the example's pocket, with short leases, and panics if that fails.
+    pub fn push(&self, run: &str, smiles: &str, flags: &[&str]) {
+        let ligands = self.write(&format!("{run}.smi"), smiles);
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/t4l-l99a");
+        let receptor = example.join("receptor.pdb");
+        let mut arguments = vec!["push", ligands.to_str().unwrap(), "--run", run];
+        arguments.extend(["--receptor", receptor.to_str().unwrap()]);
+        arguments.extend(["--box-center", "42.32,45.43,18.17", "--box-size", "14"]);
+        arguments.extend(["--exhaustiveness", "1", "--confirm-after-ms", "0"]);
+        arguments.extend(["--lease-ms", "2400", "--heartbeat-ms", "400", "--backoff-ms", "10"]);
+        arguments.extend_from_slice(flags);
+        let ran = self.launchpad(&arguments);
+        assert_eq!(ran.code, 0, "push failed: {}", ran.stderr);
+    }
+
+    /// Starts a worker with the stubs first on its `PATH`.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker(&self, name: &str, flags: &[&str]) -> LabWorker {
+        let log = self.path(&format!("{name}.log"));
+        let mut command = Command::new(self.programs.worker);
+        command.args(["--redis", &self.redis.url(), "--cores", "1", "--scratch-free-mib-min", "1"]);
+        command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
+        command.args(["--log", "debug", "--log-format", "json", "--grace-seconds", "2"]).args(flags);
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.path("stubs").display()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        LabWorker { child: command.spawn().unwrap(), log }
+    }
+
+    /// The counters of a run.
+    pub async fn progress(&self, run: &str) -> Progress {
+        self.queue().progress(&run_id(run)).await.unwrap()
+    }
+
+    /// A task of a run.
+    pub async fn task(&self, run: &str, task: u64) -> TaskInfo {
+        self.queue().tasks(&run_id(run), &[TaskId(task)]).await.unwrap().remove(0)
+    }
+
+    /// Waits until a run's counters fulfil a condition.
+    pub async fn until(&self, run: &str, what: &str, holds: impl Fn(&Progress) -> bool) -> Progress {
+        let queue = self.queue();
+        eventually(what, || async {
+            let progress = queue.progress(&run_id(run)).await.map_err(|error| error.to_string())?;
+            if holds(&progress) { Ok(progress) } else { Err(format!("{progress:?}")) }
+        })
+        .await
+    }
+
+    /// Waits until a stub has written this many lines.
+    pub async fn until_noted(&self, file: &str, lines: usize) -> Vec<String> {
+        eventually(&format!("{lines} lines in `{file}`"), || async {
+            let noted = self.noted(file);
+            if noted.len() >= lines { Ok(noted) } else { Err(noted) }
+        })
+        .await
+    }
+
+    /// Reads the run's lease clock.
+    pub async fn lease_clock_ms(&self, run: &str) -> u64 {
+        let mut connection = self.redis.connection().await;
+        let key = format!("molfleet:{{{run}}}:run");
+        let clock = redis::cmd("HGET").arg(key).arg("clock_ms").query_async::<Option<u64>>(&mut connection).await;
+        clock.unwrap().unwrap_or(0)
+    }
+
+    /// Waits until the run's lease clock has moved on by this much.
+    pub async fn until_lease_clock(&self, run: &str, by_ms: u64) {
+        let from = self.lease_clock_ms(run).await;
+        eventually("the lease clock moves on", || async {
+            let now = self.lease_clock_ms(run).await;
+            if now >= from + by_ms { Ok(()) } else { Err(now - from) }
+        })
+        .await;
+    }
+}
+
+impl LabWorker {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Kills it with SIGKILL and waits for its end.
+    pub fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits until it has left, and gives its exit code.
+    pub async fn left(&mut self) -> i32 {
+        let log = self.log.clone();
+        let child = &mut self.child;
+        let status: ExitStatus = eventually("the worker leaves", || {
+            let status = child.try_wait().unwrap();
+            let log = log.clone();
+            async move { status.ok_or_else(|| last_lines(&fs::read_to_string(log).unwrap_or_default())) }
+        })
+        .await;
+        status.code().unwrap_or(-1)
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until its log has a line that fulfils a condition.
+    pub async fn until_logged(&self, what: &str, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        eventually(what, || async {
+            let log = self.log();
+            let mut lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
+            lines.find(|line| holds(line)).ok_or_else(|| last_lines(&log))
+        })
+        .await
+    }
+}
+
+impl Drop for LabWorker {
+    fn drop(&mut self) {
+        // It may have left by itself.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// A run's id.
+pub fn run_id(run: &str) -> RunId {
+    run.parse().unwrap()
+}
+
+/// Whether a process is there and no zombie.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
+fn last_lines(log: &str) -> Vec<String> {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(8)..].iter().map(|line| (*line).to_owned()).collect()
+}

@@ -1,0 +1,134 @@
+//! A Redis server of a test's own: free port, private folder, killed with the test. Knows nothing of the queue.
+
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::eventually;
+
+/// How many ports to try: another process may take a free one before the server does.
+const PORT_TRIES: u32 = 5;
+
+/// A running `redis-server`.
+#[derive(Debug)]
+pub struct TestRedis {
+    child: Child,
+    port: u16,
+    folder: TempDir,
+    is_durable: bool,
+}
+
+impl TestRedis {
+    /// Starts a server that keeps nothing on disk.
+    pub async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// Starts a server that writes every command to an append-only file before it answers, so that `kill9` loses nothing.
+    pub async fn start_durable() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(is_durable: bool) -> Self {
+        for _ in 0..PORT_TRIES {
+            let folder = tempfile::tempdir().unwrap();
+            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let child = spawn(port, &folder, is_durable);
+            let mut redis = Self { child, port, folder, is_durable };
+            if redis.is_ready().await {
+                return redis;
+            }
+        }
+        panic!("no Redis after {PORT_TRIES} ports");
+    }
+
+    /// Waits until the server answers; false if it ended instead.
+    async fn is_ready(&mut self) -> bool {
+        let client = redis::Client::open(self.url()).unwrap();
+        let child = &mut self.child;
+        eventually("redis-server answers", || {
+            let ended = child.try_wait().unwrap().is_some();
+            let client = client.clone();
+            async move {
+                if ended {
+                    return Ok(false);
+                }
+                let mut connection =
+                    client.get_multiplexed_async_connection().await.map_err(|error| error.to_string())?;
+                let pong = redis::cmd("PING").query_async::<String>(&mut connection).await;
+                pong.map(|_| true).map_err(|error| error.to_string())
+            }
+        })
+        .await
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A plain connection, for looking behind the queue's back.
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url()).unwrap();
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
+    }
+
+    /// Freezes the server.
+    pub fn stop_signal(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen server go on.
+    pub fn continue_signal(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Kills the server and waits for its end.
+    pub fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts the killed server again on the same port and folder.
+    pub async fn restart(&mut self) {
+        self.child = spawn(self.port, &self.folder, self.is_durable);
+        assert!(self.is_ready().await, "redis-server did not start again on port {}", self.port);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+}
+
+impl Drop for TestRedis {
+    fn drop(&mut self) {
+        // It may have ended by itself or by `kill9`; then there is nothing to kill.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests start their own Redis")]
+fn spawn(port: u16, folder: &TempDir, is_durable: bool) -> Child {
+    let mut command = std::process::Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]);
+    command.args(["--appendonly", if is_durable { "yes" } else { "no" }, "--appendfsync", "always"]);
+    command.arg("--dir").arg(folder.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap_or_else(|error| panic!("redis-server can't be started: {error}"))
+}

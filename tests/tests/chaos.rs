@@ -1,0 +1,223 @@
+//! Bad weather: machines that die, freeze or are cut off, stores that hang, engines that crash. Real Redis, real workers, real
+//! docking; a stub in front of Vina only chooses the moment. In the end each task is terminal once, with the bytes of a quiet run.
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::fs;
+
+use common::task::{Ending, State};
+use nix::sys::signal::Signal;
+use tests::{Lab, LabWorker, Programs, eventually, is_alive};
+
+const PROGRAMS: Programs = Programs {
+    launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
+    worker: env!("CARGO_BIN_EXE_worker-under-test"),
+    stub: env!("CARGO_BIN_EXE_stub-engine"),
+};
+
+const TOLUENE: &str = "Cc1ccccc1 toluene\n";
+const UNTIL_DRAINED: &[&str] = &["--exit-when", "drained"];
+
+/// A lab with one molecule pushed as run `r`, whose docking is held up at the gate.
+async fn lab_at_the_gate() -> Lab {
+    let lab = Lab::durable(PROGRAMS).await;
+    lab.stub("vina").set("gate", "");
+    lab.push("r", TOLUENE, &[]);
+    lab
+}
+
+/// The shard of the run's only task.
+fn shard(lab: &Lab) -> String {
+    fs::read_to_string(lab.object("r", "shards/shard_0000000.csv")).unwrap()
+}
+
+/// What a quiet run of the same molecule gives.
+async fn quiet_shard() -> String {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    assert_eq!(lab.worker("quiet", UNTIL_DRAINED).left().await, 0);
+    shard(&lab)
+}
+
+/// Opens the gate, lets the worker finish, and checks that there is one success with the right bytes.
+async fn finishes_well(lab: &Lab, mut worker: LabWorker) {
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0);
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.succeeded, progress.molecules_ok, progress.failures), (1, 1, 0));
+    assert_eq!(shard(lab), quiet_shard().await);
+    assert_eq!(lab.launchpad(&["consolidate", "r", "-o", "results.csv"]).code, 0);
+}
+
+#[tokio::test]
+async fn a_killed_worker_takes_its_engine_along_and_its_task_is_done_once() {
+    let lab = lab_at_the_gate().await;
+    lab.set("grandchild", "998877");
+    let mut first = lab.worker("first", UNTIL_DRAINED);
+    let engine: u32 = lab.until_noted("waiting", 1).await[0].parse().unwrap();
+    let grandchild: u32 = lab.noted("grandchildren")[0].parse().unwrap();
+    assert!(is_alive(engine) && is_alive(grandchild));
+
+    first.kill9();
+    eventually("engine and grandchild are gone", || async {
+        let left = [engine, grandchild].map(is_alive);
+        if left == [false, false] { Ok(()) } else { Err(left) }
+    })
+    .await;
+
+    lab.unset("grandchild");
+    let second = lab.worker("second", UNTIL_DRAINED);
+    finishes_well(&lab, second).await;
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.lapses, task.former.len(), task.former[0].1), (1, 1, Ending::Lapsed));
+    assert!(!lab.path("scratch/r").exists(), "the killed worker's scratch folder was swept");
+}
+
+#[tokio::test]
+async fn a_frozen_redis_costs_nothing_but_time() {
+    let lab = lab_at_the_gate().await;
+    let worker = lab.worker("one", UNTIL_DRAINED);
+    let engine: u32 = lab.until_noted("waiting", 1).await[0].parse().unwrap();
+    lab.redis.stop_signal();
+    // Four leases of 2.4 s without Redis.
+    worker.until_logged("four leases without Redis", |line| line["unreachable_ms"].as_u64() > Some(9_600)).await;
+    assert!(is_alive(engine));
+    lab.redis.continue_signal();
+    finishes_well(&lab, worker).await;
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.failures, progress.lapses, progress.releases), (0, 0, 0));
+    assert_eq!(lab.noted("waiting").len(), 1, "the same engine process went on");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_killed_and_comes_back_costs_nothing_but_time() {
+    let mut lab = lab_at_the_gate().await;
+    let worker = lab.worker("one", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    lab.redis.kill9();
+    lab.unset("gate");
+    let trying = |line: &serde_json::Value| line["what"] == "complete" && line["tries"].as_u64() > Some(2);
+    worker.until_logged("the success can't be recorded", trying).await;
+    lab.redis.restart().await;
+    lab.set("gate", "");
+    finishes_well(&lab, worker).await;
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.lease.unwrap().number, task.lapses, task.failures), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_stalling_store_costs_no_lapse() {
+    let lab = lab_at_the_gate().await;
+    let worker = lab.worker("one", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    lab.write("store.stall", "");
+    lab.unset("gate");
+    eventually("an upload waits", || async { lab.path("store.stalled").exists().then_some(()).ok_or(()) }).await;
+    lab.until_lease_clock("r", 3 * 2_400).await;
+    assert_eq!(lab.task("r", 0).await.state, State::Leased);
+    fs::remove_file(lab.path("store.stall")).unwrap();
+    lab.set("gate", "");
+    finishes_well(&lab, worker).await;
+    assert_eq!(lab.task("r", 0).await.lapses, 0);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_waited_for_and_not_replaced() {
+    let lab = lab_at_the_gate().await;
+    let worker = lab.worker("one", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    fs::rename(lab.path("store"), lab.path("unmounted")).unwrap();
+    fs::create_dir(lab.path("store")).unwrap();
+    lab.unset("gate");
+    worker.until_logged("the worker keeps trying", |line| line["what"] == "confirm" && line["tries"].as_u64() > Some(2)).await;
+    assert!(!lab.object("r", "shards").exists(), "an empty mount point collects no results");
+    fs::remove_dir_all(lab.path("store")).unwrap();
+    fs::rename(lab.path("unmounted"), lab.path("store")).unwrap();
+    lab.set("gate", "");
+    finishes_well(&lab, worker).await;
+    assert_eq!(lab.task("r", 0).await.lapses, 0);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_told_to_leave_hands_its_task_back() {
+    let lab = lab_at_the_gate().await;
+    let mut first = lab.worker("first", UNTIL_DRAINED);
+    let engine: u32 = lab.until_noted("waiting", 1).await[0].parse().unwrap();
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.left().await, 75);
+    assert!(!is_alive(engine));
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.lapses, task.failures), (State::Pending, 1, 0, 0));
+    let second = lab.worker("second", UNTIL_DRAINED);
+    finishes_well(&lab, second).await;
+    let task = lab.task("r", 0).await;
+    let record = format!("attempts/0000000/{}/attempt.json", task.former[0].0);
+    assert!(lab.object("r", &record).exists(), "an attempt that was handed back keeps its record");
+    assert!(!lab.path("scratch/r").exists());
+}
+
+#[tokio::test]
+async fn a_cancelled_task_loses_its_engine() {
+    let lab = lab_at_the_gate().await;
+    let mut worker = lab.worker("one", UNTIL_DRAINED);
+    let engine: u32 = lab.until_noted("waiting", 1).await[0].parse().unwrap();
+    assert_eq!(lab.launchpad(&["cancel", "r", "--yes"]).code, 0);
+    eventually("the engine is gone", || async { if is_alive(engine) { Err(engine) } else { Ok(()) } }).await;
+    assert_eq!(worker.left().await, 0);
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.cancelled, progress.leased, progress.failures), (1, 0, 0));
+    assert!(!lab.object("r", "shards").exists());
+}
+
+#[tokio::test]
+async fn a_zombie_commits_nothing_of_its_own() {
+    let lab = lab_at_the_gate().await;
+    let mut zombie = lab.worker("zombie", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    zombie.signal(Signal::SIGSTOP);
+    let second = lab.worker("second", UNTIL_DRAINED);
+    lab.until_noted("waiting", 2).await;
+    finishes_well(&lab, second).await;
+    let bytes = shard(&lab);
+    zombie.signal(Signal::SIGCONT);
+    assert_eq!(zombie.left().await, 0);
+    assert_eq!(shard(&lab), bytes);
+    let (progress, task) = (lab.progress("r").await, lab.task("r", 0).await);
+    assert_eq!((progress.succeeded, task.lease.unwrap().number, task.lapses), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn a_crashing_engine_ends_in_a_dead_task_with_its_evidence() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.stub("vina").set("crash", "");
+    lab.push("r", TOLUENE, &[]);
+    assert_eq!(lab.worker("one", UNTIL_DRAINED).left().await, 0);
+    let (progress, task) = (lab.progress("r").await, lab.task("r", 0).await);
+    assert_eq!((progress.dead, task.failures, task.lapses), (1, 3, 0));
+    assert_eq!(task.reason.as_deref(), Some("engine_crashed"));
+    let shown = lab.launchpad(&["show", "r", "0"]);
+    assert_eq!(shown.stdout.matches("engine_crashed").count() >= 3, true, "{}", shown.stdout);
+}
+
+#[tokio::test]
+async fn a_full_scratch_disk_leases_nothing() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    let mut worker = lab.worker("one", &["--scratch-free-mib-min", "1000000000000"]);
+    worker.until_logged("the floor is seen", |line| line["floor_bytes"].is_u64()).await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75);
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.pending, progress.failures, progress.releases), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_missing_program_is_the_machines_fault() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    fs::write(lab.path("stubs/vina"), "#!/bin/sh\necho no such docking >&2\nexit 3\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(lab.path("stubs/vina"), mode).unwrap();
+    // The system's own folders are tried, too, and have a Vina that works.
+    assert_eq!(lab.worker("one", &["--run", "r"]).left().await, 0);
+    assert_eq!(lab.progress("r").await.succeeded, 1);
+}

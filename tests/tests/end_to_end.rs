@@ -1,0 +1,95 @@
+//! The main job on real molecules: push, real workers with real Vina, consolidate.
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::fs;
+
+use common::task::{Shard, Verdict};
+use tests::{Lab, Programs};
+
+const PROGRAMS: Programs = Programs {
+    launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
+    worker: env!("CARGO_BIN_EXE_worker-under-test"),
+    stub: env!("CARGO_BIN_EXE_stub-engine"),
+};
+
+const LIGANDS: &str = "c1ccccc1 benzene\nc1cncc2c1ccs2 thieno[2,3-c]pyridine\nOc1ccccc1 phenol\nCc1ccc(C)cc1 p-xylene\n";
+
+fn shards(lab: &Lab, run: &str, tasks: usize) -> Vec<Vec<u8>> {
+    (0..tasks).map(|task| fs::read(lab.object(run, &format!("shards/shard_{task:07}.csv"))).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn two_workers_dock_a_run_and_two_runs_give_the_same_bytes() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.stub("obabel");
+    lab.push("first", LIGANDS, &[]);
+    lab.push("second", LIGANDS, &[]);
+    let mut workers = ["one", "other"].map(|name| lab.worker(name, &[]));
+    for worker in &mut workers {
+        assert_eq!(worker.left().await, 0);
+    }
+    for run in ["first", "second"] {
+        let progress = lab.progress(run).await;
+        assert_eq!((progress.succeeded, progress.molecules_ok, progress.molecules_bad), (4, 4, 0));
+        assert_eq!((progress.failures, progress.lapses, progress.releases), (0, 0, 0));
+    }
+    assert_eq!(shards(&lab, "first", 4), shards(&lab, "second", 4));
+    // Eight ligands, and the receptor once for both workers of this host.
+    let conversions = lab.noted("starts").iter().filter(|line| line.starts_with("obabel")).count();
+    assert_eq!(conversions, 8 + 1);
+
+    let ran = lab.launchpad(&["consolidate", "first", "-o", "results.csv"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let results = fs::read_to_string(lab.path("results.csv")).unwrap();
+    assert_eq!(results.lines().count(), 5, "{results}");
+    assert!(results.contains("\"thieno[2,3-c]pyridine\""), "{results}");
+    assert!(!lab.path("scratch/first").exists() && !lab.path("scratch/second").exists());
+}
+
+#[tokio::test]
+async fn a_batch_gives_each_molecule_its_own_verdict() {
+    let lab = Lab::new(PROGRAMS).await;
+    let batch = format!("{LIGANDS}not_a_smiles(C broken\nC1C[C@@H]2CC[C@@H]1C2 trans-bridged\n");
+    lab.push("r", &batch, &["--batch-size", "6"]);
+    assert_eq!(lab.worker("one", &[]).left().await, 0);
+    let shard = Shard::parse(&shards(&lab, "r", 1)[0]).unwrap();
+    let verdicts: Vec<(&str, &str)> =
+        shard.rows.iter().map(|row| (row.molecule_id.as_str(), row.reason.as_str())).collect();
+    assert_eq!(
+        verdicts,
+        [
+            ("benzene", ""),
+            ("thieno[2,3-c]pyridine", ""),
+            ("phenol", ""),
+            ("p-xylene", ""),
+            ("broken", "smiles_invalid"),
+            ("trans-bridged", "embed_failed")
+        ]
+    );
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.molecules_ok, task.molecules_bad, task.failures), (4, 2, 0));
+    let timings = task.timings.unwrap();
+    let moments: Vec<u64> = timings.moments.in_order().into_iter().chain([timings.completed]).map(Option::unwrap).collect();
+    assert!(moments.is_sorted(), "{moments:?}");
+    assert!(task.bytes.is_some_and(|(down, up)| down > 0 && up > 0));
+}
+
+#[tokio::test]
+async fn a_box_in_empty_space_is_no_score() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", "CCCCc1ccccc1 n-butylbenzene\n", &["--box-center", "200,200,200"]);
+    assert_eq!(lab.worker("one", &[]).left().await, 0);
+    let shard = Shard::parse(&shards(&lab, "r", 1)[0]).unwrap();
+    assert_eq!((shard.rows[0].verdict, shard.rows[0].reason.as_str()), (Verdict::Bad, "no_contact"));
+    assert_eq!(shard.rows[0].score, "");
+}
+
+#[tokio::test]
+async fn a_large_batch_that_is_all_bad_for_one_reason_is_tried_twice() {
+    let lab = Lab::new(PROGRAMS).await;
+    let batch: String = (0..10).map(|n| format!("C1C[C@@H]2CC[C@@H]1C2 cage-{n}\n")).collect();
+    lab.push("r", &batch, &["--batch-size", "10"]);
+    assert_eq!(lab.worker("one", &[]).left().await, 0);
+    let (progress, task) = (lab.progress("r").await, lab.task("r", 0).await);
+    assert_eq!((progress.succeeded, task.failures, task.molecules_bad), (1, 1, 10));
+}

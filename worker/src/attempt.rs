@@ -1,0 +1,279 @@
+//! One attempt, from its lease to its end: stage → run → judge → upload → complete, with three ways out: fail (it was the task),
+//! release (it was the machine), lost (somebody else has it: commit nothing).
+//!
+//! It talks to the dispatcher only through its [`Control`] and its return value.
+
+use std::sync::Arc;
+
+use common::queue::{Completion, Failed, Failure, Grant, Queue};
+use common::storage::StorageError;
+use common::task::{Ending, Moments};
+use rand::RngExt as _;
+
+use crate::cache::{Cache, CacheError};
+use crate::config::Config;
+use crate::control::{Control, StopWhy};
+use crate::engine::EngineFailure;
+use crate::evidence::Evidence;
+use crate::heartbeat::chain;
+use crate::patience::{insist, insist_store};
+use crate::process::{Launcher, SpawnError};
+use crate::redis_clock::RedisClock;
+use crate::scratch::{Scratch, ScratchRoot};
+use crate::serving::Serving;
+use crate::upload::Stored;
+
+/// What all attempts of a worker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) queue: Queue,
+    pub(crate) launcher: Launcher,
+    pub(crate) cache: Cache,
+    pub(crate) scratch: ScratchRoot,
+}
+
+/// One lease of one task, while it is worked on.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) serving: Arc<Serving>,
+    pub(crate) grant: Grant,
+    pub(crate) control: Control,
+    pub(crate) clock: RedisClock,
+    pub(crate) moments: Moments,
+    pub(crate) bytes_down: u64,
+    pub(crate) bytes_up: u64,
+    pub(crate) evidence: Evidence,
+}
+
+/// Why an attempt does not go on to its end.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    /// The dispatcher said stop; [`Control::why`] tells why.
+    Stopped,
+    /// It was the task.
+    Failed {
+        /// A stable short word.
+        reason: String,
+        /// One sentence with the evidence.
+        detail: String,
+        /// Whether trying again is of no use.
+        is_final: bool,
+    },
+    /// It was the machine: the task is handed back unharmed.
+    Machine(String),
+}
+
+/// How an attempt ended, for the dispatcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AttemptEnd {
+    /// The task has its result.
+    Succeeded,
+    /// The task was charged.
+    Failed,
+    /// The task was handed back, because this worker leaves or a person stopped it.
+    Stopped,
+    /// The task was handed back because of this machine: lease no more for a while.
+    MachineFault,
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        serving: Arc<Serving>,
+        grant: Grant,
+        clock: RedisClock,
+        control: Control,
+    ) -> Self {
+        let moments = Moments { queued: grant.queued_ms, leased: clock.now_ms(), ..Moments::default() };
+        let evidence = Evidence::default();
+        Self { shared, serving, grant, control, clock, moments, bytes_down: 0, bytes_up: 0, evidence }
+    }
+
+    /// Works the lease to its end.
+    pub(crate) async fn work(mut self) -> AttemptEnd {
+        tracing::info!(
+            molecules = self.grant.molecules.len(),
+            number = self.grant.lease.number,
+            "attempt starts"
+        );
+        let scratch = self.shared.scratch.create(&self.serving.run, self.grant.task, &self.grant.lease);
+        let (line, scratch) = match scratch {
+            Ok(scratch) => (self.straight_line(&scratch).await, Some(scratch)),
+            Err(error) => (Err(Halt::Machine(format!("the scratch folder can't be made: {error}"))), None),
+        };
+        let end = match line {
+            Ok(stored) => self.complete(&stored).await,
+            Err(Halt::Failed { reason, detail, is_final }) => {
+                self.keep_evidence(scratch.as_ref(), Ending::Failed, Some((&reason, &detail))).await;
+                self.fail(&reason, &detail, is_final).await
+            }
+            Err(Halt::Machine(detail)) => {
+                tracing::error!(detail, "this machine can't do the task now, handing it back");
+                self.release("machine").await;
+                self.keep_evidence(scratch.as_ref(), Ending::Released, Some(("machine", &detail))).await;
+                AttemptEnd::MachineFault
+            }
+            Err(Halt::Stopped) => self.stop(scratch.as_ref()).await,
+        };
+        let elapsed_ms = self.clock.now_ms().saturating_sub(self.moments.leased);
+        tracing::info!(end = ?end, elapsed_ms, "attempt ended");
+        end
+    }
+
+    /// The way of a task through the code.
+    async fn straight_line(&mut self, scratch: &Scratch) -> Result<Stored, Halt> {
+        if let Some(stored) = self.find_stored().await? {
+            return Ok(stored);
+        }
+        let staged = self.stage(scratch.path()).await?;
+        let outcomes = self.run_steps(&staged, scratch.path()).await?;
+        let shard = self.judge(&staged, scratch.path(), &outcomes)?;
+        self.upload(&staged, scratch.path(), shard).await
+    }
+
+    /// Records the success. Never gives up while Redis is away: the result is durable, only its record is missing.
+    async fn complete(&mut self, stored: &Stored) -> AttemptEnd {
+        let completion = Completion {
+            shard_sha256: &stored.shard_sha256,
+            index_sha256: &stored.index_sha256,
+            molecules_ok: stored.molecules_ok,
+            molecules_bad: stored.molecules_bad,
+            bytes_down: self.bytes_down,
+            bytes_up: self.bytes_up,
+            moments: self.moments,
+        };
+        let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
+        let completed =
+            insist("complete", || self.shared.queue.complete(run, task, lease, &completion)).await;
+        match completed {
+            Ok(Ok(())) => {
+                tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
+                AttemptEnd::Succeeded
+            }
+            Ok(Err(fate)) => {
+                tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");
+                AttemptEnd::Stopped
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the success could not be recorded");
+                AttemptEnd::MachineFault
+            }
+        }
+    }
+
+    async fn fail(&mut self, reason: &str, detail: &str, is_final: bool) -> AttemptEnd {
+        let tail = self.evidence.tail(detail);
+        let jitter_ppm = rand::rng().random_range(0..1_000_000);
+        let failure = Failure { reason, is_final, tail: &tail, jitter_ppm };
+        let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
+        match insist("fail", || self.shared.queue.fail(run, task, lease, &failure)).await {
+            Ok(Failed::Refused(fate)) => {
+                tracing::warn!(reason, detail, ?fate, "failed, but the task is not ours any more");
+            }
+            Ok(Failed::Delayed { ready_at_ms }) => {
+                tracing::warn!(reason, detail, ready_at_ms, "task failed, will be tried again");
+            }
+            Ok(Failed::Dead) => tracing::error!(reason, detail, "task is dead"),
+            Err(error) => {
+                tracing::error!(reason, error = %chain(&error), "the failure could not be recorded");
+            }
+        }
+        AttemptEnd::Failed
+    }
+
+    async fn release(&self, why: &str) {
+        let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
+        match insist("release", || self.shared.queue.release(run, task, lease, why)).await {
+            Ok(Ok(())) => tracing::info!(why, "task handed back"),
+            Ok(Err(fate)) => tracing::info!(why, ?fate, "nothing to hand back"),
+            Err(error) => tracing::error!(error = %chain(&error), "the task could not be handed back"),
+        }
+    }
+
+    /// The lease goes first: somebody else can start while the logs are on their way.
+    async fn stop(&mut self, scratch: Option<&Scratch>) -> AttemptEnd {
+        let ending = match self.control.why() {
+            Some(StopWhy::Leaving) => {
+                self.release("leaving").await;
+                Ending::Released
+            }
+            Some(StopWhy::Cancelled) => Ending::Cancelled,
+            Some(StopWhy::Lost) | None => Ending::Lapsed,
+        };
+        tracing::info!(?ending, "attempt stopped");
+        self.keep_evidence(scratch, ending, None).await;
+        AttemptEnd::Stopped
+    }
+
+    /// Does something that may take long, unless the attempt has to stop.
+    pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
+        tokio::select! {
+            biased;
+            _ = self.control.stopped() => Err(Halt::Stopped),
+            done = work => Ok(done),
+        }
+    }
+
+    /// A request to the store that is repeated until it is answered or the attempt has to stop: an outage costs nothing but time.
+    pub(crate) async fn ask_store<T, F>(&self, what: &str, request: impl FnMut() -> F) -> Result<T, Halt>
+    where
+        F: Future<Output = Result<T, StorageError>>,
+    {
+        Ok(self.unless_stopped(insist_store(what, request)).await??)
+    }
+}
+
+impl From<StorageError> for Halt {
+    /// Only errors that trying again does not mend get here.
+    fn from(error: StorageError) -> Self {
+        let detail = chain(&error);
+        match error {
+            StorageError::Missing { .. } => Self::failed("input_missing", detail),
+            StorageError::Digest { .. } => Self::failed("input_altered", detail),
+            StorageError::Url { .. }
+            | StorageError::Open { .. }
+            | StorageError::NotTheRunsStore { .. }
+            | StorageError::Refused { .. }
+            | StorageError::Unreachable { .. }
+            | StorageError::Local { .. } => Self::Machine(detail),
+        }
+    }
+}
+
+impl From<SpawnError> for Halt {
+    fn from(error: SpawnError) -> Self {
+        let detail = chain(&error);
+        if error.is_machine_fault() { Self::Machine(detail) } else { Self::failed("spawn_failed", detail) }
+    }
+}
+
+impl From<EngineFailure> for Halt {
+    fn from(failure: EngineFailure) -> Self {
+        Self::failed(failure.reason, failure.detail)
+    }
+}
+
+impl<E: Into<Halt>> From<CacheError<E>> for Halt {
+    fn from(error: CacheError<E>) -> Self {
+        match error {
+            CacheError::Disk { folder, source } => {
+                Self::Machine(format!("the cache folder `{}` can't be used: {source}", folder.display()))
+            }
+            CacheError::Fill(error) => error.into(),
+        }
+    }
+}
+
+impl From<std::io::Error> for Halt {
+    fn from(error: std::io::Error) -> Self {
+        Self::Machine(format!("the local disk failed: {error}"))
+    }
+}
+
+impl Halt {
+    pub(crate) fn failed(reason: &str, detail: impl Into<String>) -> Self {
+        Self::Failed { reason: reason.to_owned(), detail: detail.into(), is_final: false }
+    }
+}

@@ -1,0 +1,200 @@
+//! Flags and environment of a worker, resolved once into one checked struct. Nothing reads them later.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use common::env;
+use common::local;
+use common::task::RunId;
+use common::telemetry::LogFormat;
+
+/// When a worker leaves by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExitWhen {
+    /// Every task of its runs is terminal. A run that is not there yet is waited for.
+    Drained,
+    /// Its runs have nothing to lease now, or are not there.
+    Empty,
+    /// Only when it is told to.
+    Never,
+}
+
+/// A member of the fleet: leases tasks from Redis, runs their engines, uploads what they make, and says how it went.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "worker", version, about, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Redis, as a URL [default: the private Redis of `launchpad local up` in this folder or above, else <redis://127.0.0.1:6379>]
+    #[arg(long, env = env::REDIS, value_name = "URL", hide_env_values = true)]
+    pub redis: Option<String>,
+
+    /// The store as this machine sees it, where it differs from the URL in the run
+    #[arg(long, env = env::STORE, value_name = "URL")]
+    pub store: Option<String>,
+
+    /// Work for this run only; can be given several times [default: all runs, the highest priority first]
+    #[arg(long = "run", value_name = "RUN")]
+    pub runs: Vec<RunId>,
+
+    /// When to leave
+    #[arg(long, value_enum, default_value = "drained")]
+    pub exit_when: ExitWhen,
+
+    /// Cores to use: that many tasks of one thread run side by side [default: all]
+    #[arg(long, value_name = "N")]
+    pub cores: Option<u32>,
+
+    /// Where attempts get their scratch folders [default: molfleet-<user id>/scratch in the folder for temporary files]
+    #[arg(long, env = env::SCRATCH, value_name = "FOLDER")]
+    pub scratch: Option<PathBuf>,
+
+    /// Where staged inputs are kept, shared by the workers of this host [default: molfleet-<user id>/cache in the folder for temporary files]
+    #[arg(long, env = env::CACHE, value_name = "FOLDER")]
+    pub cache: Option<PathBuf>,
+
+    /// Lease nothing while the scratch disk has less free space than this
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub scratch_free_mib_min: u64,
+
+    /// How long an engine may take to end after SIGTERM before it is killed
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub grace_seconds: u64,
+
+    /// How long to go on without Redis while nothing runs, before leaving with exit code 75
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    pub unreachable_seconds_max: u64,
+
+    /// The region to report, such as us-central1
+    #[arg(long, env = env::REGION)]
+    pub region: Option<String>,
+
+    /// The machine type to report, such as g2-standard-12
+    #[arg(long, env = env::MACHINE_TYPE)]
+    pub machine_type: Option<String>,
+
+    /// What to log, such as info, debug or worker=debug
+    #[arg(long, env = env::LOG, default_value = "info")]
+    pub log: String,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  worker                                   all cores, all runs, until every task is terminal
+  worker --run t4l --cores 8               one run, eight tasks of one thread side by side
+  worker --redis redis://:secret@10.0.0.2:6379 --exit-when never
+
+Exit codes: 0 its runs are drained (or empty, with --exit-when empty); 75 it left with work remaining; 78 configuration.";
+
+/// Says what is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Without a core, no task can run.
+    #[error("--cores is 0 (expected 1 or more)")]
+    NoCores,
+    /// A folder can't be made or used.
+    #[error("the folder `{}` can't be used", folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The current folder is gone.
+    #[error("the current folder can't be read")]
+    CurrentFolder(#[source] std::io::Error),
+}
+
+/// A worker's configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Redis, with its password: not to be logged.
+    pub redis: String,
+    /// The store as this machine sees it; `None` takes the run's own URL.
+    pub store: Option<String>,
+    /// The runs to work for; empty for all.
+    pub runs: Vec<RunId>,
+    /// When to leave.
+    pub exit_when: ExitWhen,
+    /// Cores to use, from 1.
+    pub cores: u32,
+    /// Where attempts get their scratch folders.
+    pub scratch: PathBuf,
+    /// Where staged inputs are kept.
+    pub cache: PathBuf,
+    /// Lease nothing below this.
+    pub scratch_free_bytes_min: u64,
+    /// Between SIGTERM and SIGKILL.
+    pub grace: Duration,
+    /// How long to go on without Redis while nothing runs.
+    pub unreachable_max: Duration,
+    /// The region to report.
+    pub region: Option<String>,
+    /// The machine type to report.
+    pub machine_type: Option<String>,
+    /// The worker's own `PATH`, where engines are looked for.
+    pub path: OsString,
+}
+
+impl Arguments {
+    /// Resolves defaults, makes the folders, and checks everything that can be checked without Redis.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let all_cores =
+            || std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
+        let cores = self.cores.unwrap_or_else(all_cores);
+        if cores == 0 {
+            return Err(ConfigError::NoCores);
+        }
+        let current = std::env::current_dir().map_err(ConfigError::CurrentFolder)?;
+        let own = std::env::temp_dir().join(format!("molfleet-{}", nix::unistd::getuid()));
+        Ok(Config {
+            redis: self.redis.unwrap_or_else(|| local::default_redis_url(&current)),
+            store: self.store,
+            runs: self.runs,
+            exit_when: self.exit_when,
+            cores,
+            scratch: usable(self.scratch.unwrap_or_else(|| own.join("scratch")))?,
+            cache: usable(self.cache.unwrap_or_else(|| own.join("cache")))?,
+            scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),
+            grace: Duration::from_secs(self.grace_seconds),
+            unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
+            region: self.region,
+            machine_type: self.machine_type,
+            path: std::env::var_os("PATH").unwrap_or_default(),
+        })
+    }
+}
+
+/// Makes a folder and gives its absolute path, without links: engines get it as an argument.
+fn usable(folder: PathBuf) -> Result<PathBuf, ConfigError> {
+    let made = std::fs::create_dir_all(&folder).and_then(|()| folder.canonicalize());
+    made.map_err(|source| ConfigError::Folder { folder, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn a_worker_without_cores_is_refused() {
+        let error = Arguments::parse_from(["worker", "--cores", "0"]).resolve().unwrap_err();
+        assert_eq!(error.to_string(), "--cores is 0 (expected 1 or more)");
+    }
+
+    #[test]
+    fn a_file_is_no_scratch_folder() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let arguments = Arguments::parse_from(["worker", "--scratch", file.path().to_str().unwrap()]);
+        assert!(matches!(arguments.resolve(), Err(ConfigError::Folder { .. })));
+    }
+}

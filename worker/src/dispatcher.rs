@@ -1,0 +1,468 @@
+//! The one `select!` of a worker: over signals, answers to its requests, heartbeats, hints, and attempts that end.
+//! It owns all state; attempts and the heartbeat only send it messages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::backoff::Backoff;
+use common::queue::{LeaseReply, Nothing, Pulse, QueueError, Wakes, WhyNothing, WorkerCard};
+use common::task::{LeaseName, RunId, TaskId, WorkerId};
+use rand::RngExt as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::attempt::{Attempt, AttemptEnd, Shared};
+use crate::config::ExitWhen;
+use crate::control::{Control, StopWhy};
+use crate::heartbeat::{Heard, Held, chain};
+use crate::redis_clock::RedisClock;
+use crate::runs::{Next, Runs};
+use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
+use crate::slots::Slots;
+
+/// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace.
+const LEAVING_EXTRA: Duration = Duration::from_secs(20);
+/// How long to lease nothing after this machine failed a task; doubles with each further time.
+const MACHINE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longest: Duration::from_mins(5) };
+/// How long a worker that leaves waits for Redis to note it.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// How long at most until the dispatcher looks at its machine again.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// The pauses between requests that Redis did not answer.
+const REDIS_BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
+
+/// Why a worker left.
+#[derive(Debug)]
+pub(crate) enum Left {
+    /// Its runs are drained, or empty if it was to leave then.
+    Done,
+    /// It was told to, or Redis was away too long; there may be work remaining.
+    WorkRemains,
+    /// It can serve none of the runs that it was started for.
+    Unfit(ServingError),
+}
+
+/// The names of one attempt.
+type Key = (RunId, TaskId, LeaseName);
+
+#[derive(Debug)]
+struct Running {
+    control: Control,
+    threads: u32,
+}
+
+/// What a request came to.
+enum Answer {
+    Served(RunId, Result<Arc<Serving>, ServingError>),
+    Leased(RunId, Result<LeaseReply, QueueError>),
+    Registry(Result<Vec<RunId>, QueueError>),
+}
+
+/// The state of a worker.
+pub(crate) struct Dispatcher {
+    shared: Arc<Shared>,
+    worker: WorkerId,
+    place: Place,
+    open_store: OpenStore,
+    held: Held,
+    heard: mpsc::UnboundedReceiver<Heard>,
+    wakes: Wakes,
+    runs: Runs,
+    slots: Slots,
+    running: HashMap<Key, Running>,
+    attempts: JoinSet<(Key, AttemptEnd)>,
+    /// The request that is under way; there is one at most.
+    asking: JoinSet<Answer>,
+    /// Nothing is asked before this.
+    ask_at: Instant,
+    /// When the worker leaves whatever still runs; `None` until it is told to leave.
+    leave_by: Option<Instant>,
+    redis_tries: u32,
+    reached: Instant,
+    machine_faults: u32,
+    disk_full: bool,
+}
+
+/// What a dispatcher is made of.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) worker: WorkerId,
+    pub(crate) place: Place,
+    pub(crate) open_store: OpenStore,
+    pub(crate) held: Held,
+    pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
+    pub(crate) wakes: Wakes,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { shared, worker, place, open_store, held, heard, wakes } = parts;
+        let runs = Runs::new(&shared.config.runs);
+        let slots = Slots::new(shared.config.cores);
+        Self {
+            shared,
+            worker,
+            place,
+            open_store,
+            held,
+            heard,
+            wakes,
+            runs,
+            slots,
+            running: HashMap::new(),
+            attempts: JoinSet::new(),
+            asking: JoinSet::new(),
+            ask_at: Instant::now(),
+            leave_by: None,
+            redis_tries: 0,
+            reached: Instant::now(),
+            machine_faults: 0,
+            disk_full: false,
+        }
+    }
+
+    /// Works until there is a reason to leave.
+    pub(crate) async fn run(mut self) -> std::io::Result<Left> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let left = loop {
+            self.show_card();
+            if let Some(left) = self.reason_to_leave() {
+                break left;
+            }
+            self.ask();
+            let deadline = self.next_deadline();
+            tokio::select! {
+                () = either(&mut terminate, &mut interrupt) => {
+                    if self.leave_by.is_some() {
+                        tracing::warn!("told to leave a second time, leaving at once");
+                        break Left::WorkRemains;
+                    }
+                    self.leave();
+                }
+                Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
+                Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
+                Some(heard) = self.heard.recv() => self.hear(&heard),
+                () = self.wakes.next(), if self.leave_by.is_none() => self.runs.wake(),
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+        };
+        self.say_goodbye().await;
+        Ok(left)
+    }
+
+    /// Takes the worker off the registry and off the idle lists of its runs, as far as Redis answers in time.
+    async fn say_goodbye(&self) {
+        self.held.show(WorkerCard::default());
+        let queue = &self.shared.queue;
+        let goodbye = async {
+            for (run, request) in self.runs.requests() {
+                queue.lease(run, &self.worker, request, 0).await?;
+            }
+            queue.hide_worker(&self.worker).await
+        };
+        match tokio::time::timeout(GOODBYE, goodbye).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(error = %chain(&error), "the registry keeps this worker for a while");
+            }
+            Err(_) => tracing::debug!("the registry keeps this worker for a while"),
+        }
+    }
+
+    fn leave(&mut self) {
+        tracing::info!(
+            attempts = self.running.len(),
+            "told to leave: leasing nothing more, handing back what runs"
+        );
+        self.leave_by = Some(Instant::now() + self.shared.config.grace + LEAVING_EXTRA);
+        for running in self.running.values() {
+            running.control.stop(StopWhy::Leaving);
+        }
+    }
+
+    fn reason_to_leave(&mut self) -> Option<Left> {
+        let quiet = self.running.is_empty() && self.asking.is_empty();
+        if let Some(leave_by) = self.leave_by {
+            return (quiet || Instant::now() >= leave_by).then_some(Left::WorkRemains);
+        }
+        if !quiet {
+            return None;
+        }
+        if let Some(error) = self.runs.all_unfit() {
+            return Some(Left::Unfit(error));
+        }
+        let done = match self.shared.config.exit_when {
+            ExitWhen::Drained => self.runs.all_drained(),
+            ExitWhen::Empty => self.runs.all_empty(),
+            ExitWhen::Never => false,
+        };
+        if done {
+            return Some(Left::Done);
+        }
+        let unreachable = self.redis_tries > 0 && self.reached.elapsed() > self.shared.config.unreachable_max;
+        if unreachable {
+            tracing::error!(
+                seconds = self.reached.elapsed().as_secs(),
+                "Redis was away too long and nothing runs, leaving"
+            );
+        }
+        unreachable.then_some(Left::WorkRemains)
+    }
+
+    /// When something is due although nothing happens.
+    fn next_deadline(&self) -> Instant {
+        let longest = Instant::now() + LOOK_AGAIN;
+        if let Some(leave_by) = self.leave_by {
+            return leave_by;
+        }
+        if !self.asking.is_empty() {
+            return longest;
+        }
+        self.runs.next_due(self.slots).map_or(longest, |due| due.max(self.ask_at).min(longest))
+    }
+
+    /// Starts the next request, unless one is under way.
+    fn ask(&mut self) {
+        if self.leave_by.is_some() || !self.asking.is_empty() || Instant::now() < self.ask_at {
+            return;
+        }
+        if self.is_disk_full() {
+            self.ask_at = Instant::now() + LOOK_AGAIN;
+            return;
+        }
+        let queue = self.shared.queue.clone();
+        match self.runs.next(self.slots) {
+            Some(Next::Registry) => {
+                self.asking.spawn(async move { Answer::Registry(queue.runs().await) });
+            }
+            Some(Next::Serve(run)) => self.ask_to_serve(run),
+            Some(Next::Lease { run, request, slots }) => {
+                let worker = self.worker.clone();
+                self.asking.spawn(async move {
+                    let reply = queue.lease(&run, &worker, request, slots.into()).await;
+                    Answer::Leased(run, reply)
+                });
+            }
+            None => {}
+        }
+    }
+
+    fn ask_to_serve(&mut self, run: RunId) {
+        let shared = Arc::clone(&self.shared);
+        let (place, open_store) = (self.place.clone(), self.open_store);
+        self.asking.spawn(async move {
+            let means = Means {
+                queue: &shared.queue,
+                launcher: &shared.launcher,
+                open_store,
+                store_url: shared.config.store.as_deref(),
+                path: &shared.config.path,
+                cores: shared.config.cores,
+                place: &place,
+            };
+            let served = Serving::begin(&run, means).await;
+            Answer::Served(run, served.map(Arc::new))
+        });
+    }
+
+    fn is_disk_full(&mut self) -> bool {
+        let floor = self.shared.config.scratch_free_bytes_min;
+        let (full, free) = match self.shared.scratch.free_bytes() {
+            Ok(free) => (free < floor, free),
+            Err(error) => {
+                tracing::error!(%error, "the free space of the scratch disk can't be read");
+                (true, 0)
+            }
+        };
+        if full && !self.disk_full {
+            tracing::warn!(
+                free_bytes = free,
+                floor_bytes = floor,
+                "the scratch disk is nearly full, leasing nothing"
+            );
+        }
+        self.disk_full = full;
+        full
+    }
+
+    /// Takes in what a request came to.
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Registry(Ok(runs)) => {
+                self.redis_answered();
+                self.runs.registered(runs);
+            }
+            Answer::Served(run, Ok(serving)) => {
+                self.redis_answered();
+                self.runs.served(&run, serving);
+            }
+            Answer::Served(run, Err(error)) => self.not_served(&run, error),
+            Answer::Leased(run, Ok(reply)) => {
+                self.redis_answered();
+                self.leased(&run, reply);
+            }
+            Answer::Leased(run, Err(QueueError::NoSuchRun(_))) => {
+                self.redis_answered();
+                self.runs.gone(&run);
+            }
+            Answer::Registry(Err(error)) | Answer::Leased(_, Err(error)) => self.redis_failed(&error),
+        }
+    }
+
+    fn not_served(&mut self, run: &RunId, error: ServingError) {
+        match error {
+            ServingError::Queue(QueueError::NoSuchRun(_)) => {
+                self.redis_answered();
+                self.runs.gone(run);
+            }
+            ServingError::Queue(ref queue_error) if error.may_pass() => self.redis_failed(queue_error),
+            error => {
+                tracing::error!(%run, error = %chain(&error), hint = error.hint(), "this worker can't serve the run");
+                self.runs.unfit(run, error);
+            }
+        }
+    }
+
+    fn redis_answered(&mut self) {
+        self.redis_tries = 0;
+        self.reached = Instant::now();
+    }
+
+    fn redis_failed(&mut self, error: &QueueError) {
+        self.redis_tries += 1;
+        let pause = REDIS_BACKOFF.pause(self.redis_tries, &mut rand::rng());
+        self.ask_at = Instant::now() + pause;
+        tracing::warn!(tries = self.redis_tries, error = %chain(error), "asking for work failed, trying again");
+    }
+
+    fn leased(&mut self, run: &RunId, reply: LeaseReply) {
+        match reply {
+            LeaseReply::Granted { now_ms, grants } => {
+                self.runs.granted(run);
+                let clock = RedisClock::new(now_ms);
+                for grant in grants {
+                    self.start(run, grant, clock);
+                }
+            }
+            LeaseReply::Nothing(nothing) => {
+                self.runs.nothing(run, nothing.why, jittered(nothing));
+            }
+            LeaseReply::Stale { answered } => self.runs.stale(run, answered),
+        }
+    }
+
+    fn start(&mut self, run: &RunId, grant: common::queue::Grant, clock: RedisClock) {
+        let Some(serving) = self.runs.serving(run) else { return };
+        let key = (run.clone(), grant.task, grant.lease.clone());
+        if self.running.contains_key(&key) {
+            return; // the answer to a repeated request: we have it already
+        }
+        let control = Control::new();
+        if self.leave_by.is_some() {
+            control.stop(StopWhy::Leaving);
+        }
+        let threads = serving.info.spec.threads_per_task;
+        self.slots.take(threads);
+        self.held.add(run, serving.heartbeat(), grant.task, &grant.lease);
+        self.running.insert(key.clone(), Running { control: control.clone(), threads });
+        let span = tracing::info_span!(
+            "attempt",
+            %run,
+            task_id = %grant.task,
+            attempt = %grant.lease,
+            engine = serving.info.spec.engine.name()
+        );
+        let attempt = Attempt::new(Arc::clone(&self.shared), serving, grant, clock, control);
+        let work = tokio::spawn(attempt.work().instrument(span));
+        // A panic is a defect of ours; the lease lapses then, and somebody else gets the task.
+        self.attempts.spawn(async move { (key, work.await.unwrap_or(AttemptEnd::MachineFault)) });
+    }
+
+    fn ended(&mut self, key: &Key, end: AttemptEnd) {
+        self.running.remove(key);
+        self.slots.settle(self.running.values().map(|running| running.threads).sum());
+        self.held.remove(&key.0, &key.2, key.1);
+        match end {
+            AttemptEnd::Succeeded | AttemptEnd::Failed => {
+                self.machine_faults = 0;
+                self.runs.wake_one(&key.0);
+            }
+            AttemptEnd::Stopped => self.runs.wake_one(&key.0),
+            AttemptEnd::MachineFault => {
+                self.machine_faults += 1;
+                let pause = MACHINE_BACKOFF.ceiling(self.machine_faults);
+                tracing::warn!(
+                    seconds = pause.as_secs(),
+                    "leasing nothing for a while after a fault of this machine"
+                );
+                self.ask_at = Instant::now() + pause;
+            }
+        }
+    }
+
+    fn hear(&self, heard: &Heard) {
+        let key = (heard.run.clone(), heard.task, heard.lease.clone());
+        let Some(running) = self.running.get(&key) else { return };
+        match heard.pulse {
+            Pulse::Held => {}
+            Pulse::Unheld => {
+                tracing::warn!(task = %heard.task, "the lease lapsed and nobody has taken the task: going on");
+            }
+            Pulse::Lost => running.control.stop(StopWhy::Lost),
+            Pulse::Cancelled => running.control.stop(StopWhy::Cancelled),
+        }
+    }
+
+    /// What the registry shows: the heartbeat writes it.
+    fn show_card(&self) {
+        let config = &self.shared.config;
+        let tasks: Vec<String> = self.running.keys().map(|(run, task, _)| format!("{run}/{task}")).collect();
+        let mut fields = vec![
+            ("host", self.place.host.clone()),
+            ("pid", std::process::id().to_string()),
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("slots", config.cores.to_string()),
+            ("tasks", tasks.join(" ")),
+            ("state", self.state().to_owned()),
+        ];
+        fields.extend(config.region.clone().map(|region| ("region", region)));
+        fields.extend(config.machine_type.clone().map(|kind| ("machine_type", kind)));
+        self.held.show(WorkerCard { fields });
+    }
+
+    fn state(&self) -> &'static str {
+        if self.leave_by.is_some() {
+            "leaving"
+        } else if self.disk_full {
+            "disk full"
+        } else if self.machine_faults > 0 {
+            "recovering"
+        } else if self.running.is_empty() {
+            "idle"
+        } else {
+            "working"
+        }
+    }
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// When to ask again: at most when the reply says, at least after half of that, never at once.
+fn jittered(nothing: Nothing) -> Duration {
+    let wait = Duration::from_millis(nothing.wait_ms.max(2));
+    if nothing.why == WhyNothing::NoneAsked {
+        wait
+    } else {
+        wait.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+}

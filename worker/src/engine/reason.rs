@@ -1,0 +1,133 @@
+//! The stable short words by which molecules are refused, attempts fail and preparations are remarked on.
+//!
+//! `docs/science.md` explains each to chemists; a test holds this list and its tables against each other.
+
+/// Why a docked molecule has no usable score. Reasons of the preparation come from its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Open Babel made no PDBQT of it, or one with other atoms.
+    LigandConversionFailed,
+    /// Vina read its PDBQT and refused it.
+    EngineRejected,
+    /// Vina found no pose.
+    NoPose,
+    /// The best pose's coordinates are no finite numbers, or of other atoms.
+    PoseUnreadable,
+    /// The best pose's score is no finite number.
+    ScoreNotFinite,
+    /// The best pose lies outside the search box.
+    OutsideBox,
+    /// The best pose does not touch the receptor.
+    NoContact,
+    /// The score is no binding score.
+    ScoreOutOfRange,
+}
+
+impl Reason {
+    /// The word in the shard.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::LigandConversionFailed => "ligand_conversion_failed",
+            Self::EngineRejected => "engine_rejected",
+            Self::NoPose => "no_pose",
+            Self::PoseUnreadable => "pose_unreadable",
+            Self::ScoreNotFinite => "score_not_finite",
+            Self::OutsideBox => "outside_box",
+            Self::NoContact => "no_contact",
+            Self::ScoreOutOfRange => "score_out_of_range",
+        }
+    }
+}
+
+/// A molecule without a usable score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Why.
+    pub(crate) reason: Reason,
+    /// One sentence with the evidence.
+    pub(crate) detail: String,
+}
+
+/// Why a whole attempt failed: no verdict on any molecule.
+pub(crate) mod failure {
+    /// A program was ended by a signal that was not ours.
+    pub(crate) const ENGINE_CRASHED: &str = "engine_crashed";
+    /// A program ended by itself with an error that is not about a molecule.
+    pub(crate) const ENGINE_FAILED: &str = "engine_failed";
+    /// The run lacks a receptor or the preparation's driver.
+    pub(crate) const INPUT_MISSING: &str = "input_missing";
+    /// A program says that it succeeded and its output is not there: a full or broken disk.
+    pub(crate) const OUTPUT_LOST: &str = "output_lost";
+    /// The preparation's driver broke off.
+    pub(crate) const PREPARE_FAILED: &str = "prepare_failed";
+    /// The receptor has no atoms, or Vina refuses it.
+    pub(crate) const RECEPTOR_INVALID: &str = "receptor_invalid";
+    /// The attempt was stopped.
+    pub(crate) const STOPPED: &str = "stopped";
+    /// A program ran longer than it may.
+    pub(crate) const TIME_LIMIT: &str = "time_limit";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const SCIENCE: &str = include_str!("../../../docs/science.md");
+    const DRIVER: &str = include_str!("../../../drivers/vina_prepare.py");
+
+    const REASONS: [Reason; 8] = [
+        Reason::LigandConversionFailed,
+        Reason::EngineRejected,
+        Reason::NoPose,
+        Reason::PoseUnreadable,
+        Reason::ScoreNotFinite,
+        Reason::OutsideBox,
+        Reason::NoContact,
+        Reason::ScoreOutOfRange,
+    ];
+    const FAILURES: [&str; 8] = [
+        failure::ENGINE_CRASHED,
+        failure::ENGINE_FAILED,
+        failure::INPUT_MISSING,
+        failure::OUTPUT_LOST,
+        failure::PREPARE_FAILED,
+        failure::RECEPTOR_INVALID,
+        failure::STOPPED,
+        failure::TIME_LIMIT,
+    ];
+
+    /// The first cells of the table under a heading of `docs/science.md`.
+    fn table(heading: &str) -> BTreeSet<String> {
+        let section = SCIENCE.split_once(&format!("### {heading}\n")).unwrap().1;
+        let section = section.split("\n#").next().unwrap();
+        section
+            .lines()
+            .filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()))
+            .collect()
+    }
+
+    /// The words of a tuple in the preparation's driver.
+    fn tuple(name: &str) -> BTreeSet<String> {
+        let body = DRIVER.split_once(&format!("\n{name} = (")).unwrap().1.split_once("\n)").unwrap().0;
+        body.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_reasons_of_the_code() {
+        let mut reasons = tuple("REASONS");
+        reasons.extend(REASONS.map(|reason| reason.name().to_owned()));
+        assert_eq!(table("Reasons of a bad molecule"), reasons);
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_failures_of_the_code() {
+        assert_eq!(table("Reasons of a failed attempt"), FAILURES.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_flags_of_the_driver() {
+        assert_eq!(table("Flags"), tuple("FLAGS"));
+    }
+}

@@ -1,0 +1,136 @@
+//! The receptor of a docking run: which file the engine reads, how it is made, and whether it is one.
+//!
+//! Reads shared inputs, writes nothing, spawns nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::task::RunSpec;
+
+use super::pdbqt::{self, Point};
+use super::reason::failure;
+use super::{EngineFailure, Preparation, Step};
+
+/// Role of the user's file.
+const GIVEN: &str = "receptor";
+/// Role of the PDBQT made from it.
+const CONVERTED: &str = "receptor_pdbqt";
+
+/// A file with fewer hydrogens than this share of its heavy atoms has none to speak of: a protein's polar hydrogens alone
+/// are a quarter of them.
+const HYDROGEN_SHARE_MIN: f64 = 0.1;
+
+/// The receptor as the engine reads it.
+#[derive(Debug)]
+pub(crate) struct Receptor {
+    /// The PDBQT file.
+    pub(crate) path: PathBuf,
+    /// Its heavy atoms, one at least.
+    pub(crate) heavy_atoms: Vec<Point>,
+}
+
+impl Receptor {
+    /// Finds the PDBQT file among the shared inputs and reads it.
+    ///
+    /// Open Babel exits 0 after it made an empty file of an unreadable receptor, and Vina exits 0 after docking into an empty
+    /// one, so nothing but the atoms counts.
+    pub(crate) fn read(spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Result<Self, EngineFailure> {
+        let role = if is_pdbqt(spec) { GIVEN } else { CONVERTED };
+        let path = shared.get(role).ok_or_else(|| EngineFailure {
+            reason: failure::INPUT_MISSING,
+            detail: format!("the run has no input `{role}`"),
+        })?;
+        let invalid = |detail: String| EngineFailure {
+            reason: failure::RECEPTOR_INVALID,
+            detail: format!("the receptor `{}` {detail}", file_name(spec)),
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|error| invalid(format!("is not readable ({error})")))?;
+        let heavy_atoms = pdbqt::heavy_atoms(&text).map_err(|error| invalid(format!("has {error}")))?;
+        if heavy_atoms.is_empty() {
+            return Err(invalid("has no atoms as PDBQT (is it a PDB file with ATOM records?)".into()));
+        }
+        Ok(Self { path: path.clone(), heavy_atoms })
+    }
+}
+
+/// The conversion of a PDB file to PDBQT; a PDBQT file is used as it is.
+///
+/// A file with hydrogens keeps its protonation. Only one without gets hydrogens, for pH 7.4: on a protonated one, Open
+/// Babel 3.1.1 adds a superfluous hydrogen in a random direction to every lysine and arginine, and the scores differ
+/// from host to host.
+pub(crate) fn preparation(spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Option<Preparation> {
+    if is_pdbqt(spec) {
+        return None;
+    }
+    let given = shared.get(GIVEN)?;
+    let output = "receptor.pdbqt";
+    let mut options = vec!["-opdbqt", "-O", output, "-xr"];
+    if !has_hydrogens(given) {
+        options.extend(["-p", "7.4"]);
+    }
+    let recipe = format!("obabel -ipdb {}", options.join(" "));
+    let mut argv = vec!["obabel".to_owned(), "-ipdb".to_owned(), format!("input/{}", file_name(spec))];
+    argv.extend(options.into_iter().map(str::to_owned));
+    Some(Preparation {
+        role: CONVERTED.to_owned(),
+        from: GIVEN.to_owned(),
+        recipe,
+        step: Step { name: "receptor".to_owned(), argv, needs: Vec::new() },
+        output: PathBuf::from(output),
+    })
+}
+
+fn file_name(spec: &RunSpec) -> &str {
+    spec.inputs.get(GIVEN).map_or("", |object| object.file_name())
+}
+
+fn is_pdbqt(spec: &RunSpec) -> bool {
+    Path::new(file_name(spec)).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pdbqt"))
+}
+
+/// Whether a PDB file comes with its hydrogens. An unreadable file has none: its conversion will fail with a reason.
+fn has_hydrogens(path: &Path) -> bool {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let atoms = text.lines().filter(|line| line.starts_with("ATOM") || line.starts_with("HETATM"));
+    let (hydrogens, heavy): (Vec<_>, Vec<_>) = atoms.partition(|line| is_hydrogen(line));
+    hydrogens.len() as f64 > HYDROGEN_SHARE_MIN * heavy.len() as f64
+}
+
+/// By the element in columns 77–78; many files have none, then by the atom name in columns 13–16, whose element ends in
+/// column 14 unless the name has four characters (` HG ` and `1HB2` are hydrogens, `HG  ` is mercury).
+fn is_hydrogen(line: &str) -> bool {
+    match line.get(76..78).map(str::trim) {
+        Some(element) if !element.is_empty() => matches!(element, "H" | "D"),
+        _ => {
+            let name = line.get(12..16).unwrap_or_default();
+            let element = if name.trim().len() == 4 {
+                name.trim_start_matches(|letter: char| letter.is_ascii_digit())
+            } else {
+                name.get(1..).unwrap_or_default()
+            };
+            element.starts_with(['H', 'D'])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hydrogens_are_told_from_mercury_and_carbon() {
+        let check = |line: &str, expect| assert_eq!(is_hydrogen(line), expect, "{line}");
+        check("ATOM      2  H1  MET     1      58.699  35.066  25.237", true);
+        check("ATOM      2 HH11 ARG     1      58.699  35.066  25.237", true);
+        check("ATOM      2 1HB2 MET     1      58.699  35.066  25.237", true);
+        check("ATOM      1  N   MET     1      59.470  35.630  24.910", false);
+        check("ATOM      1  CH2 TRP     1      59.470  35.630  24.910", false);
+        check("HETATM    1 HG    HG     1      59.470  35.630  24.910", false);
+        check("HETATM    1 HG    HG     1      59.470  35.630  24.910  1.00  0.00          HG  ", false);
+        check("ATOM      2  HB2 MET     1      58.699  35.066  25.237  1.00  0.00           H  ", true);
+        check("ATOM      2 2HB  MET     1      58.699  35.066  25.237", true);
+        check("ATOM      2 ÅB  MET", false);
+    }
+}

@@ -1,0 +1,169 @@
+//! The engine `vina`: SMILES or 3D SDF records → RDKit → Open Babel → AutoDock Vina (Trott & Olson 2010,
+//! doi:10.1002/jcc.21334; Eberhardt et al. 2021, doi:10.1021/acs.jcim.1c00203).
+//!
+//! This file plans; `vina_verdict` judges. Spawns nothing and reads nothing but the shared receptor.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use common::task::{Row, RunSpec, VinaOptions};
+use serde::Serialize;
+
+use super::receptor::{self, Receptor};
+use super::vina_verdict;
+use super::{Engine, EngineFailure, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload};
+
+/// Role of the driver that makes 3D structures.
+pub(crate) const PREPARE_ROLE: &str = "prepare";
+/// What that driver reads.
+const TASK_FILE: &str = "task.json";
+/// What that driver writes.
+pub(crate) const PREPARED_FILE: &str = "prepared.jsonl";
+
+/// Docking with AutoDock Vina.
+#[derive(Debug, Clone)]
+pub struct Vina {
+    options: VinaOptions,
+}
+
+impl Vina {
+    /// With a run's parameters.
+    pub fn new(options: VinaOptions) -> Self {
+        Self { options }
+    }
+
+    fn dock(&self, index: usize, workload: &Workload<'_>, receptor: &Receptor) -> Step {
+        let ligand = ligand_pdbqt(index);
+        let mut argv = vec!["vina".to_owned()];
+        let mut flag = |name: &str, value: String| argv.extend([format!("--{name}"), value]);
+        flag("receptor", receptor.path.to_string_lossy().into_owned());
+        flag("ligand", ligand.to_string_lossy().into_owned());
+        for (axis, name) in ["x", "y", "z"].into_iter().enumerate() {
+            flag(&format!("center_{name}"), self.options.center[axis].to_string());
+            flag(&format!("size_{name}"), self.options.size[axis].to_string());
+        }
+        flag("exhaustiveness", self.options.exhaustiveness.to_string());
+        flag("num_modes", self.options.modes.to_string());
+        flag("seed", workload.molecules[index].seed.to_string());
+        flag("cpu", workload.spec.threads_per_task.to_string());
+        flag("out", poses_pdbqt(index).to_string_lossy().into_owned());
+        Step { name: dock_step(index), argv, needs: vec![ligand] }
+    }
+}
+
+impl Engine for Vina {
+    fn versions(&self) -> Vec<(&'static str, Vec<String>)> {
+        let rdkit = "import rdkit; print(rdkit.__version__)";
+        vec![
+            ("vina", vec!["vina".into(), "--version".into()]),
+            ("openbabel", vec!["obabel".into(), "-V".into()]),
+            ("rdkit", vec!["python3".into(), "-c".into(), rdkit.into()]),
+        ]
+    }
+
+    fn preparations(&self, spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Vec<Preparation> {
+        receptor::preparation(spec, shared).into_iter().collect()
+    }
+
+    /// One step prepares all molecules, then each has two of its own. Without a usable receptor or driver there is
+    /// nothing to run, and the judge says why.
+    fn plan(&self, workload: &Workload<'_>) -> Plan {
+        let Ok((receptor, driver)) = shared_inputs(workload) else {
+            return Plan::default();
+        };
+        let mut steps = vec![Step {
+            name: PREPARE_ROLE.to_owned(),
+            argv: vec!["python3".to_owned(), driver],
+            needs: Vec::new(),
+        }];
+        for index in 0..workload.molecules.len() {
+            steps.push(convert(index));
+            steps.push(self.dock(index, workload, &receptor));
+        }
+        Plan { files: vec![(PathBuf::from(TASK_FILE), task_json(workload))], steps }
+    }
+
+    fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Row>, EngineFailure> {
+        let (receptor, _) = shared_inputs(workload)?;
+        vina_verdict::judge(&self.options, workload, &receptor, outcomes)
+    }
+
+    fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf> {
+        let poses = (0..workload.molecules.len()).map(poses_pdbqt);
+        std::iter::once(PathBuf::from(PREPARED_FILE)).chain(poses).collect()
+    }
+
+    fn score_unit(&self) -> &'static str {
+        "kcal/mol"
+    }
+
+    fn columns(&self) -> &'static [&'static str] {
+        &["docked_smiles", "flags", "modes", "contacts", "seed", "detail"]
+    }
+}
+
+/// The receptor and the path of the preparation's driver.
+fn shared_inputs(workload: &Workload<'_>) -> Result<(Receptor, String), EngineFailure> {
+    let receptor = Receptor::read(workload.spec, workload.shared)?;
+    let driver = workload.shared.get(PREPARE_ROLE).ok_or_else(|| EngineFailure {
+        reason: super::reason::failure::INPUT_MISSING,
+        detail: format!("the run has no driver `{PREPARE_ROLE}`"),
+    })?;
+    Ok((receptor, driver.to_string_lossy().into_owned()))
+}
+
+fn convert(index: usize) -> Step {
+    let (sdf, pdbqt) = (ligand_sdf(index), ligand_pdbqt(index));
+    let argv = ["obabel", &sdf.to_string_lossy(), "-O", &pdbqt.to_string_lossy()].map(str::to_owned).into();
+    Step { name: convert_step(index), argv, needs: vec![sdf] }
+}
+
+/// The driver's input: where the molecule is, and the seed of its embedding.
+#[derive(Serialize)]
+struct TaskMolecule<'a> {
+    index: usize,
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smiles: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    structure: Option<String>,
+    seed: u32,
+}
+
+fn task_json(workload: &Workload<'_>) -> Vec<u8> {
+    let molecule = |(index, input): (usize, &'_ MoleculeInput)| {
+        // Relative, so that the file is the same wherever the scratch folder is.
+        let structure =
+            input.structure.as_ref().map(|path| path.strip_prefix(workload.scratch).unwrap_or(path));
+        serde_json::to_value(TaskMolecule {
+            index,
+            id: &input.molecule.id,
+            smiles: structure.is_none().then(|| input.molecule.smiles()),
+            structure: structure.map(|path| path.to_string_lossy().into_owned()),
+            seed: input.seed,
+        })
+        .expect("strings and numbers always become JSON")
+    };
+    let molecules: Vec<_> = workload.molecules.iter().enumerate().map(molecule).collect();
+    serde_json::json!({ "molecules": molecules }).to_string().into_bytes()
+}
+
+pub(crate) fn convert_step(index: usize) -> String {
+    format!("convert_{index:05}")
+}
+
+pub(crate) fn dock_step(index: usize) -> String {
+    format!("dock_{index:05}")
+}
+
+fn ligand_sdf(index: usize) -> PathBuf {
+    PathBuf::from(format!("ligands/{index:05}.sdf"))
+}
+
+pub(crate) fn ligand_pdbqt(index: usize) -> PathBuf {
+    PathBuf::from(format!("ligands/{index:05}.pdbqt"))
+}
+
+pub(crate) fn poses_pdbqt(index: usize) -> PathBuf {
+    PathBuf::from(format!("poses/{index:05}.pdbqt"))
+}

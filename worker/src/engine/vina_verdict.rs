@@ -1,0 +1,432 @@
+//! From what a docking task left behind to one row per molecule, or to the reason why the attempt as a whole is void.
+//!
+//! A verdict comes from files alone. How a program ended, and what it printed, can only void an attempt: a signal, a time
+//! limit, a full disk or a broken receptor must never become a molecule's reason.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use common::task::{Row, Verdict, VinaOptions};
+
+use super::pdbqt;
+use super::pose_check::{self, Docked};
+use super::prepared::{self, Prepared};
+use super::reason::{Reason, Refusal, failure};
+use super::receptor::Receptor;
+use super::vina::{PREPARE_ROLE, PREPARED_FILE, convert_step, dock_step, ligand_pdbqt, poses_pdbqt};
+use super::{EngineFailure, MoleculeInput, StepOutcome, Workload};
+use crate::process::{Ended, How};
+
+/// Vina's words when a line of its input is wrong; the line follows after [`QUOTE`].
+const PARSING_ERROR: &str = "PDBQT parsing error";
+/// What stands before a quoted line of input.
+const QUOTE: &str = "> ";
+
+/// Judges every molecule of a task.
+pub(crate) fn judge(
+    options: &VinaOptions,
+    workload: &Workload<'_>,
+    receptor: &Receptor,
+    outcomes: &[StepOutcome],
+) -> Result<Vec<Row>, EngineFailure> {
+    for outcome in outcomes {
+        ended_by_itself(outcome, workload)?;
+    }
+    let attempt = Attempt {
+        options,
+        workload,
+        receptor,
+        steps: outcomes.iter().map(|outcome| (outcome.step.name.as_str(), outcome)).collect(),
+    };
+    let prepared = attempt.prepared()?;
+    workload.molecules.iter().zip(&prepared).map(|(input, prepared)| attempt.row(input, prepared)).collect()
+}
+
+/// An attempt's files and how its steps went. Results are nested: outside whether the attempt counts, inside the verdict.
+struct Attempt<'a> {
+    options: &'a VinaOptions,
+    workload: &'a Workload<'a>,
+    receptor: &'a Receptor,
+    steps: HashMap<&'a str, &'a StepOutcome>,
+}
+
+impl Attempt<'_> {
+    /// The driver's account of every molecule.
+    fn prepared(&self) -> Result<Vec<Prepared>, EngineFailure> {
+        let ended = self.ended(PREPARE_ROLE)?;
+        let broken = |detail: String| EngineFailure {
+            reason: failure::PREPARE_FAILED,
+            detail: format!("{PREPARED_FILE}: {detail}; {}", evidence(ended)),
+        };
+        if ended.how != How::Exited(0) {
+            return Err(broken("the driver did not end well".into()));
+        }
+        let text = std::fs::read_to_string(self.workload.scratch.join(PREPARED_FILE))
+            .map_err(|error| broken(error.to_string()))?;
+        prepared::parse(&text, self.workload.molecules.len()).map_err(|error| broken(error.to_string()))
+    }
+
+    fn row(&self, input: &MoleculeInput, prepared: &Prepared) -> Result<Row, EngineFailure> {
+        let judged = if prepared.ok {
+            self.docked(prepared)?.map_err(|refusal| (refusal.reason.name(), refusal.detail))
+        } else {
+            Err((prepared.reason.as_str(), prepared.detail.clone()))
+        };
+        let none = String::new;
+        let (verdict, reason, score, [modes, contacts, detail]) = match judged {
+            Ok(Docked { score, modes, contacts }) => {
+                (Verdict::Ok, "", score, [modes.to_string(), contacts.to_string(), none()])
+            }
+            Err((reason, detail)) => (Verdict::Bad, reason, none(), [none(), none(), detail]),
+        };
+        let (docked_smiles, flags) = (prepared.docked_smiles.clone(), prepared.flags.join(";"));
+        Ok(Row {
+            molecule_id: input.molecule.id.clone(),
+            smiles: input.molecule.smiles().to_owned(),
+            verdict,
+            reason: reason.to_owned(),
+            score,
+            columns: vec![docked_smiles, flags, modes, contacts, input.seed.to_string(), detail],
+        })
+    }
+
+    /// The molecule's score or refusal, unless its programs show that the machine is at fault.
+    fn docked(&self, prepared: &Prepared) -> Result<Result<Docked, Refusal>, EngineFailure> {
+        let ligand = match self.converted(prepared)? {
+            Ok(ligand) => ligand,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let step = dock_step(prepared.index);
+        let ended = self.ended(&step)?;
+        if ended.how != How::Exited(0) {
+            return self.rejected(&step, ended, &ligand).map(Err);
+        }
+        let lost = |detail: &str| self.lost(&step, ended, detail);
+        let text = self.read(&poses_pdbqt(prepared.index)).map_err(|detail| lost(&detail))?;
+        let poses = pdbqt::poses(&text).map_err(|error| lost(&error.to_string()))?;
+        if poses.count == 0 && prints_modes(&ended.stdout_tail) {
+            return Err(lost("Vina printed poses and its output has none"));
+        }
+        Ok(pose_check::check(poses, prepared.heavy_atoms, &self.receptor.heavy_atoms, self.options))
+    }
+
+    /// The ligand's PDBQT, if Open Babel made one of all its heavy atoms. It exits 0 in any case.
+    fn converted(&self, prepared: &Prepared) -> Result<Result<String, Refusal>, EngineFailure> {
+        let step = convert_step(prepared.index);
+        let ended = self.ended(&step)?;
+        let lost = |detail: &str| self.lost(&step, ended, detail);
+        if ended.how != How::Exited(0) {
+            return Err(self.failed(&step, ended));
+        }
+        let text = self.read(&ligand_pdbqt(prepared.index)).map_err(|detail| lost(&detail))?;
+        let atoms = pdbqt::heavy_atoms(&text).map_or(0, |atoms| atoms.len());
+        if atoms == prepared.heavy_atoms && atoms > 0 {
+            return Ok(Ok(text));
+        }
+        let converted =
+            [&ended.stdout_tail, &ended.stderr_tail].iter().any(|tail| tail.contains("1 molecule converted"));
+        if atoms == 0 && converted {
+            return Err(lost("Open Babel converted the ligand and its output is empty"));
+        }
+        let detail = format!("the PDBQT has {atoms} heavy atoms (expected {})", prepared.heavy_atoms);
+        Ok(Err(Refusal { reason: Reason::LigandConversionFailed, detail }))
+    }
+
+    /// Vina ended with an error: a refusal of the ligand only if it quotes the ligand's own line.
+    fn rejected(&self, step: &str, ended: &Ended, ligand: &str) -> Result<Refusal, EngineFailure> {
+        let complaint = [&ended.stderr_tail, &ended.stdout_tail]
+            .into_iter()
+            .find_map(|tail| tail.split_once(PARSING_ERROR))
+            .map(|(_, complaint)| complaint);
+        let Some(complaint) = complaint else {
+            return Err(self.failed(step, ended));
+        };
+        let detail = complaint.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ");
+        let quoted =
+            complaint.lines().find_map(|line| Some(line.trim_start().strip_prefix(QUOTE)?.trim_end()));
+        let in_ligand = quoted.is_some_and(|quoted| ligand.lines().any(|line| line.trim_end() == quoted));
+        if in_ligand {
+            return Ok(Refusal { reason: Reason::EngineRejected, detail });
+        }
+        Err(EngineFailure {
+            reason: failure::RECEPTOR_INVALID,
+            detail: format!("Vina refuses the receptor: {detail}"),
+        })
+    }
+
+    /// How a step went that has to have been run.
+    fn ended(&self, step: &str) -> Result<&Ended, EngineFailure> {
+        let ended = self.steps.get(step).and_then(|outcome| outcome.ended.as_ref());
+        ended.ok_or_else(|| EngineFailure {
+            reason: failure::OUTPUT_LOST,
+            detail: format!("step `{step}` was not run, since a file that it needs is missing"),
+        })
+    }
+
+    fn read(&self, path: &Path) -> Result<String, String> {
+        let bytes = std::fs::read(self.workload.scratch.join(path));
+        // A molecule's name may be anything, the numbers are ASCII.
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| error.to_string())
+    }
+
+    fn lost(&self, step: &str, ended: &Ended, detail: &str) -> EngineFailure {
+        let step = subject(step, self.workload);
+        EngineFailure {
+            reason: failure::OUTPUT_LOST,
+            detail: format!("{step}: {detail} (is the disk full?); {}", evidence(ended)),
+        }
+    }
+
+    fn failed(&self, step: &str, ended: &Ended) -> EngineFailure {
+        let step = subject(step, self.workload);
+        EngineFailure { reason: failure::ENGINE_FAILED, detail: format!("{step}: {}", evidence(ended)) }
+    }
+}
+
+/// No step may have been ended from outside.
+fn ended_by_itself(outcome: &StepOutcome, workload: &Workload<'_>) -> Result<(), EngineFailure> {
+    let Some(ended) = &outcome.ended else { return Ok(()) };
+    let reason = match ended.how {
+        How::Exited(_) => return Ok(()),
+        How::Signalled(_) => failure::ENGINE_CRASHED,
+        How::TimeLimit => failure::TIME_LIMIT,
+        How::Stopped => failure::STOPPED,
+    };
+    let step = subject(&outcome.step.name, workload);
+    Err(EngineFailure { reason, detail: format!("{step}: {}", evidence(ended)) })
+}
+
+/// A step with its molecule: the one in its name, or for the preparation the first that has no line yet.
+fn subject(step: &str, workload: &Workload<'_>) -> String {
+    let index = if step == PREPARE_ROLE {
+        let text = std::fs::read_to_string(workload.scratch.join(PREPARED_FILE)).unwrap_or_default();
+        Some(text.matches('\n').count())
+    } else {
+        step.rsplit('_').next().and_then(|index| index.parse().ok())
+    };
+    match index.and_then(|index| workload.molecules.get(index)) {
+        Some(input) => format!("step `{step}` of molecule `{}`", input.molecule.id),
+        None => format!("step `{step}`"),
+    }
+}
+
+/// How a program ended and the last thing that it said.
+fn evidence(ended: &Ended) -> String {
+    let how = match ended.how {
+        How::Exited(code) => format!("exit {code}"),
+        How::Signalled(signal) => format!("signal {signal}"),
+        How::TimeLimit => "time limit".to_owned(),
+        How::Stopped => "stopped".to_owned(),
+    };
+    let last = ended.stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    format!("{how} after {} ms, last words `{}`", ended.elapsed_ms, last.trim())
+}
+
+/// Whether Vina's table of modes ends its output: rank, affinity and two distances.
+fn prints_modes(stdout_tail: &str) -> bool {
+    let last = stdout_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let cells: Vec<_> = last.split_whitespace().collect();
+    cells.len() == 4 && cells[0].parse::<u32>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use common::task::{EngineOptions, ManifestDigest, Molecule, MoleculeSource, RunSpec, SPEC_SCHEMA};
+    use tempfile::TempDir;
+
+    use super::super::Step;
+    use super::*;
+
+    const LIGAND: &str = include_str!("../../../tests/golden/openbabel-3.1.1-toluene.pdbqt");
+    const POSES: &str = include_str!("../../../tests/golden/vina-1.2.3-toluene.pdbqt");
+    const CAVITY: &str = include_str!("../../../tests/golden/openbabel-3.1.1-t4l-l99a-cavity.pdbqt");
+    const PREPARED: &str = r#"{"index": 0, "ok": true, "docked_smiles": "Cc1ccccc1", "heavy_atoms": 7, "flags": []}
+{"index": 1, "ok": false, "reason": "embed_failed", "detail": "no 3D geometry", "flags": ["stereo_undefined"]}
+"#;
+    const VINA_TABLE: &str =
+        "-----+------------+----------+----------\n   1        -4.85          0          0\n";
+
+    /// An attempt in which all went well: toluene docked, the second molecule refused by the preparation.
+    struct Left {
+        scratch: TempDir,
+        outcomes: Vec<StepOutcome>,
+    }
+
+    impl Left {
+        fn new() -> Self {
+            let scratch = TempDir::new().unwrap();
+            for folder in ["ligands", "poses"] {
+                std::fs::create_dir(scratch.path().join(folder)).unwrap();
+            }
+            let left = Self {
+                scratch,
+                outcomes: vec![
+                    outcome("prepare", Some(How::Exited(0)), "", ""),
+                    outcome("convert_00000", Some(How::Exited(0)), "", "1 molecule converted\n"),
+                    outcome("dock_00000", Some(How::Exited(0)), VINA_TABLE, ""),
+                    outcome("convert_00001", None, "", ""),
+                    outcome("dock_00001", None, "", ""),
+                ],
+            };
+            left.write(PREPARED_FILE, PREPARED);
+            left.write("ligands/00000.pdbqt", LIGAND);
+            left.write("poses/00000.pdbqt", POSES);
+            left
+        }
+
+        fn write(&self, path: &str, text: &str) {
+            std::fs::write(self.scratch.path().join(path), text).unwrap();
+        }
+
+        fn remove(&self, path: &str) {
+            std::fs::remove_file(self.scratch.path().join(path)).unwrap();
+        }
+
+        /// Says how a step really went.
+        fn step(&mut self, name: &str, how: How, stdout: &str, stderr: &str) {
+            let position = self.outcomes.iter().position(|outcome| outcome.step.name == name).unwrap();
+            self.outcomes[position] = outcome(name, Some(how), stdout, stderr);
+        }
+
+        fn judge(&self) -> Result<Vec<Row>, EngineFailure> {
+            let options =
+                VinaOptions { center: [42.32, 45.43, 18.17], size: [14.0; 3], exhaustiveness: 8, modes: 9 };
+            let spec = RunSpec {
+                schema: SPEC_SCHEMA,
+                run: "verdict".parse().unwrap(),
+                engine: EngineOptions::Vina(options.clone()),
+                seed: 1,
+                threads_per_task: 1,
+                inputs: BTreeMap::new(),
+                drivers: BTreeMap::new(),
+                manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
+            };
+            let molecules = ["toluene", "cage"].map(|id| MoleculeInput {
+                molecule: Molecule { id: id.into(), source: MoleculeSource::Smiles { smiles: "C".into() } },
+                structure: None,
+                seed: 7,
+            });
+            let receptor =
+                Receptor { path: PathBuf::new(), heavy_atoms: pdbqt::heavy_atoms(CAVITY).unwrap() };
+            let workload = Workload {
+                spec: &spec,
+                molecules: &molecules,
+                scratch: self.scratch.path(),
+                shared: &BTreeMap::new(),
+            };
+            judge(&options, &workload, &receptor, &self.outcomes)
+        }
+    }
+
+    fn outcome(name: &str, how: Option<How>, stdout: &str, stderr: &str) -> StepOutcome {
+        let ended = how.map(|how| Ended {
+            how,
+            elapsed_ms: 12,
+            stdout_tail: stdout.into(),
+            stderr_tail: stderr.into(),
+        });
+        StepOutcome { step: Step { name: name.into(), argv: vec![], needs: vec![] }, ended }
+    }
+
+    fn fails(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
+        let mut left = Left::new();
+        damage(&mut left);
+        let failure = left.judge().unwrap_err();
+        assert_eq!(failure.reason, reason, "{}", failure.detail);
+        assert!(failure.detail.contains(evidence), "{}", failure.detail);
+    }
+
+    fn refuses(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
+        let mut left = Left::new();
+        damage(&mut left);
+        let rows = left.judge().unwrap();
+        assert_eq!(
+            (rows[0].verdict, rows[0].reason.as_str(), rows[0].score.as_str()),
+            (Verdict::Bad, reason, "")
+        );
+        assert!(rows[0].columns[5].contains(evidence), "{}", rows[0].columns[5]);
+        assert_eq!(rows[1].reason, "embed_failed");
+    }
+
+    #[test]
+    fn a_task_that_went_well_has_a_row_per_molecule() {
+        let rows = Left::new().judge().unwrap();
+        let ok = &rows[0];
+        assert_eq!((ok.verdict, ok.reason.as_str(), ok.score.as_str()), (Verdict::Ok, "", "-4.850"));
+        assert_eq!(
+            (ok.columns[0].as_str(), ok.columns[2].as_str(), ok.columns[4].as_str()),
+            ("Cc1ccccc1", "2", "7")
+        );
+        let bad = &rows[1];
+        assert_eq!(
+            (bad.verdict, bad.reason.as_str(), bad.score.as_str()),
+            (Verdict::Bad, "embed_failed", "")
+        );
+        assert_eq!(bad.columns, ["", "stereo_undefined", "", "", "7", "no 3D geometry"]);
+    }
+
+    #[test]
+    fn an_end_from_outside_is_no_verdict() {
+        let dock = |how| move |left: &mut Left| left.step("dock_00000", how, "", "");
+        fails("engine_crashed", "step `dock_00000` of molecule `toluene`: signal 9", dock(How::Signalled(9)));
+        fails("time_limit", "step `dock_00000` of molecule `toluene`", dock(How::TimeLimit));
+        fails("stopped", "step `dock_00000`", dock(How::Stopped));
+        // The account ends after the first molecule: the second one killed the driver.
+        fails("engine_crashed", "step `prepare` of molecule `cage`: signal 11", |left| {
+            left.write(
+                PREPARED_FILE,
+                PREPARED.lines().next().map(|line| format!("{line}\n")).unwrap().as_str(),
+            );
+            left.step("prepare", How::Signalled(11), "", "");
+        });
+    }
+
+    #[test]
+    fn a_broken_machine_is_no_verdict() {
+        fails("prepare_failed", "No such file", |left| left.remove(PREPARED_FILE));
+        fails("prepare_failed", "it ends after 0 of 2 molecules", |left| left.write(PREPARED_FILE, ""));
+        fails("prepare_failed", "ModuleNotFoundError: rdkit", |left| {
+            left.step("prepare", How::Exited(1), "", "Traceback\nModuleNotFoundError: rdkit\n");
+        });
+        fails("engine_failed", "insufficient memory!", |left| {
+            left.step("dock_00000", How::Exited(1), "", "\n\nError: insufficient memory!\n");
+        });
+        fails("engine_failed", "exit 127", |left| left.step("convert_00000", How::Exited(127), "", ""));
+        fails("output_lost", "its output is empty", |left| left.write("ligands/00000.pdbqt", ""));
+        fails("output_lost", "its output has none", |left| left.write("poses/00000.pdbqt", ""));
+        fails("output_lost", "No such file", |left| left.remove("poses/00000.pdbqt"));
+        fails("output_lost", "cut short", |left| left.write("poses/00000.pdbqt", &POSES[..POSES.len() / 3]));
+        fails("output_lost", "step `dock_00000` was not run", |left| {
+            left.outcomes.retain(|outcome| outcome.step.name != "dock_00000");
+        });
+    }
+
+    #[test]
+    fn a_molecule_that_a_program_refuses_is_named() {
+        refuses("ligand_conversion_failed", "0 heavy atoms (expected 7)", |left| {
+            left.write("ligands/00000.pdbqt", "");
+            left.step("convert_00000", How::Exited(0), "", "0 molecules converted\n");
+        });
+        refuses("ligand_conversion_failed", "6 heavy atoms (expected 7)", |left| {
+            let (first, rest) = LIGAND.split_once("ATOM").unwrap();
+            left.write("ligands/00000.pdbqt", &format!("{first}{}", rest.split_once('\n').unwrap().1));
+        });
+        refuses("no_pose", "no model", |left| {
+            left.write("poses/00000.pdbqt", "");
+            left.step("dock_00000", How::Exited(0), "WARNING: Could not find any conformations\n", "");
+        });
+        let rejection =
+            |line: &str| format!("\n\nPDBQT parsing error: Atom type Q is not valid.\n > {line}\n\n");
+        let own = LIGAND.lines().find(|line| line.starts_with("ATOM")).unwrap();
+        refuses("engine_rejected", "Atom type Q is not valid.", |left| {
+            left.step("dock_00000", How::Exited(1), "", &rejection(own));
+        });
+        fails("receptor_invalid", "Atom type Q is not valid.", |left| {
+            let receptors = CAVITY.lines().next().unwrap();
+            left.step("dock_00000", How::Exited(1), "", &rejection(receptors));
+        });
+    }
+}

@@ -1,0 +1,148 @@
+//! What an attempt leaves behind for people, however it ended: its record and its logs in the store, its last lines in Redis.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use common::digest::sha256_hex;
+use common::storage::{Creation, StorageError, key};
+use common::task::{AttemptFile, AttemptRecord, Ending, StepRecord};
+
+use crate::attempt::Attempt;
+use crate::heartbeat::chain;
+use crate::process::{Ended, How};
+use crate::scratch::Scratch;
+use crate::stage::LOGS;
+
+/// How much of an engine's last output a task keeps in Redis.
+const TAIL_BYTES_MAX: usize = 2048;
+/// How long the evidence of an attempt without a result may hold up the worker.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What ran so far.
+#[derive(Debug, Default)]
+pub(crate) struct Evidence {
+    pub(crate) steps: Vec<StepRecord>,
+    last_words: String,
+}
+
+impl Evidence {
+    pub(crate) fn add_step(&mut self, record: StepRecord, ended: &Ended) {
+        if ended.how != How::Exited(0) {
+            self.last_words = format!("{}{}", ended.stdout_tail, ended.stderr_tail);
+        }
+        self.steps.push(record);
+    }
+
+    /// What Redis keeps of a failure: the evidence in one line, then the last lines of the step that went wrong last.
+    pub(crate) fn tail(&self, detail: &str) -> String {
+        let mut tail = detail.to_owned();
+        let room = TAIL_BYTES_MAX.saturating_sub(tail.len() + 1);
+        let mut from = self.last_words.len().saturating_sub(room);
+        while !self.last_words.is_char_boundary(from) {
+            from += 1;
+        }
+        if from < self.last_words.len() {
+            tail.push('\n');
+            tail.push_str(&self.last_words[from..]);
+        }
+        let mut end = tail.len().min(TAIL_BYTES_MAX);
+        while !tail.is_char_boundary(end) {
+            end -= 1;
+        }
+        tail.truncate(end);
+        tail
+    }
+}
+
+impl Attempt {
+    /// The attempt's record as far as it is known.
+    pub(crate) fn record(
+        &self,
+        ending: Ending,
+        reason: Option<(&str, &str)>,
+        files: Vec<AttemptFile>,
+    ) -> AttemptRecord {
+        AttemptRecord {
+            run: self.serving.run.clone(),
+            task: self.grant.task,
+            lease: self.grant.lease.clone(),
+            ending,
+            reason: reason.map(|(reason, _)| reason.to_owned()),
+            detail: reason.map(|(_, detail)| detail.to_owned()),
+            shard_sha256: None,
+            steps: self.evidence.steps.clone(),
+            files,
+            provenance: self.serving.provenance.clone(),
+            moments: self.moments,
+        }
+    }
+
+    /// The logs of all steps, by path below the scratch folder, in the order of their names.
+    pub(crate) fn log_files(scratch: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(scratch.join(LOGS)).into_iter().flatten().flatten();
+        let filled =
+            entries.filter(|entry| entry.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0));
+        let mut files: Vec<PathBuf> = filled.map(|entry| Path::new(LOGS).join(entry.file_name())).collect();
+        files.sort();
+        files
+    }
+
+    /// Stores a file of the attempt.
+    pub(crate) async fn put_file(&self, scratch: &Path, path: &Path) -> Result<AttemptFile, StorageError> {
+        let object = key::attempt_file(self.grant.task, &self.grant.lease, &path.to_string_lossy());
+        let local = |source| StorageError::Local { object: object.clone(), source };
+        let bytes = Bytes::from(tokio::fs::read(scratch.join(path)).await.map_err(local)?);
+        let (sha256, size) = (sha256_hex(&bytes), bytes.len() as u64);
+        // The path carries the lease name, so other bytes there can only be our own earlier try, of a log that has grown since.
+        if let Creation::Differs(stored) = self.serving.store.create(&object, bytes).await? {
+            return Ok(AttemptFile { object, sha256: sha256_hex(&stored), bytes: stored.len() as u64 });
+        }
+        Ok(AttemptFile { object, sha256, bytes: size })
+    }
+
+    /// Stores the logs and the record of an attempt without a result, as far as the store takes them in time.
+    pub(crate) async fn keep_evidence(
+        &self,
+        scratch: Option<&Scratch>,
+        ending: Ending,
+        reason: Option<(&str, &str)>,
+    ) {
+        let Some(scratch) = scratch else { return };
+        let put = async {
+            let mut files = Vec::new();
+            for path in Self::log_files(scratch.path()) {
+                files.push(self.put_file(scratch.path(), &path).await?);
+            }
+            let record = self.record(ending, reason, files);
+            let json = serde_json::to_vec_pretty(&record).expect("a record always becomes JSON");
+            let object = key::attempt_record(self.grant.task, &self.grant.lease);
+            self.serving.store.create(&object, json.into()).await
+        };
+        match tokio::time::timeout(PATIENCE, put).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(error = %chain(&error), "the logs of this attempt could not be stored");
+            }
+            Err(_) => tracing::warn!("the store took too long for the logs of this attempt"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evidence(words: &str) -> Evidence {
+        Evidence { steps: Vec::new(), last_words: words.to_owned() }
+    }
+
+    #[test]
+    fn tails_are_bounded_and_keep_the_end() {
+        assert_eq!(evidence("").tail("why"), "why");
+        assert_eq!(evidence("last\n").tail("why"), "why\nlast\n");
+        let long = evidence(&"ä".repeat(5000)).tail("why");
+        assert!(long.starts_with("why\nä") && long.len() <= TAIL_BYTES_MAX);
+        assert!(evidence("x").tail(&"ä".repeat(5000)).len() <= TAIL_BYTES_MAX);
+    }
+}

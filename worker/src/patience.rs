@@ -1,0 +1,51 @@
+//! Trying again without an end, for what must not get lost because Redis or the store is away for minutes.
+
+use std::future::Future;
+use std::time::Duration;
+
+use common::backoff::Backoff;
+use common::queue::{Disposition, QueueError};
+use common::storage::{StorageDisposition, StorageError};
+
+use crate::heartbeat::chain;
+
+/// The pauses between tries; the store's own policy has its own, shorter ones.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(10) };
+
+/// Calls the queue until it answers. Only an error that trying again does not mend comes back.
+pub(crate) async fn insist<T, F>(what: &str, mut call: impl FnMut() -> F) -> Result<T, QueueError>
+where
+    F: Future<Output = Result<T, QueueError>>,
+{
+    let mut tries = 0;
+    loop {
+        match call().await {
+            Err(error) if error.disposition() == Disposition::Retry => {
+                tries += 1;
+                tracing::warn!(what, tries, error = %chain(&error), "Redis was not reached, trying again");
+                let pause = BACKOFF.pause(tries, &mut rand::rng());
+                tokio::time::sleep(pause).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Does a request to the store until it is answered. Only an error that trying again does not mend comes back.
+pub(crate) async fn insist_store<T, F>(what: &str, mut request: impl FnMut() -> F) -> Result<T, StorageError>
+where
+    F: Future<Output = Result<T, StorageError>>,
+{
+    let mut tries = 0;
+    loop {
+        match request().await {
+            Err(error) if error.disposition() == StorageDisposition::Retry => {
+                tries += 1;
+                tracing::warn!(what, tries, error = %chain(&error), "the store was not reached, trying again");
+                let pause = BACKOFF.pause(tries, &mut rand::rng());
+                tokio::time::sleep(pause).await;
+            }
+            answer => return answer,
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A program's output: into a log file up to a limit, its last lines into memory, and never in the program's way.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+
+/// Copies a pipe until its end, or until `enough`, into a log file and returns the last bytes as text.
+pub(super) async fn record(
+    mut pipe: impl AsyncRead + Unpin,
+    mut log: Option<Log>,
+    tail_bytes_max: usize,
+    enough: impl Future<Output = ()>,
+) -> String {
+    let mut enough = std::pin::pin!(enough);
+    let mut tail = Tail::new(tail_bytes_max);
+    let mut chunk = vec![0; 16 * 1024];
+    loop {
+        let read = tokio::select! {
+            // First, or a process that writes without end is never left.
+            biased;
+            () = &mut enough => break,
+            read = pipe.read(&mut chunk) => read,
+        };
+        let Some(bytes) = read.ok().and_then(|count| chunk.get(..count)).filter(|bytes| !bytes.is_empty())
+        else {
+            break;
+        };
+        tail.push(bytes);
+        if let Some(log) = &mut log {
+            log.write(bytes).await;
+        }
+    }
+    if let Some(log) = log {
+        log.finish().await;
+    }
+    tail.text()
+}
+
+/// A log file of bounded size. A write that fails ends the log, not the program.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    /// `None` after a failed write.
+    file: Option<File>,
+    kept_bytes: u64,
+    dropped_bytes: u64,
+    bytes_max: u64,
+}
+
+impl Log {
+    /// Creates the file, or empties it.
+    pub(super) async fn create(path: &Path, bytes_max: u64) -> io::Result<Self> {
+        let file = Some(File::create(path).await?);
+        Ok(Self { path: path.to_owned(), file, kept_bytes: 0, dropped_bytes: 0, bytes_max })
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        let room = usize::try_from(self.bytes_max - self.kept_bytes).unwrap_or(usize::MAX);
+        let (kept, dropped) = bytes.split_at(bytes.len().min(room));
+        self.kept_bytes += kept.len() as u64;
+        self.dropped_bytes += dropped.len() as u64;
+        self.append(kept).await;
+    }
+
+    async fn append(&mut self, bytes: &[u8]) {
+        let Some(file) = self.file.as_mut().filter(|_| !bytes.is_empty()) else { return };
+        let written = async {
+            file.write_all(bytes).await?;
+            // Tokio reports a failed write only at the next call.
+            file.flush().await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(path = %self.path.display(), %error, "log ends here");
+            self.file = None;
+        }
+    }
+
+    /// Notes in the file how much was dropped, if anything.
+    async fn finish(mut self) {
+        if self.dropped_bytes > 0 {
+            let note = format!(
+                "\n[{} more bytes of output were dropped: a log keeps {}]\n",
+                self.dropped_bytes, self.bytes_max
+            );
+            self.append(note.as_bytes()).await;
+        }
+    }
+}
+
+/// The last bytes of a stream.
+#[derive(Debug)]
+struct Tail {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+}
+
+impl Tail {
+    fn new(bytes_max: usize) -> Self {
+        Self { bytes: Vec::new(), bytes_max }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        let surplus = self.bytes.len().saturating_sub(self.bytes_max);
+        self.bytes.drain(..surplus);
+    }
+
+    /// At most `bytes_max` bytes of UTF-8, beginning with a whole character; what is no UTF-8 shows as `�`.
+    fn text(&self) -> String {
+        // A character cut in two by `push` has lost its first byte; what is left of it is at most three continuation bytes.
+        let cut = self.bytes.iter().take(3).take_while(|byte| **byte & 0b1100_0000 == 0b1000_0000).count();
+        let text = String::from_utf8_lossy(&self.bytes[cut..]);
+        // Each `�` takes three bytes in place of as few as one.
+        let surplus = text.len().saturating_sub(self.bytes_max);
+        text[text.ceil_char_boundary(surplus)..].to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(chunks: &[&[u8]], bytes_max: usize) -> String {
+        let mut tail = Tail::new(bytes_max);
+        for chunk in chunks {
+            tail.push(chunk);
+        }
+        tail.text()
+    }
+
+    #[test]
+    fn a_tail_keeps_the_last_bytes() {
+        assert_eq!(tail(&[b"mode 1\n", b"mode 2\n"], 100), "mode 1\nmode 2\n");
+        assert_eq!(tail(&[b"mode 1\n", b"mode 2\n"], 7), "mode 2\n");
+        assert_eq!(tail(&[b"mode 1\nmode 2\n", b"end"], 4), "\nend");
+        assert_eq!(tail(&[b"anything"], 0), "");
+    }
+
+    #[test]
+    fn a_tail_begins_with_a_whole_character() {
+        // "Å" is two bytes, "…" three.
+        assert_eq!(tail(&["1.5 Å".as_bytes()], 1), "");
+        assert_eq!(tail(&["1.5 Å".as_bytes()], 2), "Å");
+        assert_eq!(tail(&["wait …!".as_bytes()], 3), "!");
+    }
+
+    #[test]
+    fn a_tail_of_binary_output_is_bounded_too() {
+        let text = tail(&[&[0xff; 64]], 32);
+        assert_eq!(text, "\u{fffd}".repeat(10));
+    }
+
+    #[tokio::test]
+    async fn a_log_keeps_its_limit_and_counts_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vina.stdout");
+        let log = Log::create(&path, 5).await.unwrap();
+        let tail = record(&b"0123456789"[..], Some(log), 3, std::future::pending()).await;
+        assert_eq!(tail, "789");
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(kept, "01234\n[5 more bytes of output were dropped: a log keeps 5]\n");
+    }
+
+    #[tokio::test]
+    async fn output_within_the_limit_is_kept_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vina.stdout");
+        let log = Log::create(&path, 10).await.unwrap();
+        record(&b"0123456789"[..], Some(log), 3, std::future::pending()).await;
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "0123456789");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_does_not_end_the_reading() {
+        let log = Log::create(Path::new("/dev/full"), 1 << 20).await.unwrap();
+        let output = vec![b'x'; 100_000];
+        let tail = record(&output[..], Some(log), 2, std::future::pending()).await;
+        assert_eq!(tail, "xx");
+    }
+}

@@ -1,0 +1,271 @@
+//! The runs that a worker serves, in order of priority, and what each said last. Pure bookkeeping: it asks nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::queue::WhyNothing;
+use common::task::RunId;
+use tokio::time::Instant;
+
+use crate::serving::{Serving, ServingError};
+use crate::slots::Slots;
+
+/// How often the registry is read for new runs.
+const REGISTRY_EVERY: Duration = Duration::from_secs(5);
+/// How often a run is looked for that is not there.
+const ABSENT_EVERY: Duration = Duration::from_secs(2);
+/// How often a run is looked at again that this worker could not serve.
+const UNFIT_EVERY: Duration = Duration::from_mins(5);
+
+/// What to ask next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Which runs there are.
+    Registry,
+    /// What this run is.
+    Serve(RunId),
+    /// This many tasks of this run.
+    Lease { run: RunId, request: u64, slots: u32 },
+}
+
+/// What is known of one run.
+#[derive(Debug)]
+struct Known {
+    run: RunId,
+    serving: Option<Arc<Serving>>,
+    unfit: Option<ServingError>,
+    /// The number of the next request; raised only after an answer that gave tasks.
+    request: u64,
+    due: Instant,
+    /// Why it gave nothing last; `None` if it gave something, or was not asked yet.
+    why: Option<Why>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    Absent,
+    Said(WhyNothing),
+}
+
+/// The runs of a worker.
+#[derive(Debug)]
+pub(crate) struct Runs {
+    known: Vec<Known>,
+    /// When the registry is read next; `None` if the worker was told its runs.
+    registry_due: Option<Instant>,
+    registry_read: bool,
+}
+
+impl Known {
+    fn new(run: RunId) -> Self {
+        Self { run, serving: None, unfit: None, request: 1, due: Instant::now(), why: None }
+    }
+
+    /// How many tasks of it fit into the free slots; a run that is not served yet takes none, and can always be looked at.
+    fn fit(&self, slots: Slots) -> u32 {
+        self.serving.as_ref().map_or(1, |serving| slots.fit(serving.info.spec.threads_per_task))
+    }
+
+    fn later(&mut self, pause: Duration) {
+        self.due = Instant::now() + pause;
+    }
+}
+
+impl Runs {
+    pub(crate) fn new(told: &[RunId]) -> Self {
+        Self {
+            known: told.iter().cloned().map(Known::new).collect(),
+            registry_due: told.is_empty().then(Instant::now),
+            registry_read: false,
+        }
+    }
+
+    /// What to ask now, if anything: the highest priority that is due and fits into the free slots.
+    pub(crate) fn next(&self, slots: Slots) -> Option<Next> {
+        let now = Instant::now();
+        if self.registry_due.is_some_and(|due| due <= now) {
+            return Some(Next::Registry);
+        }
+        self.known.iter().filter(|known| known.due <= now).find_map(|known| {
+            let run = known.run.clone();
+            if known.serving.is_none() {
+                return Some(Next::Serve(run));
+            }
+            let slots = known.fit(slots);
+            (slots > 0).then_some(Next::Lease { run, request: known.request, slots })
+        })
+    }
+
+    /// When the next request is due that fits into the free slots.
+    pub(crate) fn next_due(&self, slots: Slots) -> Option<Instant> {
+        let fitting = self.known.iter().filter(|known| known.fit(slots) > 0);
+        fitting.map(|known| known.due).chain(self.registry_due).min()
+    }
+
+    /// The runs that were asked for tasks, with the number of the next request.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (&RunId, u64)> {
+        self.known.iter().filter(|known| known.serving.is_some()).map(|known| (&known.run, known.request))
+    }
+
+    /// There may be work: ask every run now.
+    pub(crate) fn wake(&mut self) {
+        let now = Instant::now();
+        for known in self.known.iter_mut().filter(|known| known.unfit.is_none()) {
+            known.due = now;
+        }
+        self.registry_due = self.registry_due.map(|_| now);
+    }
+
+    /// A slot is free: ask this run now.
+    pub(crate) fn wake_one(&mut self, run: &RunId) {
+        self.with(run, |known| known.due = Instant::now());
+    }
+
+    /// The registry has these runs, the highest priority first.
+    pub(crate) fn registered(&mut self, runs: Vec<RunId>) {
+        let mut old = std::mem::take(&mut self.known);
+        self.known = runs
+            .into_iter()
+            .map(|run| match old.iter().position(|known| known.run == run) {
+                Some(at) => old.swap_remove(at),
+                None => Known::new(run),
+            })
+            .collect();
+        self.registry_read = true;
+        self.registry_due = self.registry_due.map(|_| Instant::now() + REGISTRY_EVERY);
+    }
+
+    pub(crate) fn served(&mut self, run: &RunId, serving: Arc<Serving>) {
+        self.with(run, |known| {
+            known.serving = Some(serving);
+            known.unfit = None;
+        });
+    }
+
+    pub(crate) fn unfit(&mut self, run: &RunId, error: ServingError) {
+        self.with(run, |known| {
+            known.later(if error.may_pass() { ABSENT_EVERY } else { UNFIT_EVERY });
+            known.unfit = Some(error);
+        });
+    }
+
+    /// The run is not there, or not any more; under the same id another one may come.
+    pub(crate) fn gone(&mut self, run: &RunId) {
+        self.with(run, |known| {
+            known.serving = None;
+            known.why = Some(Why::Absent);
+            known.later(ABSENT_EVERY);
+        });
+    }
+
+    pub(crate) fn granted(&mut self, run: &RunId) {
+        self.with(run, |known| {
+            known.request += 1;
+            known.why = None;
+        });
+    }
+
+    pub(crate) fn nothing(&mut self, run: &RunId, why: WhyNothing, wait: Duration) {
+        self.with(run, |known| {
+            if known.why != Some(Why::Said(why)) {
+                tracing::info!(%run, ?why, "nothing to do");
+            }
+            known.why = Some(Why::Said(why));
+            known.later(wait);
+        });
+    }
+
+    pub(crate) fn stale(&mut self, run: &RunId, answered: u64) {
+        self.with(run, |known| known.request = known.request.max(answered) + 1);
+    }
+
+    pub(crate) fn serving(&self, run: &RunId) -> Option<Arc<Serving>> {
+        self.known.iter().find(|known| known.run == *run)?.serving.clone()
+    }
+
+    /// Whether every run has said that it is drained. A run that is not there yet is waited for.
+    pub(crate) fn all_drained(&self) -> bool {
+        self.all(|why| matches!(why, Why::Said(WhyNothing::Drained)))
+    }
+
+    /// Whether no run has anything to lease now.
+    pub(crate) fn all_empty(&self) -> bool {
+        let nothing = |why| matches!(why, Why::Absent | Why::Said(WhyNothing::Drained | WhyNothing::Empty));
+        self.all(nothing) || (self.registry_read && self.known.is_empty())
+    }
+
+    fn all(&self, is: impl Fn(Why) -> bool) -> bool {
+        let mut fit = self.known.iter().filter(|known| known.unfit.is_none()).peekable();
+        fit.peek().is_some() && fit.all(|known| known.why.is_some_and(&is))
+    }
+
+    /// The reason why not one of the runs that the worker was told can be served, for good.
+    pub(crate) fn all_unfit(&mut self) -> Option<ServingError> {
+        let for_good = |known: &Known| known.unfit.as_ref().is_some_and(|error| !error.may_pass());
+        let all = self.registry_due.is_none() && self.known.iter().all(for_good);
+        if all { self.known.first_mut()?.unfit.take() } else { None }
+    }
+
+    fn with(&mut self, run: &RunId, change: impl FnOnce(&mut Known)) {
+        if let Some(known) = self.known.iter_mut().find(|known| known.run == *run) {
+            change(known);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(id: &str) -> RunId {
+        id.parse().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_leaves_when_all_its_runs_are_drained() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(!runs.all_drained());
+        runs.gone(&run("b"));
+        assert!(!runs.all_drained() && runs.all_empty());
+        runs.nothing(&run("b"), WhyNothing::Empty, Duration::from_secs(5));
+        assert!(!runs.all_drained() && runs.all_empty());
+        runs.nothing(&run("b"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(runs.all_drained());
+        runs.granted(&run("b"));
+        assert!(!runs.all_drained() && !runs.all_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_of_all_runs_waits_for_the_first_one() {
+        let mut runs = Runs::new(&[]);
+        assert_eq!(runs.next(Slots::new(1)), Some(Next::Registry));
+        assert!(!runs.all_empty());
+        runs.registered(vec![]);
+        assert!(!runs.all_drained() && runs.all_empty());
+        assert_eq!(runs.next(Slots::new(1)), None);
+        runs.wake();
+        assert_eq!(runs.next(Slots::new(1)), Some(Next::Registry));
+        runs.registered(vec![run("a")]);
+        assert_eq!(runs.next(Slots::new(1)), Some(Next::Serve(run("a"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_are_kept_until_a_hint() {
+        let mut runs = Runs::new(&[run("a")]);
+        runs.gone(&run("a"));
+        assert_eq!(runs.next(Slots::new(1)), None);
+        runs.wake();
+        assert_eq!(runs.next(Slots::new(1)), Some(Next::Serve(run("a"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn request_numbers_only_grow() {
+        let mut runs = Runs::new(&[run("a")]);
+        runs.granted(&run("a"));
+        runs.stale(&run("a"), 7);
+        assert_eq!(runs.known[0].request, 8);
+        runs.stale(&run("a"), 3);
+        assert_eq!(runs.known[0].request, 9);
+    }
+}

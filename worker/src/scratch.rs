@@ -1,0 +1,152 @@
+//! Scratch folders: one per attempt, made exclusively, gone afterwards; and what killed workers left, swept at the start.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use common::task::{LeaseName, RunId, TaskId, WorkerId};
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statvfs::statvfs;
+
+/// The folder below which all attempts of this host have theirs.
+#[derive(Debug)]
+pub(crate) struct ScratchRoot {
+    root: PathBuf,
+    /// Held as long as this worker lives: the sign that its scratch folders are in use.
+    _alive: Flock<File>,
+}
+
+/// An attempt's folder. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    path: PathBuf,
+}
+
+/// Where the signs of living workers are, below the root; no run id starts with a dot.
+const ALIVE: &str = ".alive";
+
+impl ScratchRoot {
+    /// Claims a place for a worker, and removes what dead workers left.
+    pub(crate) fn open(root: &Path, worker: &WorkerId) -> io::Result<Self> {
+        fs::create_dir_all(root.join(ALIVE))?;
+        let sign = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(root.join(ALIVE).join(worker.as_str()))?;
+        let alive = Flock::lock(sign, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io::Error::from(errno))?;
+        let scratch = Self { root: root.to_owned(), _alive: alive };
+        scratch.sweep();
+        Ok(scratch)
+    }
+
+    /// Makes the folder `<root>/<run>/<task>/<lease>`; an error if it is there.
+    pub(crate) fn create(&self, run: &RunId, task: TaskId, lease: &LeaseName) -> io::Result<Scratch> {
+        let parent = self.root.join(run.as_str()).join(task.padded());
+        let path = parent.join(lease.to_string());
+        // Another attempt's end may remove the empty parent in between: then it is made again.
+        for _ in 0..10 {
+            fs::create_dir_all(&parent)?;
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => return made.map(|()| Scratch { path }),
+            }
+        }
+        Err(io::Error::other(format!("the folder `{}` keeps disappearing", parent.display())))
+    }
+
+    /// Bytes that an ordinary user may still write there.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let stat = statvfs(&self.root)?;
+        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+    }
+
+    /// Removes the folders of workers that are gone. What can't be removed is left for the next worker.
+    fn sweep(&self) {
+        for lease_folder in
+            folders(&self.root).iter().flat_map(|run| folders(run)).flat_map(|task| folders(&task))
+        {
+            let name =
+                lease_folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+            let Some(LeaseName { worker, .. }) = name else { continue };
+            if self.is_gone(&worker) {
+                tracing::info!(folder = %lease_folder.display(), "removing what a killed worker left");
+                remove(&lease_folder);
+            }
+        }
+    }
+
+    fn is_gone(&self, worker: &WorkerId) -> bool {
+        let Ok(sign) = File::open(self.root.join(ALIVE).join(worker.as_str())) else { return true };
+        Flock::lock(sign, FlockArg::LockExclusiveNonblock).is_ok()
+    }
+}
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+/// The folders in a folder, but for hidden ones; none if it can't be read.
+fn folders(of: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(of) else { return Vec::new() };
+    let visible = entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    visible.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn remove(lease_folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(lease_folder) {
+        tracing::warn!(folder = %lease_folder.display(), %error, "a scratch folder could not be removed");
+    }
+    // The task's and the run's folders go with the last of their attempts; until then they are not empty, and stay.
+    for parent in lease_folder.ancestors().skip(1).take(2) {
+        if fs::remove_dir(parent).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(id: &str) -> WorkerId {
+        id.parse().unwrap()
+    }
+
+    #[test]
+    fn a_scratch_folder_is_exclusive_and_goes() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = ScratchRoot::open(root.path(), &worker("aaa")).unwrap();
+        let (run, lease) = ("r1".parse().unwrap(), "1.aaa.1".parse().unwrap());
+        let folder = scratch.create(&run, TaskId(3), &lease).unwrap();
+        assert_eq!(folder.path(), root.path().join("r1/0000003/1.aaa.1"));
+        let again = scratch.create(&run, TaskId(3), &lease).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        drop(folder);
+        assert!(!root.path().join("r1").exists());
+        assert!(root.path().exists());
+        assert!(scratch.free_bytes().unwrap() > 0);
+    }
+
+    #[test]
+    fn what_the_dead_left_is_swept_and_what_the_living_use_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let living = ScratchRoot::open(root.path(), &worker("living")).unwrap();
+        let run = "r1".parse().unwrap();
+        let used = living.create(&run, TaskId(1), &"1.living.1".parse().unwrap()).unwrap();
+        let left = root.path().join("r1/0000002/1.dead.1");
+        fs::create_dir_all(&left).unwrap();
+        let _next = ScratchRoot::open(root.path(), &worker("next")).unwrap();
+        assert!(!left.exists());
+        assert!(used.path().exists());
+    }
+}

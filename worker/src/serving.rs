@@ -1,0 +1,175 @@
+//! A run as a worker serves it: its spec, its engine, its store, and the programs that this machine has for it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+
+use common::queue::{Queue, QueueError, RunInfo};
+use common::storage::{RunStore, StorageError, Store};
+use common::task::{Provenance, RunId};
+
+use crate::engine::{Engine, engine_for};
+use crate::process::{How, Launcher, engine_environment};
+
+/// How long a program may take to tell its version.
+const VERSION_TIME_LIMIT: Duration = Duration::from_mins(1);
+
+/// Opens the store of a URL. Tests put a misbehaving one in its place.
+pub type OpenStore = fn(&str) -> Result<Store, StorageError>;
+
+/// Everything about a run that does not change while it goes.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    pub(crate) run: RunId,
+    pub(crate) info: RunInfo,
+    pub(crate) engine: Box<dyn Engine>,
+    pub(crate) store: RunStore,
+    /// The `PATH` on which all programs of the engine were found.
+    pub(crate) path: OsString,
+    /// What every attempt of the run on this machine has in its provenance.
+    pub(crate) provenance: Provenance,
+}
+
+/// Why this worker can't serve a run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServingError {
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    #[error(transparent)]
+    Store(#[from] StorageError),
+    #[error("the engine `{engine}` needs `{program}`, which does not work here: {found}")]
+    Program { engine: String, program: String, found: String },
+    #[error("run `{run}` needs {needed} threads per task, this worker has {cores} cores")]
+    Cores { run: RunId, needed: u32, cores: u32 },
+}
+
+impl ServingError {
+    /// Whether asking again later may help.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Queue(QueueError::NoSuchRun(_)) => true,
+            Self::Queue(error) => error.disposition() == common::queue::Disposition::Retry,
+            Self::Store(error) => error.disposition() == common::storage::StorageDisposition::Retry,
+            Self::Program { .. } | Self::Cores { .. } => false,
+        }
+    }
+
+    /// What a person could do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Queue(error) => error.hint(),
+            Self::Store(error) => error.hint(),
+            Self::Program { .. } => {
+                Some("install it on this machine, or put its folder on the worker's PATH".to_owned())
+            }
+            Self::Cores { .. } => {
+                Some("give this worker more --cores, or push the run with fewer threads".to_owned())
+            }
+        }
+    }
+}
+
+/// What a worker tells of its machine in every provenance.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) region: Option<String>,
+    pub(crate) machine_type: Option<String>,
+}
+
+/// What serving a run takes on this machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) queue: &'a Queue,
+    pub(crate) launcher: &'a Launcher,
+    pub(crate) open_store: OpenStore,
+    /// The store's URL as this machine sees it, where it differs from the run's.
+    pub(crate) store_url: Option<&'a str>,
+    pub(crate) path: &'a OsStr,
+    pub(crate) cores: u32,
+    pub(crate) place: &'a Place,
+}
+
+impl Serving {
+    /// Reads a run and finds out whether this machine can serve it.
+    pub(crate) async fn begin(run: &RunId, means: Means<'_>) -> Result<Self, ServingError> {
+        let info = means.queue.run_info(run).await?;
+        let needed = info.spec.threads_per_task;
+        if needed > means.cores {
+            return Err(ServingError::Cores { run: run.clone(), needed, cores: means.cores });
+        }
+        let engine = engine_for(&info.spec.engine);
+        let (path, mut versions) = probe(engine.as_ref(), &info, means).await?;
+        versions.insert("molfleet".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
+        let pinned = info.spec.inputs.iter().chain(&info.spec.drivers);
+        let provenance = Provenance {
+            engine: info.spec.engine.name().to_owned(),
+            versions,
+            digests: pinned.map(|(role, object)| (role.clone(), object.sha256.clone())).collect(),
+            seed: info.spec.seed,
+            threads: needed,
+            host: means.place.host.clone(),
+            region: means.place.region.clone(),
+            machine_type: means.place.machine_type.clone(),
+        };
+        Ok(Self { run: run.clone(), info, engine, store, path, provenance })
+    }
+
+    /// The time limit of one step.
+    pub(crate) fn step_limit(&self) -> Duration {
+        Duration::from_secs(self.info.limits.step_seconds_max)
+    }
+
+    /// How often this run wants a heartbeat.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.info.limits.heartbeat_ms)
+    }
+}
+
+/// Asks every program of an engine for its version. A first `python3` without RDKit must not hide the system's one with it, so the
+/// system's folders are tried in front, too.
+async fn probe(
+    engine: &dyn Engine,
+    info: &RunInfo,
+    means: Means<'_>,
+) -> Result<(OsString, BTreeMap<String, String>), ServingError> {
+    let mut system_first = OsString::from("/usr/local/bin:/usr/bin:/bin:");
+    system_first.push(means.path);
+    let mut refusal = None;
+    for path in [means.path.to_owned(), system_first] {
+        match versions(engine, info, means.launcher, &path).await {
+            Ok(versions) => return Ok((path, versions)),
+            Err(error) => refusal = refusal.or(Some(error)),
+        }
+    }
+    Err(refusal.expect("two paths were tried and refused"))
+}
+
+async fn versions(
+    engine: &dyn Engine,
+    info: &RunInfo,
+    launcher: &Launcher,
+    path: &OsStr,
+) -> Result<BTreeMap<String, String>, ServingError> {
+    let mut versions = BTreeMap::new();
+    for (program, argv) in engine.versions() {
+        let env = engine_environment(path, std::path::Path::new("/tmp"), 1, &[]);
+        let told = launcher.capture(argv, env, VERSION_TIME_LIMIT).await;
+        let found = match told {
+            Ok(ended) if ended.how == How::Exited(0) => {
+                let output = [ended.stdout_tail.trim(), ended.stderr_tail.trim()];
+                let line = output.iter().find(|text| !text.is_empty()).and_then(|text| text.lines().next());
+                versions.insert(program.to_owned(), line.unwrap_or("unknown").to_owned());
+                continue;
+            }
+            Ok(ended) => {
+                ended.stderr_tail.lines().next_back().unwrap_or("it exits without a word").to_owned()
+            }
+            Err(error) => crate::heartbeat::chain(&error),
+        };
+        let engine = info.spec.engine.name().to_owned();
+        return Err(ServingError::Program { engine, program: program.to_owned(), found });
+    }
+    Ok(versions)
+}
