@@ -141,6 +141,9 @@ pub struct Push {
     /// How often a worker renews its leases, in ms
     #[arg(long, value_name = "MS", hide = true)]
     pub heartbeat_ms: Option<u64>,
+    /// The longest back-off after a first failure, in ms
+    #[arg(long, value_name = "MS", hide = true)]
+    pub backoff_ms: Option<u64>,
     /// Format of the molecules, where the file's name does not tell it
     #[arg(long)]
     pub format: Option<Format>,

@@ -37,7 +37,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match result {
         Ok(()) => exit_code::OK,
         Err(error) => {
-            output.error(&error);
+            output::error(&error);
             error.exit_code()
         }
     }

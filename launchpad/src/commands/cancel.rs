@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output::{Report, thousands};
+use crate::output::{self, Report, thousands};
 
 /// Tasks per call: Redis is held for some 10 ms.
 const STEP: u64 = 1000;
@@ -25,7 +25,7 @@ impl Report for Cancelled<'_> {
 
 /// Cancels what has not ended yet. On a terminal it asks first.
 pub(super) async fn cancel(context: &Context, arguments: &cli::Cancel) -> Result<(), LaunchpadError> {
-    let (run, output) = (&arguments.run, context.output);
+    let run = &arguments.run;
     let queue = context.location.queue()?;
     let progress = queue.progress(run).await?;
     if let Some(task) = arguments.tasks.iter().find(|task| task.0 >= progress.total) {
@@ -37,7 +37,7 @@ pub(super) async fn cancel(context: &Context, arguments: &cli::Cancel) -> Result
         arguments.tasks.len() as u64
     };
     let question = format!("Cancel {} tasks of {run}?", thousands(open));
-    if !arguments.yes && output.can_ask() && !output.ask(&question) {
+    if !arguments.yes && output::can_ask() && !output::ask(&question) {
         return Err(LaunchpadError::Declined);
     }
     let mut cancelled = 0;
@@ -51,6 +51,6 @@ pub(super) async fn cancel(context: &Context, arguments: &cli::Cancel) -> Result
     } else {
         cancelled = queue.cancel_tasks(run, &arguments.tasks).await?;
     }
-    output.report(&Cancelled { run, cancelled });
+    context.output.report(&Cancelled { run, cancelled });
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::consolidation::{
     read_manifest, write_whole,
 };
 use crate::error::LaunchpadError;
-use crate::output::{Report, Table, thousands};
+use crate::output::{self, Report, Table, thousands};
 
 /// Makes the table of a run.
 pub(super) async fn consolidate(
@@ -33,7 +33,7 @@ pub(super) async fn consolidate(
         if let Err(fault) = results.append(&checked)? {
             checked.outcome = Outcome::Missing(fault);
         }
-        name_missing(context, &checked);
+        name_missing(&checked);
         receipt.count(&checked);
         if let (Some(measured), Outcome::Scored { shard, .. }) = (&mut measured, &checked.outcome) {
             shard.rows.iter().for_each(|row| measured.take(row));
@@ -74,11 +74,11 @@ fn incomplete(receipt: &Receipt, output: &Path) -> ConsolidationError {
     }
 }
 
-fn name_missing(context: &Context, checked: &Checked) {
+fn name_missing(checked: &Checked) {
     if let Outcome::Missing(fault) = &checked.outcome {
         for molecule in &checked.molecules {
             let (task, id, reason, detail) = (checked.task, &molecule.id, fault.reason, &fault.detail);
-            context.output.problem(&format!("missing: task {task}, molecule `{id}`: {reason}: {detail}"));
+            output::problem(&format!("missing: task {task}, molecule `{id}`: {reason}: {detail}"));
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output::{Report, Table, bytes, thousands};
+use crate::output::{self, Report, Table, bytes, thousands};
 use crate::push::{
     Enqueue, Enqueued, LigandFile, PushError, PushPlan, PushRequest, check_stored, stage, upload,
 };
@@ -20,7 +20,7 @@ use crate::push::{
 pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), LaunchpadError> {
     let request = PushRequest::resolve(flags)?;
     let store_url = context.location.store_url(request.store.as_deref())?;
-    let plan = prepare(context, &request, flags.skip_bad)?;
+    let plan = prepare(&request, flags.skip_bad)?;
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());
@@ -54,10 +54,10 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
 }
 
 /// Reads all molecules and plans the push, in bounded memory and without writing anything but a temporary file.
-fn prepare(context: &Context, request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadError> {
+fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadError> {
     let open = |path: &std::path::PathBuf| LigandFile::open(path, request.format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let mut tell = |problem: &crate::input::Problem| context.output.problem(&problem.to_string());
+    let mut tell = |problem: &crate::input::Problem| output::problem(&problem.to_string());
     let manifest = stage(&files, &request.columns, request.batch_size, &mut tell)?;
     if manifest.bad > 0 && !skip_bad {
         return Err(PushError::BadEntries { bad: manifest.bad }.into());

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output::Report;
+use crate::output::{self, Report};
 
 /// Tasks per step: Redis is held for a few ms.
 const STEP: u64 = 1000;
@@ -39,15 +39,15 @@ impl Report for Removed<'_> {
 
 /// Removes a run. Asks first.
 pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result<(), LaunchpadError> {
-    let (run, output) = (&arguments.run, context.output);
+    let run = &arguments.run;
     let queue = context.location.queue()?;
     let stored = find(context, &queue, arguments).await?;
     let what = if arguments.outputs { "and delete all its objects" } else { "from Redis" };
     if !arguments.yes {
-        if !output.can_ask() {
+        if !output::can_ask() {
             return Err(LaunchpadError::NobodyToAsk { command: "remove" });
         }
-        if !output.ask(&format!("Remove {run} {what}? This can't be undone.")) {
+        if !output::ask(&format!("Remove {run} {what}? This can't be undone.")) {
             return Err(LaunchpadError::Declined);
         }
     }
@@ -59,7 +59,7 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
     while queue.remove(run, TaskId(first), STEP).await? {
         first += STEP;
     }
-    output.report(&Removed { run, objects });
+    context.output.report(&Removed { run, objects });
     Ok(())
 }
 

@@ -1,14 +1,29 @@
 //! `schema`: prints the contract of the Redis keys, as `docs/protocol.md` has it.
 
 use common::task::SPEC_SCHEMA;
+use serde::Serialize;
 
 use super::Context;
+use crate::output::Report;
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
 
+#[derive(Debug, Serialize)]
+struct Schema {
+    version: u32,
+    /// Markdown.
+    keys: &'static str,
+}
+
+impl Report for Schema {
+    fn text(&self) -> String {
+        format!("Schema version {}\n\n{}\n", self.version, self.keys)
+    }
+}
+
 /// Prints the section on keys with the schema's version.
 pub(super) fn schema(context: &Context) {
-    context.output.page(&format!("Schema version {SPEC_SCHEMA}\n\n{}\n", keys(PROTOCOL)));
+    context.output.report(&Schema { version: SPEC_SCHEMA, keys: keys(PROTOCOL) });
 }
 
 /// The section `## Keys`, up to the next heading of its level.

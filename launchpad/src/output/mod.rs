@@ -44,28 +44,10 @@ impl Output {
         }
     }
 
-    /// Prints a text that has no JSON form.
-    pub(crate) fn page(self, text: &str) {
-        to_stdout(text);
-    }
-
     /// Tells what is going on, unless `--quiet`.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
             eprintln!("{text}");
-        }
-    }
-
-    /// Names something that is wrong with the user's data.
-    pub(crate) fn problem(self, text: &str) {
-        eprintln!("{text}");
-    }
-
-    /// Prints why a command failed, and what can be done about it.
-    pub(crate) fn error(self, error: &LaunchpadError) {
-        eprintln!("error: {}", error.chain());
-        if let Some(hint) = error.hint() {
-            eprintln!("hint: {hint}");
         }
     }
 
@@ -74,22 +56,35 @@ impl Output {
         ProgressLine::new(what, total, self.quiet)
     }
 
-    /// Asks; only `y` and `yes` mean yes.
-    pub(crate) fn ask(self, question: &str) -> bool {
-        eprint!("{question} [y/N] ");
-        let mut answer = String::new();
-        io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
-    }
-
-    /// Whether there is a person who could answer.
-    pub(crate) fn can_ask(self) -> bool {
-        io::stdin().is_terminal() && io::stderr().is_terminal()
-    }
-
     /// Whether standard error is a terminal, where a line can be drawn again and again.
     pub(crate) fn can_redraw(self) -> bool {
         !self.json && io::stderr().is_terminal()
     }
+}
+
+/// Names something that is wrong with the user's data.
+pub(crate) fn problem(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Prints why a command failed, and what can be done about it.
+pub(crate) fn error(error: &LaunchpadError) {
+    eprintln!("error: {}", error.chain());
+    if let Some(hint) = error.hint() {
+        eprintln!("hint: {hint}");
+    }
+}
+
+/// Asks; only `y` and `yes` mean yes.
+pub(crate) fn ask(question: &str) -> bool {
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
+}
+
+/// Whether there is a person who could answer.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Prints what clap has to say, a help page or a mistake, and returns the exit code.

@@ -183,8 +183,8 @@ mod tests {
 
     fn manifest(molecules: u64) -> StagedManifest {
         let file = tempfile::Builder::new().suffix(".smi").tempfile().unwrap();
-        let lines: String = (0..molecules).map(|n| format!("C m{n}\n")).collect();
-        std::fs::write(file.path(), lines).unwrap();
+        let lines: Vec<String> = (0..molecules).map(|n| format!("C m{n}")).collect();
+        std::fs::write(file.path(), lines.join("\n")).unwrap();
         let files = [LigandFile::open(file.path(), None).unwrap()];
         stage(&files, &Columns::default(), 1, &mut |_| ()).unwrap()
     }

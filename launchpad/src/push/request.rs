@@ -115,7 +115,7 @@ fn limits(flags: &cli::Push, file: &LimitsTable) -> Limits {
         lapses_max: file.lapses_max.unwrap_or(default.lapses_max),
         lease_ms: flags.lease_ms.or(file.lease_ms).unwrap_or(default.lease_ms),
         heartbeat_ms: flags.heartbeat_ms.or(file.heartbeat_ms).unwrap_or(default.heartbeat_ms),
-        backoff_ms: file.backoff_ms.unwrap_or(default.backoff_ms),
+        backoff_ms: flags.backoff_ms.or(file.backoff_ms).unwrap_or(default.backoff_ms),
         backoff_max_ms: file.backoff_max_ms.unwrap_or(default.backoff_max_ms),
         step_seconds_max: flags
             .step_seconds_max
@@ -227,7 +227,8 @@ mod tests {
         assert_eq!((request.seed, request.limits.parallelism, request.vina.exhaustiveness), (8, 6, 4));
         let labels = [("campaign", "c"), ("label:a", "flag"), ("label:b", "file")];
         assert_eq!(request.labels, labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert_eq!(resolve(FILE, "--box-padding 3").unwrap().vina.size, [6.0; 3]);
+        let padded = resolve(FILE, "--box-padding 3").unwrap().vina;
+        assert_eq!((padded.center, padded.size), ([41.0, 44.0, 18.0], [6.0; 3]));
     }
 
     #[test]

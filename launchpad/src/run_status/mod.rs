@@ -43,7 +43,7 @@ pub(crate) struct RunStatus {
     /// A stable word; `why_text` says the same to people.
     pub(crate) why: &'static str,
     pub(crate) why_text: String,
-    pub(crate) leases: Vec<Lease>,
+    pub(crate) leases: Vec<HeldTask>,
     /// The registered workers that were seen lately, of all runs.
     pub(crate) workers: Vec<Worker>,
     /// Campaign and labels.
@@ -60,7 +60,7 @@ pub(crate) struct PhaseQuantiles {
 
 /// Who holds a task.
 #[derive(Debug, Serialize)]
-pub(crate) struct Lease {
+pub(crate) struct HeldTask {
     pub(crate) task: TaskId,
     pub(crate) lease: LeaseName,
     /// Where its worker runs, if the registry knows.
@@ -99,7 +99,7 @@ impl RunStatus {
         };
         let leases = leases.into_iter().map(|held| {
             let host = host(&held.lease);
-            Lease { task: held.task, lease: held.lease, host }
+            HeldTask { task: held.task, lease: held.lease, host }
         });
         Ok(Self {
             run: run.clone(),

@@ -15,7 +15,7 @@ pub(super) fn recent(events: &[Event], now_ms: u64) -> f64 {
         .sum();
     // Where older events exist, the window began without one: it is whole.
     let older = events.len() > window().count();
-    let start = if older { from } else { window().last().map_or(from, |event| event.at_ms) };
+    let start = if older { from } else { events.last().map_or(from, |oldest| oldest.at_ms) };
     per_second(molecules, now_ms.saturating_sub(start))
 }
 
