@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(20);
 /// How long a condition may take: far beyond anything that a busy machine needs.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Looks at a condition until it is `Ok`, and panics with the last state that was not, after a minute.
 pub async fn eventually<T, S, F>(what: &str, mut look: impl FnMut() -> F) -> T

@@ -58,8 +58,8 @@ impl TestRedis {
                 }
                 let mut connection =
                     client.get_multiplexed_async_connection().await.map_err(|error| error.to_string())?;
-                let pong = redis::cmd("PING").query_async::<String>(&mut connection).await;
-                pong.map(|_| true).map_err(|error| error.to_string())
+                let pong = redis::pipe().ping().exec_async(&mut connection).await;
+                pong.map(|()| true).map_err(|error| error.to_string())
             }
         })
         .await

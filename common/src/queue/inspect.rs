@@ -207,17 +207,8 @@ impl Queue {
     /// Tasks by id, in the order asked for; a task without a hash is pending.
     pub async fn tasks(&self, run: &RunId, ids: &[TaskId]) -> Result<Vec<TaskInfo>, QueueError> {
         let keys = RunKeys::new(run);
-        let mut pipe = redis::pipe();
-        for id in ids {
-            pipe.hgetall(keys.task(*id));
-        }
-        let mut connection = self.connection().await?;
-        let hashes: Result<Vec<Fields>, _> = pipe.query_async(&mut connection).await;
-        hashes
-            .map_err(|source| self.error(source))?
-            .into_iter()
-            .map(|fields| task_info(run, &fields))
-            .collect()
+        let hashes = self.hashes(ids.iter().map(|id| keys.task(*id))).await?;
+        hashes.iter().map(|fields| task_info(run, fields)).collect()
     }
 
     /// The last lines of a task's last failed attempt.
@@ -280,12 +271,8 @@ impl Queue {
             .into_iter()
             .filter_map(|(id, at)| Some((id.parse().ok()?, at)))
             .collect();
-        let mut pipe = redis::pipe();
-        for (id, _) in &seen {
-            pipe.hgetall(keys::worker(id));
-        }
-        let cards: Result<Vec<Fields>, _> = pipe.query_async(&mut connection).await;
-        let cards = cards.map_err(|source| self.error(source))?;
+        drop(connection);
+        let cards = self.hashes(seen.iter().map(|(id, _)| keys::worker(id))).await?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -297,6 +284,20 @@ impl Queue {
             fields,
         });
         Ok(workers.collect())
+    }
+
+    /// Several hashes in one round trip.
+    async fn hashes(&self, keys: impl Iterator<Item = String>) -> Result<Vec<Fields>, QueueError> {
+        let mut pipe = redis::pipe();
+        for key in keys {
+            pipe.hgetall(key);
+        }
+        // redis-rs refuses a pipeline without commands.
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.connection().await?;
+        pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
     }
 
     async fn hash(&self, key: &str) -> Result<Fields, QueueError> {

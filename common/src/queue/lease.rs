@@ -275,7 +275,9 @@ impl Queue {
         let mut connection = self.connection().await?;
         let key = keys::worker(worker);
         let mut pipe = redis::pipe();
-        pipe.hset_multiple(&key, &card.fields).ignore();
+        if !card.fields.is_empty() {
+            pipe.hset_multiple(&key, &card.fields).ignore();
+        }
         pipe.expire(&key, CARD_SECONDS).ignore();
         pipe.zadd(keys::WORKERS, worker.as_str(), seen_ms).ignore();
         let forgotten = seen_ms.saturating_sub(CARD_SECONDS.unsigned_abs() * 1000);

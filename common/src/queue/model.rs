@@ -1,1 +1,447 @@
-//! stub
+//! The whole protocol as a pure reference model: what the scripts must do, without Redis and without a clock. The tests run it beside
+//! the scripts and compare replies and states after every step. Nothing but tests uses it, and it must never call a script.
+//!
+//! Time is passed in as `now_ms`; [`Model::pass`] and [`Model::clock_ms`] move it by hand. The verbs and their replies are those of
+//! [`Queue`](super::Queue).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{Completed, Failed, Failure, Fate, LeaseReply, Nothing, Pulse, Released, WhyNothing};
+use crate::queue::Grant;
+use crate::task::{Ending, LeaseName, Limits, Molecule, State, TaskId, WorkerId};
+
+/// Tasks that one lease call reclaims, and promotes, at most.
+const BOUND: usize = 100;
+/// How old the last transition into a terminal state must be before a run is drained, in ms.
+const SETTLE_MS: u64 = 5_000;
+/// Idle workers that one call strikes off at most.
+const WAKES_MAX: usize = 1_000;
+
+/// A task.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each field is the one of that name in docs/protocol.md")]
+pub struct Task {
+    pub state: State,
+    pub lease: Option<LeaseName>,
+    pub ending: Option<Ending>,
+    pub former: Vec<(LeaseName, Ending)>,
+    pub failures: u64,
+    pub lapses: u64,
+    pub releases: u64,
+    pub reason: Option<String>,
+    pub queued_at: Option<u64>,
+    pub input: Vec<Molecule>,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each field is the one of that name in docs/protocol.md")]
+pub struct Model {
+    pub limits: Limits,
+    pub pushed_at: u64,
+    pub paused: bool,
+    pub sealed: bool,
+    pub clock_ms: u64,
+    pub ran_at: Option<u64>,
+    pub last_terminal_at: Option<u64>,
+    pub tasks: Vec<Task>,
+    pub pending: VecDeque<u64>,
+    pub delayed: BTreeSet<(u64, String)>,
+    pub leases: BTreeSet<(u64, String)>,
+    pub dead: Vec<u64>,
+    pub grants: BTreeMap<WorkerId, (u64, Vec<u64>)>,
+    pub idle: BTreeSet<(u64, WorkerId)>,
+    /// Workers that hear their channel.
+    pub listening: BTreeSet<WorkerId>,
+}
+
+/// Where a task goes.
+enum Place {
+    Head,
+    Tail,
+    /// Delayed until a time, leased until an expiry.
+    At(u64),
+    Nowhere,
+}
+
+impl Model {
+    /// A run without tasks.
+    pub fn new(limits: Limits, pushed_at: u64) -> Self {
+        Self {
+            limits,
+            pushed_at,
+            paused: false,
+            sealed: false,
+            clock_ms: 0,
+            ran_at: None,
+            last_terminal_at: None,
+            tasks: Vec::new(),
+            pending: VecDeque::new(),
+            delayed: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            dead: Vec::new(),
+            grants: BTreeMap::new(),
+            idle: BTreeSet::new(),
+            listening: BTreeSet::new(),
+        }
+    }
+
+    /// Lets time pass for everything that is plain time: as if each recorded moment had been this much earlier.
+    pub fn pass(&mut self, ms: i64) {
+        let earlier = |at: u64| at.saturating_add_signed(-ms);
+        self.ran_at = self.ran_at.map(earlier);
+        self.last_terminal_at = self.last_terminal_at.map(earlier);
+        self.delayed = self.delayed.iter().map(|(at, id)| (earlier(*at), id.clone())).collect();
+    }
+
+    /// How many tasks are in a state.
+    pub fn count(&self, state: State) -> usize {
+        self.tasks.iter().filter(|task| task.state == state).count()
+    }
+
+    /// Appends tasks from `first` on and returns the total.
+    pub fn push(&mut self, first: u64, inputs: &[Vec<Molecule>]) -> u64 {
+        let total = self.tasks.len() as u64;
+        let known = usize::try_from(total.saturating_sub(first)).unwrap_or(usize::MAX);
+        if first > total || self.sealed || known >= inputs.len() {
+            return total;
+        }
+        for input in &inputs[known..] {
+            self.pending.push_back(self.tasks.len() as u64);
+            self.tasks.push(Task {
+                state: State::Pending,
+                lease: None,
+                ending: None,
+                former: Vec::new(),
+                failures: 0,
+                lapses: 0,
+                releases: 0,
+                reason: None,
+                queued_at: None,
+                input: input.clone(),
+            });
+        }
+        self.wake(inputs.len() - known);
+        self.tasks.len() as u64
+    }
+
+    /// Seals the run if it has all tasks, and says whether it had.
+    pub fn seal(&mut self, tasks: u64) -> bool {
+        let is_whole = self.tasks.len() as u64 == tasks;
+        self.sealed |= is_whole;
+        is_whole
+    }
+
+    /// Pauses or resumes.
+    pub fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        if !paused {
+            self.wake(self.pending.len());
+        }
+    }
+
+    /// Sets the cap.
+    pub fn set_parallelism(&mut self, leases: u64) {
+        self.limits.parallelism = leases;
+        self.wake(self.pending.len());
+    }
+
+    /// Clock, repeat, reclaim, promote; then paused, cap, empty; then grants.
+    pub fn lease(&mut self, worker: &WorkerId, request: u64, slots: u64, now_ms: u64) -> LeaseReply {
+        self.tick(now_ms);
+        if let Some(reply) = self.repeat(worker, request, now_ms) {
+            return reply;
+        }
+        self.reclaim(now_ms);
+        self.promote(now_ms);
+        let longest = (self.limits.lease_ms / 12).min(SETTLE_MS);
+        let room = match self.limits.parallelism {
+            0 => slots,
+            cap => slots.min(cap.saturating_sub(self.leases.len() as u64)),
+        };
+        let (why, wait) = match () {
+            () if slots == 0 => (WhyNothing::NoneAsked, longest),
+            () if self.paused => (WhyNothing::Paused, longest),
+            () if room == 0 => (WhyNothing::Cap, longest),
+            () if self.pending.is_empty() => self.why_empty(longest, now_ms),
+            () => return self.give(worker, request, (slots, room), now_ms),
+        };
+        self.set_idle(worker, slots);
+        LeaseReply::Nothing(Nothing { why, wait_ms: wait.min(longest).max(1) })
+    }
+
+    fn repeat(&mut self, worker: &WorkerId, request: u64, now_ms: u64) -> Option<LeaseReply> {
+        let (answered, given) = self.grants.get(worker)?.clone();
+        let is_held = |id: &u64| {
+            let task = &self.tasks[at(*id)];
+            let name = task.lease.as_ref().map(|name| (&name.worker, name.request));
+            task.state == State::Leased && name == Some((worker, request))
+        };
+        let held: Vec<u64> = given.into_iter().filter(|id| answered == request && is_held(id)).collect();
+        for id in &held {
+            self.renew(*id);
+        }
+        match () {
+            () if !held.is_empty() => Some(self.granted(&held, now_ms)),
+            () if answered >= request => Some(LeaseReply::Stale { answered }),
+            () => None,
+        }
+    }
+
+    fn reclaim(&mut self, now_ms: u64) {
+        let lapsed = self.leases.iter().filter(|(expiry, _)| *expiry <= self.clock_ms).take(BOUND);
+        for id in ids_of(lapsed) {
+            let lapses_max = self.limits.lapses_max;
+            let task = &mut self.tasks[at(id)];
+            task.lapses += 1;
+            task.ending = Some(Ending::Lapsed);
+            if task.lapses >= lapses_max {
+                task.reason = Some("lapses".into());
+                self.place(id, State::Dead, Place::Nowhere, now_ms);
+            } else {
+                self.place(id, State::Pending, Place::Head, now_ms);
+            }
+        }
+    }
+
+    fn promote(&mut self, now_ms: u64) {
+        let ready = self.delayed.iter().filter(|(ready_at, _)| *ready_at <= now_ms).take(BOUND);
+        for id in ids_of(ready) {
+            self.place(id, State::Pending, Place::Tail, now_ms);
+        }
+    }
+
+    fn why_empty(&self, longest: u64, now_ms: u64) -> (WhyNothing, u64) {
+        let is_open = self.tasks.iter().any(|task| !task.state.is_terminal());
+        if !self.sealed || is_open {
+            let first = self.delayed.first().map(|(ready_at, _)| ready_at.saturating_sub(now_ms));
+            return (WhyNothing::Empty, first.unwrap_or(longest));
+        }
+        let settled = self.last_terminal_at.unwrap_or(0) + SETTLE_MS;
+        match settled.checked_sub(now_ms) {
+            Some(left) => (WhyNothing::Empty, left + 1),
+            None => (WhyNothing::Drained, longest),
+        }
+    }
+
+    fn give(&mut self, worker: &WorkerId, request: u64, slots: (u64, u64), now_ms: u64) -> LeaseReply {
+        let (free, room) = slots;
+        let given: Vec<u64> = self.pending.iter().copied().take(at(room)).collect();
+        for id in &given {
+            let expiry = self.clock_ms + self.limits.lease_ms;
+            let task = &mut self.tasks[at(*id)];
+            let number = task.lease.as_ref().map_or(1, |name| name.number + 1);
+            if let Some(last) = task.lease.take() {
+                task.former.push((last, task.ending.take().unwrap_or(Ending::Cancelled)));
+            }
+            task.lease = Some(LeaseName { number, worker: worker.clone(), request });
+            self.place(*id, State::Leased, Place::At(expiry), now_ms);
+        }
+        self.grants.insert(worker.clone(), (request, given.clone()));
+        self.set_idle(worker, free - given.len() as u64);
+        self.granted(&given, now_ms)
+    }
+
+    fn granted(&self, ids: &[u64], now_ms: u64) -> LeaseReply {
+        let grant = |id: &u64| {
+            let task = &self.tasks[at(*id)];
+            Grant {
+                task: TaskId(*id),
+                lease: task.lease.clone().expect("a leased task has a lease name"),
+                molecules: task.input.clone(),
+                former: task.former.clone(),
+                queued_ms: task.queued_at.unwrap_or(self.pushed_at),
+                failures: task.failures,
+            }
+        };
+        LeaseReply::Granted { now_ms, grants: ids.iter().map(grant).collect() }
+    }
+
+    /// Renews the leases that are held under their whole names.
+    pub fn heartbeat(&mut self, leases: &[(TaskId, LeaseName)], now_ms: u64) -> Vec<Pulse> {
+        self.tick(now_ms);
+        let mut pulses = Vec::new();
+        for (id, name) in leases {
+            pulses.push(match self.named(*id, name) {
+                Some(State::Leased) => {
+                    self.renew(id.0);
+                    Pulse::Held
+                }
+                Some(State::Pending | State::Delayed) => Pulse::Unheld,
+                Some(State::Cancelled) => Pulse::Cancelled,
+                Some(State::Waiting | State::Succeeded | State::Dead) | None => Pulse::Lost,
+            });
+        }
+        pulses
+    }
+
+    /// Records a success, also of a task that nobody holds any more.
+    pub fn complete(&mut self, id: TaskId, name: &LeaseName, now_ms: u64) -> Completed {
+        self.tick(now_ms);
+        match self.named(id, name) {
+            Some(State::Succeeded) => Ok(()),
+            Some(State::Cancelled) => Err(Fate::Cancelled),
+            Some(State::Leased | State::Pending | State::Delayed) => {
+                self.place(id.0, State::Succeeded, Place::Nowhere, now_ms);
+                let task = &mut self.tasks[at(id.0)];
+                (task.ending, task.reason, task.queued_at) = (None, None, None);
+                Ok(())
+            }
+            Some(State::Waiting | State::Dead) | None => Err(self.lost(id)),
+        }
+    }
+
+    /// Charges a failure.
+    pub fn fail(&mut self, id: TaskId, name: &LeaseName, failure: &Failure<'_>, now_ms: u64) -> Failed {
+        self.tick(now_ms);
+        if let Err(fate) = self.held(id, name) {
+            return Failed::Refused(fate);
+        }
+        let Limits { failures_max, backoff_ms, backoff_max_ms, .. } = self.limits;
+        let task = &mut self.tasks[at(id.0)];
+        task.failures += 1;
+        task.reason = Some(failure.reason.to_owned());
+        task.ending = Some(Ending::Failed);
+        if failure.is_final || task.failures >= failures_max {
+            self.place(id.0, State::Dead, Place::Nowhere, now_ms);
+            return Failed::Dead;
+        }
+        let doubled = u32::try_from(task.failures - 1).ok().and_then(|n| 2_u64.checked_pow(n));
+        let longest = doubled.map_or(backoff_max_ms, |n| n.saturating_mul(backoff_ms)).min(backoff_max_ms);
+        let ready_at_ms = now_ms + (longest * u64::from(failure.jitter_ppm)).div_ceil(1_000_000);
+        self.place(id.0, State::Delayed, Place::At(ready_at_ms), now_ms);
+        Failed::Delayed { ready_at_ms }
+    }
+
+    /// Hands a task back unharmed.
+    pub fn release(&mut self, id: TaskId, name: &LeaseName, now_ms: u64) -> Released {
+        self.tick(now_ms);
+        self.held(id, name)?;
+        let task = &mut self.tasks[at(id.0)];
+        task.releases += 1;
+        task.ending = Some(Ending::Released);
+        self.place(id.0, State::Pending, Place::Head, now_ms);
+        self.wake(1);
+        Ok(())
+    }
+
+    /// Cancels these tasks and returns how many were not terminal before.
+    pub fn cancel_tasks(&mut self, ids: &[TaskId], now_ms: u64) -> u64 {
+        let before = self.count(State::Cancelled);
+        for id in ids {
+            match self.tasks.get(at(id.0)).map(|task| task.state) {
+                Some(State::Leased) => self.tasks[at(id.0)].ending = Some(Ending::Cancelled),
+                Some(State::Pending | State::Delayed) => {}
+                Some(State::Waiting | State::Succeeded | State::Dead | State::Cancelled) | None => continue,
+            }
+            self.place(id.0, State::Cancelled, Place::Nowhere, now_ms);
+        }
+        (self.count(State::Cancelled) - before) as u64
+    }
+
+    /// Cancels the next tasks of the run: pending, then delayed, then leased ones.
+    pub fn cancel_next(&mut self, bound: u64, now_ms: u64) -> u64 {
+        let timed =
+            self.delayed.iter().chain(&self.leases).map(|(_, id)| id.parse().expect("ids are numbers"));
+        let next: Vec<TaskId> =
+            self.pending.iter().copied().chain(timed).take(at(bound)).map(TaskId).collect();
+        self.cancel_tasks(&next, now_ms)
+    }
+
+    /// Revives dead and cancelled tasks whose lease number is the one that was seen.
+    pub fn requeue(&mut self, seen: &[(TaskId, u64)], now_ms: u64) -> u64 {
+        let mut requeued = 0;
+        for (id, number) in seen {
+            let Some(task) = self.tasks.get_mut(at(id.0)) else { continue };
+            let is_stopped = matches!(task.state, State::Dead | State::Cancelled);
+            if is_stopped && task.lease.as_ref().map_or(0, |name| name.number) == *number {
+                (task.failures, task.lapses, task.reason) = (0, 0, None);
+                self.place(id.0, State::Pending, Place::Tail, now_ms);
+                requeued += 1;
+            }
+        }
+        self.wake(at(requeued));
+        requeued
+    }
+
+    fn tick(&mut self, now_ms: u64) {
+        let passed = now_ms.saturating_sub(self.ran_at.unwrap_or(now_ms));
+        self.clock_ms += passed.min(self.limits.lease_ms / 6);
+        self.ran_at = Some(now_ms);
+    }
+
+    /// The state of a task, if this is its latest lease name.
+    fn named(&self, id: TaskId, name: &LeaseName) -> Option<State> {
+        let task = self.tasks.get(at(id.0))?;
+        (task.lease.as_ref() == Some(name)).then_some(task.state)
+    }
+
+    fn held(&self, id: TaskId, name: &LeaseName) -> Result<(), Fate> {
+        match self.named(id, name) {
+            Some(State::Leased) => Ok(()),
+            Some(State::Cancelled) => Err(Fate::Cancelled),
+            Some(State::Waiting | State::Pending | State::Delayed | State::Succeeded | State::Dead)
+            | None => Err(self.lost(id)),
+        }
+    }
+
+    fn lost(&self, id: TaskId) -> Fate {
+        Fate::Lost(self.tasks.get(at(id.0)).map_or("absent", |task| task.state.name()).to_owned())
+    }
+
+    fn renew(&mut self, id: u64) {
+        let text = id.to_string();
+        self.leases.retain(|(_, leased)| *leased != text);
+        self.leases.insert((self.clock_ms + self.limits.lease_ms, text));
+    }
+
+    /// Takes a task from where it is and puts it where its new state belongs.
+    fn place(&mut self, id: u64, to: State, place: Place, now_ms: u64) {
+        let text = id.to_string();
+        self.pending.retain(|other| *other != id);
+        self.dead.retain(|other| *other != id);
+        self.delayed.retain(|(_, other)| *other != text);
+        self.leases.retain(|(_, other)| *other != text);
+        match (to, place) {
+            (State::Delayed, Place::At(ready_at)) => _ = self.delayed.insert((ready_at, text)),
+            (_, Place::At(expiry)) => _ = self.leases.insert((expiry, text)),
+            (_, Place::Head) => self.pending.push_front(id),
+            (_, Place::Tail) => self.pending.push_back(id),
+            (_, Place::Nowhere) => self.last_terminal_at = Some(now_ms),
+        }
+        if to == State::Dead {
+            self.dead.push(id);
+        }
+        let task = &mut self.tasks[at(id)];
+        task.state = to;
+        if to == State::Pending {
+            task.queued_at = Some(now_ms);
+        }
+    }
+
+    fn set_idle(&mut self, worker: &WorkerId, slots: u64) {
+        self.idle.retain(|(_, other)| other != worker);
+        if slots > 0 {
+            self.idle.insert((slots, worker.clone()));
+        }
+    }
+
+    fn wake(&mut self, mut tasks: usize) {
+        for _ in 0..WAKES_MAX {
+            if tasks == 0 {
+                return;
+            }
+            let Some((_, worker)) = self.idle.pop_first() else { return };
+            tasks -= usize::from(self.listening.contains(&worker));
+        }
+    }
+}
+
+/// A task id or a count as an index.
+fn at(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn ids_of<'a>(entries: impl Iterator<Item = &'a (u64, String)>) -> Vec<u64> {
+    entries.map(|(_, id)| id.parse().expect("ids are numbers")).collect()
+}

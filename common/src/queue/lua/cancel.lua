@@ -8,6 +8,7 @@
 if not run_exists() then
   return { 'gone' }
 end
+local CHUNK = 1000
 local cancelled = 0
 
 local function cancel(id, state, taken)
@@ -25,10 +26,35 @@ local function cancel(id, state, taken)
   event('cancel', id)
 end
 
+-- Takes many ids out of the pending list at once, in its order: one by one, each would walk the list.
+local function take_pending(ids)
+  local left = redis.call('LLEN', key('pending'))
+  while left > 0 do
+    local others = {}
+    for _, id in ipairs(redis.call('LPOP', key('pending'), math.min(left, CHUNK))) do
+      if not ids[id] then
+        others[#others + 1] = id
+      end
+    end
+    if #others > 0 then
+      redis.call('RPUSH', key('pending'), unpack(others))
+    end
+    left = left - CHUNK
+  end
+end
+
 if #ARGV > 1 then
+  local is_many, pending = #ARGV > CHUNK / 10, {}
   for i = 2, #ARGV do
-    local state = state_and_lease(ARGV[i])
-    cancel(ARGV[i], state)
+    local id = ARGV[i]
+    local state = state_and_lease(id)
+    if state == 'pending' then
+      pending[id] = true
+    end
+    cancel(id, state, is_many)
+  end
+  if is_many then
+    take_pending(pending)
   end
   return { 'ok', cancelled }
 end

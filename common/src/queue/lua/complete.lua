@@ -33,13 +33,11 @@ else
   return { 'lost', state }
 end
 
--- The lowest power of the square root of 2 that is not below a duration, rounded up.
+-- The lowest power of the square root of 2, rounded up, that is not below a duration.
 local function bucket_of(ms)
   local mantissa, exponent = math.frexp(math.max(1, ms))
-  if mantissa == 0.5 then
-    return 2 ^ (exponent - 1)
-  end
-  return mantissa * mantissa <= 0.5 and math.ceil(2 ^ (exponent - 0.5)) or 2 ^ exponent
+  local half = math.ceil(2 ^ (exponent - 0.5))
+  return mantissa == 0.5 and 2 ^ (exponent - 1) or ms <= half and half or 2 ^ exponent
 end
 
 local function record(phase, from, to)

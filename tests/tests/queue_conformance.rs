@@ -1,0 +1,706 @@
+//! The ten rules of `docs/protocol.md`, one test each at least, on the raw scripts and a real Redis. Nothing waits: a test moves the
+//! clocks that a run keeps.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests call the raw scripts; a panic is the report"
+)]
+
+use std::collections::BTreeMap;
+
+use common::queue::{LeaseReply, Queue, QueueError, SOURCES, WhyNothing};
+use common::task::{Limits, TaskId, WorkerId};
+use futures::StreamExt as _;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands as _, Value};
+use tests::{TestRedis, TestRun, eventually};
+
+const LEASE_MS: i64 = 60_000;
+
+/// A run, its Redis, and a connection that looks behind the queue's back.
+struct Bench {
+    redis: TestRedis,
+    run: TestRun,
+    connection: MultiplexedConnection,
+}
+
+impl Bench {
+    async fn new(tasks: u64) -> Self {
+        let redis = TestRedis::start().await;
+        let run = TestRun::sealed(&redis, "r", &Limits::default(), tasks).await;
+        let connection = redis.connection().await;
+        Self { redis, run, connection }
+    }
+
+    /// Calls a script as its text stands, with a lease clock that stands still.
+    async fn call(&mut self, script: &str, arguments: &[&str]) -> Vec<String> {
+        self.set_ran_at(i64::MAX / 4096).await;
+        raw(&mut self.connection, &self.run.key("run"), script, arguments).await
+    }
+
+    /// Calls a script the given time after the one before.
+    async fn call_after(&mut self, ms: i64, script: &str, arguments: &[&str]) -> Vec<String> {
+        let now = i64::try_from(self.run.queue.now_ms().await.unwrap()).unwrap();
+        self.set_ran_at(now - ms).await;
+        raw(&mut self.connection, &self.run.key("run"), script, arguments).await
+    }
+
+    async fn set_ran_at(&mut self, at: i64) {
+        let key = self.run.key("run");
+        // A run that is gone must stay so.
+        if self.connection.exists(&key).await.unwrap() {
+            let _: () = self.connection.hset(key, "ran_at", at).await.unwrap();
+        }
+    }
+
+    async fn run_field(&mut self, field: &str) -> Option<i64> {
+        self.connection.hget(self.run.key("run"), field).await.unwrap()
+    }
+
+    async fn state(&mut self, task: u64) -> String {
+        let state: Option<String> =
+            self.connection.hget(self.run.key(&format!("task:{task}")), "state").await.unwrap();
+        state.unwrap_or_else(|| "pending".into())
+    }
+
+    async fn pending(&mut self) -> Vec<u64> {
+        self.connection.lrange(self.run.key("pending"), 0, -1).await.unwrap()
+    }
+
+    /// Lets the leases of these tasks expire.
+    async fn expire(&mut self, tasks: &[u64]) {
+        for task in tasks {
+            let _: () = self.connection.zadd(self.run.key("leases"), task, 0).await.unwrap();
+        }
+    }
+
+    /// Lets the delay of a task end.
+    async fn end_delay(&mut self, task: u64) {
+        let _: () = self.connection.zadd(self.run.key("delayed"), task, 1).await.unwrap();
+    }
+
+    /// Everything that Redis holds, except the lease clock.
+    async fn everything(&mut self) -> BTreeMap<String, Vec<u8>> {
+        let keys: Vec<String> = self.connection.keys("*").await.unwrap();
+        let mut dumps = BTreeMap::new();
+        for key in keys {
+            if key == self.run.key("run") {
+                let mut hash: BTreeMap<String, String> = self.connection.hgetall(&key).await.unwrap();
+                hash.retain(|field, _| field != "ran_at" && field != "clock_ms");
+                dumps.insert(key, format!("{hash:?}").into_bytes());
+            } else {
+                let dump = redis::cmd("DUMP").arg(&key).query_async(&mut self.connection).await.unwrap();
+                dumps.insert(key, dump);
+            }
+        }
+        dumps
+    }
+}
+
+/// Compares what Redis holds, and names the keys that differ.
+fn assert_same(left: &BTreeMap<String, Vec<u8>>, right: &BTreeMap<String, Vec<u8>>, context: &str) {
+    let keys: Vec<&String> =
+        left.keys().chain(right.keys()).filter(|key| left.get(*key) != right.get(*key)).collect();
+    assert!(keys.is_empty(), "{context}: {keys:?} differ");
+}
+
+async fn raw(
+    connection: &mut MultiplexedConnection,
+    run: &str,
+    script: &str,
+    arguments: &[&str],
+) -> Vec<String> {
+    let (_, source) = SOURCES.iter().find(|(name, _)| *name == script).unwrap();
+    let mut command = redis::cmd("EVAL");
+    command.arg(source).arg(1).arg(run).arg(arguments);
+    let reply: Vec<Value> = command.query_async(connection).await.unwrap();
+    reply.into_iter().map(text).collect()
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::Int(number) => number.to_string(),
+        Value::Array(items) => items.into_iter().map(text).collect::<Vec<_>>().join("|"),
+        other => redis::from_redis_value(other).unwrap(),
+    }
+}
+
+/// The arguments of a script that names a task and a lease.
+fn arguments<'a>(script: &str, task: &'a str, lease: &'a str) -> Vec<&'a str> {
+    let mut arguments = vec![task, lease];
+    arguments.extend_from_slice(match script {
+        "complete" => &["5a", "1d", "3", "1", "10", "20", "1", "2", "3", "4", "5", "6", "7"],
+        "fail" => &["exit_code", "0", "999999", "last line"],
+        "release" => &["drain"],
+        _ => &[],
+    });
+    arguments
+}
+
+/// Brings task 0, which was leased as `1.w1.1`, released and leased as `2.w1.2`, into a state.
+async fn bring_into(bench: &mut Bench, state: &str) {
+    if state == "never leased" {
+        return;
+    }
+    bench.call("lease", &["w1", "1", "1"]).await;
+    bench.call("release", &arguments("release", "0", "1.w1.1")).await;
+    bench.call("lease", &["w1", "2", "1"]).await;
+    match state {
+        "leased" => {}
+        "released" => _ = bench.call("release", &arguments("release", "0", "2.w1.2")).await,
+        "reclaimed" => {
+            bench.expire(&[0]).await;
+            bench.call("lease", &["w9", "1", "0"]).await;
+        }
+        "delayed" => _ = bench.call("fail", &arguments("fail", "0", "2.w1.2")).await,
+        "succeeded" => _ = bench.call("complete", &arguments("complete", "0", "2.w1.2")).await,
+        "dead" => _ = bench.call("fail", &["0", "2.w1.2", "exit_code", "1", "0", ""]).await,
+        "cancelled" => _ = bench.call("cancel", &["0", "0"]).await,
+        other => unreachable!("`{other}`"),
+    }
+}
+
+/// What a script answers under the right lease name: its code, and the task's state after it.
+fn under_the_right_name(script: &str, state: &str) -> (&'static str, &'static str) {
+    match (script, state) {
+        ("heartbeat", "leased") => ("held", "leased"),
+        ("heartbeat", "released" | "reclaimed") => ("unheld", "pending"),
+        ("heartbeat", "delayed") => ("unheld", "delayed"),
+        ("complete", "leased" | "released" | "reclaimed" | "delayed" | "succeeded") => ("ok", "succeeded"),
+        ("fail", "leased") => ("delayed", "delayed"),
+        ("release", "leased") => ("ok", "pending"),
+        (_, "cancelled") => ("cancelled", "cancelled"),
+        (_, "released" | "reclaimed") => ("lost", "pending"),
+        (_, "delayed") => ("lost", "delayed"),
+        (_, "succeeded") => ("lost", "succeeded"),
+        (_, "dead") => ("lost", "dead"),
+        other => unreachable!("{other:?}"),
+    }
+}
+
+/// The code of a reply; of a heartbeat what it says of its one lease.
+fn code(script: &str, reply: &[String]) -> String {
+    reply[if script == "heartbeat" { 2 } else { 0 }].clone()
+}
+
+const STATES: [&str; 8] =
+    ["never leased", "leased", "released", "reclaimed", "delayed", "succeeded", "dead", "cancelled"];
+const FENCED: [&str; 4] = ["heartbeat", "complete", "fail", "release"];
+
+#[tokio::test]
+async fn rule_1_and_2_only_the_whole_latest_name_counts_and_only_once() {
+    let mut bench = Bench::new(1).await;
+    for (number, (script, state)) in
+        FENCED.iter().flat_map(|script| STATES.map(|state| (*script, state))).enumerate()
+    {
+        bench.run = TestRun::sealed(&bench.redis, &format!("r{number}"), &Limits::default(), 1).await;
+        bring_into(&mut bench, state).await;
+        let before = bench.everything().await;
+        // Stale, absent, same number of another worker, same worker in another request, no such task, no canonical id.
+        let wrong = [
+            ("0", "1.w1.1"),
+            ("0", ""),
+            ("0", "2.w2.2"),
+            ("0", "2.w1.1"),
+            ("0", "2.w1.22"),
+            ("7", "2.w1.2"),
+            ("00", "2.w1.2"),
+            ("-1", ""),
+        ];
+        for (task, lease) in wrong {
+            let reply = bench.call(script, &arguments(script, task, lease)).await;
+            assert_eq!(code(script, &reply), "lost", "{script} of `{task}` under `{lease}` when {state}");
+            assert_same(
+                &bench.everything().await,
+                &before,
+                &format!("{script} of `{task}` under `{lease}` when {state}"),
+            );
+        }
+        if state == "never leased" {
+            continue;
+        }
+        let (expected, after) = under_the_right_name(script, state);
+        let reply = bench.call(script, &arguments(script, "0", "2.w1.2")).await;
+        assert_eq!(
+            (code(script, &reply).as_str(), bench.state(0).await.as_str()),
+            (expected, after),
+            "{script}, {state}"
+        );
+        let once = bench.everything().await;
+        if expected == "lost" || expected == "cancelled" || expected == "unheld" {
+            assert_same(&once, &before, &format!("{script} changed something when {state}"));
+        }
+        let again = bench.call(script, &arguments(script, "0", "2.w1.2")).await;
+        assert_same(&bench.everything().await, &once, &format!("{script} twice when {state}"));
+        let repeats = matches!(script, "complete" | "heartbeat") || expected != "ok" && expected != "delayed";
+        assert_eq!(
+            code(script, &again),
+            if repeats { expected } else { "lost" },
+            "{script} twice when {state}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn rule_1_the_scripts_of_launchpad_have_the_effect_of_one_when_they_run_twice() {
+    let mut bench = Bench::new(0).await;
+    bench.run = TestRun::create(&bench.redis, "twice", &Limits::default()).await;
+    let digest = bench.run.digest.clone();
+    let calls: [(&str, Vec<&str>, &str, &str); 8] = [
+        ("create", vec![&digest], "exists", "exists"),
+        ("push", vec![&digest, "0", "[]", "[]"], "ok", "ok"),
+        ("seal", vec!["2"], "ok", "ok"),
+        ("lease", vec!["w1", "1", "1"], "granted", "granted"),
+        ("cancel", vec!["0", "0", "1"], "ok", "ok"),
+        ("requeue", vec!["0", "1", "1", "0"], "ok", "ok"),
+        ("set", vec!["paused", "why"], "ok", "ok"),
+        ("set", vec!["parallelism", "4"], "ok", "ok"),
+    ];
+    for (script, arguments, first, second) in calls {
+        let reply = bench.call(script, &arguments).await;
+        assert_eq!(reply[0], first, "{script}: {reply:?}");
+        let mut once = bench.everything().await;
+        let reply = bench.call(script, &arguments).await;
+        assert_eq!(reply[0], second, "{script} twice: {reply:?}");
+        let mut twice = bench.everything().await;
+        if script == "set" {
+            let events = bench.run.key("events");
+            (once.remove(&events), twice.remove(&events));
+        }
+        assert_same(&twice, &once, script);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_gone_stays_gone() {
+    let mut bench = Bench::new(1).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    let fenced = FENCED.map(|script| (script, arguments(script, "0", "1.w1.1")));
+    let others = [
+        ("lease", vec!["w2", "1", "1"]),
+        ("push", vec!["d", "0", "[]"]),
+        ("seal", vec!["1"]),
+        ("cancel", vec!["10"]),
+        ("cancel", vec!["0", "0"]),
+        ("requeue", vec!["0", "1"]),
+        ("set", vec!["paused", "why"]),
+    ];
+    let calls: Vec<_> = fenced.into_iter().chain(others).collect();
+    let _: () = bench.connection.hset(bench.run.key("run"), "removing", 1).await.unwrap();
+    let before = bench.everything().await;
+    for (script, arguments) in &calls {
+        assert_eq!(bench.call(script, arguments).await, ["gone"], "{script} of a run that is being removed");
+    }
+    assert_same(&bench.everything().await, &before, "other keys");
+    assert_eq!(bench.call("create", &["d"]).await, ["removing"]);
+    for _ in 0..2 {
+        assert_eq!(bench.call("remove", &["0", "1000"]).await, ["done"]);
+        for (script, arguments) in &calls {
+            assert_eq!(bench.call(script, arguments).await, ["gone"], "{script}");
+        }
+        assert_same(&bench.everything().await, &BTreeMap::new(), "a gone run has keys");
+    }
+    let error = bench.run.queue.cancel_next(&bench.run.id, 1).await.unwrap_err();
+    assert!(matches!(error, QueueError::NoSuchRun(_)), "{error}");
+}
+
+#[tokio::test]
+async fn rule_3_a_gap_costs_a_lease_a_sixth_and_a_jump_back_nothing() {
+    const NIGHT: i64 = 10 * 3_600_000;
+    let mut bench = Bench::new(2).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    let heartbeat = ["0", "1.w1.1"];
+    for (gap, expected) in [(NIGHT, LEASE_MS / 6), (-NIGHT, 0), (NIGHT, LEASE_MS / 6)] {
+        let before = bench.run_field("clock_ms").await.unwrap();
+        let reply = bench.call_after(gap, "heartbeat", &heartbeat).await;
+        assert_eq!(reply[2], "held");
+        assert_eq!(bench.run_field("clock_ms").await.unwrap() - before, expected, "after {gap} ms");
+    }
+    for night in 1..=5 {
+        bench.call_after(NIGHT, "lease", &["w2", "1", "0"]).await;
+        assert_eq!(bench.state(0).await, "leased", "after {night} nights without its worker");
+    }
+    bench.call_after(NIGHT, "lease", &["w2", "1", "0"]).await;
+    assert_eq!(bench.state(0).await, "pending", "six gaps are a whole lease");
+}
+
+#[tokio::test]
+async fn rule_3_only_workers_move_the_lease_clock() {
+    let mut bench = Bench::new(3).await;
+    bench.call("lease", &["w1", "1", "2"]).await;
+    let digest = bench.run.digest.clone();
+    let launchpad = [
+        ("create", vec![digest.as_str()]),
+        ("push", vec![&digest, "0", "[]"]),
+        ("seal", vec!["3"]),
+        ("cancel", vec!["0", "0"]),
+        ("requeue", vec!["0", "1"]),
+        ("set", vec!["parallelism", "0"]),
+    ];
+    for (script, arguments) in launchpad {
+        let clock = bench.run_field("clock_ms").await;
+        bench.call_after(60_000, script, &arguments).await;
+        assert_eq!(bench.run_field("clock_ms").await, clock, "{script}");
+    }
+    let fenced = FENCED.map(|script| (script, arguments(script, "1", "9.w9.9")));
+    for (script, arguments) in fenced.into_iter().chain([("lease", vec!["w2", "1", "0"])]) {
+        let clock = bench.run_field("clock_ms").await.unwrap();
+        bench.call_after(60_000, script, &arguments).await;
+        assert_eq!(bench.run_field("clock_ms").await, Some(clock + LEASE_MS / 6), "{script}");
+    }
+}
+
+#[tokio::test]
+async fn rule_4_a_request_is_repeated_before_anything_is_reclaimed() {
+    let mut bench = Bench::new(4).await;
+    let first = bench.call("lease", &["w1", "1", "2"]).await;
+    assert_eq!(first[0], "granted");
+    bench.expire(&[0, 1]).await;
+    let again = bench.call("lease", &["w1", "1", "2"]).await;
+    assert_eq!(again[2..], first[2..], "the same tasks, and nothing new");
+    let expiry: i64 = bench.connection.zscore(bench.run.key("leases"), 0).await.unwrap();
+    assert_eq!(expiry, bench.run_field("clock_ms").await.unwrap() + LEASE_MS, "and renewed");
+    bench.call("release", &arguments("release", "1", "1.w1.1")).await;
+    let rest = bench.call("lease", &["w1", "1", "2"]).await;
+    assert_eq!(rest.len(), 3, "only what is still held: {rest:?}");
+    bench.call("lease", &["w1", "2", "1"]).await;
+    let late = bench.call("lease", &["w1", "1", "2"]).await;
+    assert_eq!((late[0].as_str(), late[2].as_str()), ("stale", "2"), "a late request gets nothing");
+}
+
+#[tokio::test]
+async fn rule_4_reclaim_and_promote_come_before_the_pause() {
+    let mut bench = Bench::new(4).await;
+    bench.call("lease", &["w1", "1", "2"]).await;
+    bench.call("fail", &arguments("fail", "1", "1.w1.1")).await;
+    bench.expire(&[0]).await;
+    bench.end_delay(1).await;
+    bench.call("set", &["paused", "why"]).await;
+    let reply = bench.call("lease", &["w2", "1", "1"]).await;
+    assert_eq!((reply[0].as_str(), reply[2].as_str()), ("nothing", "paused"));
+    assert_eq!(bench.pending().await, [0, 2, 3, 1], "reclaimed at the head, promoted at the tail");
+    let lapses: u64 = bench.connection.hget(bench.run.key("task:0"), "lapses").await.unwrap();
+    assert_eq!(lapses, 1);
+}
+
+#[tokio::test]
+async fn rule_4_a_task_that_kills_its_workers_dies() {
+    let mut bench = Bench::new(1).await;
+    let lapses_max = Limits::default().lapses_max;
+    for lapse in 1..=lapses_max {
+        let request = lapse.to_string();
+        assert_eq!(bench.call("lease", &["w1", &request, "1"]).await[0], "granted", "after {lapse} lapses");
+        bench.expire(&[0]).await;
+        bench.call("lease", &["w2", "1", "0"]).await;
+        let expected = if lapse == lapses_max { "dead" } else { "pending" };
+        assert_eq!(bench.state(0).await, expected, "after {lapse} lapses");
+    }
+    let progress = bench.run.queue.progress(&bench.run.id).await.unwrap();
+    assert_eq!((progress.failures, progress.lapses, progress.dead), (0, lapses_max, 1));
+}
+
+#[tokio::test]
+async fn rule_5_finished_work_is_adopted_from_whoever_had_it_last() {
+    let mut bench = Bench::new(1).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    bench.expire(&[0]).await;
+    bench.call("lease", &["w2", "1", "1"]).await;
+    let late = bench.call("complete", &arguments("complete", "0", "1.w1.1")).await;
+    assert_eq!(late, ["lost", "leased"], "somebody else has it");
+    bench.expire(&[0]).await;
+    bench.call("lease", &["w3", "1", "0"]).await;
+    let late = bench.call("complete", &arguments("complete", "0", "1.w1.1")).await;
+    assert_eq!(late, ["lost", "pending"], "it was not the last");
+    assert_eq!(bench.call("complete", &arguments("complete", "0", "2.w2.1")).await, ["ok"]);
+    assert!(bench.pending().await.is_empty());
+}
+
+#[tokio::test]
+async fn rule_6_parallelism_is_never_exceeded() {
+    let bench = Bench::new(100).await;
+    let (queue, run) = (&bench.run.queue, &bench.run.id);
+    queue.set_parallelism(run, 7).await.unwrap();
+    let asking = (0..20).map(|number| async move {
+        let worker: WorkerId = format!("w{number}").parse().unwrap();
+        queue.lease(run, &worker, 1, 3).await.unwrap()
+    });
+    let replies = futures::future::join_all(asking).await;
+    let granted: usize = replies
+        .iter()
+        .map(|reply| match reply {
+            LeaseReply::Granted { grants, .. } => grants.len(),
+            LeaseReply::Nothing(nothing) => {
+                assert_eq!(nothing.why, WhyNothing::Cap);
+                0
+            }
+            LeaseReply::Stale { .. } => unreachable!("first requests"),
+        })
+        .sum();
+    assert_eq!(granted, 7);
+    queue.set_parallelism(run, 2).await.unwrap();
+    let reply = queue.lease(run, &"late".parse().unwrap(), 1, 1).await.unwrap();
+    assert!(matches!(reply, LeaseReply::Nothing(nothing) if nothing.why == WhyNothing::Cap), "{reply:?}");
+    queue.set_parallelism(run, 0).await.unwrap();
+    assert_eq!(bench.run.lease("late", 1, 99).await.len(), 93);
+}
+
+#[tokio::test]
+async fn rule_7_a_run_is_drained_five_seconds_after_its_last_task_ended() {
+    let mut bench = Bench::new(1).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    assert_eq!(bench.call("lease", &["w2", "1", "1"]).await[2], "empty", "it is leased");
+    bench.call("complete", &arguments("complete", "0", "1.w1.1")).await;
+    assert_eq!(bench.call("lease", &["w1", "2", "1"]).await[2], "empty", "not settled");
+    let now = i64::try_from(bench.run.queue.now_ms().await.unwrap()).unwrap();
+    let _: () = bench.connection.hset(bench.run.key("run"), "last_terminal_at", now - 5_001).await.unwrap();
+    assert_eq!(bench.call("lease", &["w1", "2", "1"]).await[2], "drained");
+    let _: () = bench.connection.hdel(bench.run.key("run"), "sealed").await.unwrap();
+    assert_eq!(bench.call("lease", &["w1", "2", "1"]).await[2], "empty", "its push goes on");
+}
+
+#[tokio::test]
+async fn rule_8_a_push_may_come_twice_but_not_with_holes() {
+    let mut bench = Bench::new(0).await;
+    bench.run = TestRun::create(&bench.redis, "pushed", &Limits::default()).await;
+    let digest = bench.run.digest.clone();
+    assert_eq!(bench.call("push", &[&digest, "0", "a", "b"]).await, ["ok", "2"]);
+    assert_eq!(bench.call("push", &[&digest, "0", "a", "b"]).await, ["ok", "2"]);
+    assert_eq!(bench.call("push", &[&digest, "3", "d"]).await, ["gap", "2"]);
+    assert_eq!(bench.call("push", &[&digest, "1", "b", "c"]).await, ["ok", "3"], "only what is missing");
+    assert_eq!(bench.call("push", &["other", "3", "d"]).await, ["differs", digest.as_str()]);
+    assert_eq!(bench.call("create", &["other"]).await, ["differs", digest.as_str()]);
+    assert_eq!(bench.call("seal", &["4"]).await, ["short", "3"]);
+    assert_eq!(bench.call("seal", &["3"]).await, ["ok"]);
+    assert_eq!(bench.call("push", &[&digest, "3", "d"]).await, ["sealed", "3"]);
+    assert_eq!(bench.call("push", &[&digest, "2", "c"]).await, ["ok", "3"]);
+    assert_eq!(bench.pending().await, [0, 1, 2]);
+    let inputs: BTreeMap<u64, String> = bench.connection.hgetall(bench.run.key("inputs")).await.unwrap();
+    assert_eq!(inputs, BTreeMap::from([(0, "a".into()), (1, "b".into()), (2, "c".into())]));
+}
+
+#[tokio::test]
+async fn rule_9_a_heartbeat_answers_for_each_lease_by_itself() {
+    let mut bench = Bench::new(5).await;
+    bench.call("lease", &["w1", "1", "4"]).await;
+    bench.call("release", &arguments("release", "1", "1.w1.1")).await;
+    bench.call("cancel", &["0", "2"]).await;
+    bench.call("complete", &arguments("complete", "3", "1.w1.1")).await;
+    let named = ["0", "1.w1.1", "1", "1.w1.1", "2", "1.w1.1", "3", "1.w1.1", "4", "1.w1.1"];
+    let reply = bench.call("heartbeat", &named).await;
+    assert_eq!(reply[2..], ["held", "unheld", "cancelled", "lost", "lost"]);
+    // A lease that its worker does not name is not renewed by the ones that it does.
+    let expiry: i64 = bench.connection.zscore(bench.run.key("leases"), 0).await.unwrap();
+    bench.call_after(LEASE_MS, "heartbeat", &named[2..]).await;
+    let unnamed: i64 = bench.connection.zscore(bench.run.key("leases"), 0).await.unwrap();
+    assert_eq!(unnamed, expiry);
+    let reply = bench.call("heartbeat", &["4"]).await;
+    assert_eq!(reply[2], "lost", "a task without a lease name");
+}
+
+#[tokio::test]
+async fn rule_10_an_empty_answer_says_when_to_ask_again() {
+    let mut bench = Bench::new(1).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    let reply = bench.call("lease", &["w2", "1", "2"]).await;
+    assert_eq!((reply[2].as_str(), reply[3].as_str()), ("empty", "5000"), "min(5 s, lease/12)");
+    let idle: Vec<(String, u64)> =
+        bench.connection.zrange_withscores(bench.run.key("idle"), 0, -1).await.unwrap();
+    assert_eq!(idle, [("w2".into(), 2)]);
+    bench.call("fail", &["0", "1.w1.1", "exit_code", "0", "0", ""]).await;
+    let now = i64::try_from(bench.run.queue.now_ms().await.unwrap()).unwrap();
+    let _: () = bench.connection.zadd(bench.run.key("delayed"), 0, now + 3_000).await.unwrap();
+    let reply = bench.call("lease", &["w2", "1", "2"]).await;
+    assert!((1..=3_000).contains(&reply[3].parse::<u64>().unwrap()), "until its delay ends: {reply:?}");
+    assert_eq!(bench.call("lease", &["w2", "1", "0"]).await[2], "none_asked");
+    let idle: u64 = bench.connection.zcard(bench.run.key("idle")).await.unwrap();
+    assert_eq!(idle, 0, "a worker that asks for none is not idle");
+}
+
+#[tokio::test]
+async fn rule_10_as_many_idle_workers_are_told_as_there_are_new_tasks() {
+    let mut bench = Bench::new(0).await;
+    bench.run = TestRun::create(&bench.redis, "wakes", &Limits::default()).await;
+    let digest = bench.run.digest.clone();
+    // The deaf one asks first, with the fewest slots: it would be told first.
+    bench.call("lease", &["deaf", "1", "1"]).await;
+    let client = redis::Client::open(bench.redis.url()).unwrap();
+    let mut pubsub = client.get_async_pubsub().await.unwrap();
+    for worker in ["a", "b", "c"] {
+        pubsub.subscribe(format!("molfleet:worker:{worker}:wake")).await.unwrap();
+        bench.call("lease", &[worker, "1", "2"]).await;
+    }
+    let mut messages = pubsub.into_on_message();
+    let told = [
+        ("push", vec![digest.as_str(), "0", "[]", "[]"], 2),
+        ("push", vec![digest.as_str(), "2", "[]", "[]"], 1),
+    ];
+    for (script, arguments, expected) in told {
+        bench.call(script, &arguments).await;
+        let _: () = bench.connection.publish("molfleet:worker:a:wake", "end").await.unwrap();
+        let mut count = 0;
+        while messages.next().await.unwrap().get_payload::<String>().unwrap() != "end" {
+            count += 1;
+        }
+        assert_eq!(count, expected);
+    }
+    let idle: u64 = bench.connection.zcard(bench.run.key("idle")).await.unwrap();
+    assert_eq!(idle, 0);
+}
+
+#[tokio::test]
+async fn rule_10_release_requeue_and_resume_tell_a_listening_worker_also_after_a_reconnect() {
+    let mut bench = Bench::new(1).await;
+    let worker: WorkerId = "listener".parse().unwrap();
+    let (queue, mut wakes) = Queue::open_listening(&bench.redis.url(), &worker).unwrap();
+    let run = bench.run.id.clone();
+    bench.call("lease", &["w1", "1", "1"]).await;
+    let calls: [(&str, Vec<&str>); 3] = [
+        ("release", arguments("release", "0", "1.w1.1")),
+        ("requeue", vec!["0", "1"]),
+        ("set", vec!["paused", ""]),
+    ];
+    for (script, arguments) in calls {
+        if script == "requeue" {
+            bench.call("cancel", &["0", "0"]).await;
+        } else if script == "set" {
+            bench.call("set", &["paused", "why"]).await;
+        }
+        let client = &queue;
+        let reply = eventually("a lease call after the connection was cut", || async {
+            client.lease(&run, &"listener".parse().unwrap(), 1, 1).await
+        })
+        .await;
+        assert!(matches!(reply, LeaseReply::Nothing(_)), "before {script}: {reply:?}");
+        bench.call(script, &arguments).await;
+        tokio::time::timeout(std::time::Duration::from_secs(30), wakes.next()).await.expect(script);
+        let mut kill = redis::cmd("CLIENT");
+        kill.arg("KILL").arg("SKIPME").arg("yes").exec_async(&mut bench.connection).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn removing_a_run_leaves_every_other_key_as_it_was() {
+    let mut bench = Bench::new(3).await;
+    bench.call("lease", &["w1", "1", "2"]).await;
+    bench.call("fail", &arguments("fail", "0", "1.w1.1")).await;
+    let queue = bench.run.queue.clone();
+    queue.register(&bench.run.id, 0).await.unwrap();
+    let before = bench.everything().await;
+    let other = TestRun::sealed(&bench.redis, "r2", &Limits::default(), 2_500).await;
+    queue.register(&other.id, 1).await.unwrap();
+    let grants = other.lease("w1", 1, 1_000).await;
+    let mut connection = bench.connection.clone();
+    let leased = &grants[0];
+    let lease = leased.lease.to_string();
+    for arguments in [arguments("complete", "0", &lease)] {
+        assert_eq!(raw(&mut connection, &other.key("run"), "complete", &arguments).await, ["ok"]);
+    }
+    let lease = grants[1].lease.to_string();
+    raw(&mut connection, &other.key("run"), "fail", &arguments("fail", "1", &lease)).await;
+    let mut first = 0;
+    while queue.remove(&other.id, TaskId(first), 1_000).await.unwrap() {
+        first += 1_000;
+    }
+    assert_eq!(first, 2_000, "three bounded steps");
+    assert_same(&bench.everything().await, &before, "other keys");
+}
+
+#[tokio::test]
+async fn a_finished_task_of_seven_hours_is_one_small_listpack() {
+    let mut bench = Bench::new(1).await;
+    let now = bench.run.queue.now_ms().await.unwrap();
+    bench.call("lease", &["abcdefghijkl", "123456", "1"]).await;
+    let sha = "5".repeat(64);
+    let at: Vec<String> = [0, 90_000, 150_000, 150_020, 25_350_020, 25_350_030, 25_360_000]
+        .map(|ms: u64| (now + ms).to_string())
+        .to_vec();
+    let mut arguments = vec!["0", "1.abcdefghijkl.123456", &sha, &sha, "10", "0", "12345678", "123456789"];
+    arguments.extend(at.iter().map(String::as_str));
+    assert_eq!(bench.call("complete", &arguments).await, ["ok"]);
+    let key = bench.run.key("task:0");
+    let encoding: String =
+        redis::cmd("OBJECT").arg("ENCODING").arg(&key).query_async(&mut bench.connection).await.unwrap();
+    assert_eq!(encoding, "listpack");
+    let info = bench.run.queue.tasks(&bench.run.id, &[TaskId(0)]).await.unwrap().remove(0);
+    assert_eq!(info.timings.unwrap().moments.engine_ended, Some(now + 25_350_020));
+    let engine = bench.run.queue.histogram(&bench.run.id, common::task::Phase::Engine).await.unwrap();
+    assert_eq!((engine.count, engine.sum_ms), (1, 25_200_000));
+    let (bucket, _) = engine.buckets.first_key_value().unwrap();
+    assert_eq!(*bucket, 33_554_432, "the lowest power of the square root of 2 from 25,200,000 up");
+}
+
+#[tokio::test]
+async fn buckets_are_exact_at_their_edges() {
+    let mut bench = Bench::new(60).await;
+    bench.call("lease", &["w1", "1", "60"]).await;
+    let mut expected: BTreeMap<u64, u64> = BTreeMap::new();
+    let edges = [
+        (0_u64, 1_u64),
+        (1, 1),
+        (2, 2),
+        (3, 3),
+        (4, 4),
+        (5, 6),
+        (6, 6),
+        (7, 8),
+        (8, 8),
+        (11, 12),
+        (12, 12),
+        (13, 16),
+    ];
+    let powers = (4..27).map(|power| (1_u64 << power, 1 << power));
+    for (number, (ms, bucket)) in edges.into_iter().chain(powers).enumerate() {
+        let (task, lease, ended) = (number.to_string(), "1.w1.1", (1_000 + ms).to_string());
+        let arguments = [&task, lease, "5a", "1d", "1", "0", "0", "0", "1", "1", "1", "1000", &ended, "", ""];
+        assert_eq!(bench.call("complete", &arguments).await, ["ok"]);
+        *expected.entry(bucket).or_default() += 1;
+    }
+    let engine = bench.run.queue.histogram(&bench.run.id, common::task::Phase::Engine).await.unwrap();
+    assert_eq!(engine.buckets, expected);
+}
+
+#[tokio::test]
+async fn large_batches_fit_into_one_call_and_events_stay_bounded() {
+    const TASKS: u64 = 30_000;
+    let mut bench = Bench::new(0).await;
+    bench.run = TestRun::create(&bench.redis, "large", &Limits::default()).await;
+    for first in (0..TASKS).step_by(10_000) {
+        assert_eq!(bench.run.push(first, 10_000).await, first + 10_000);
+    }
+    assert_eq!(bench.run.lease("w1", 1, 1_000).await.len(), 1_000);
+    let last: Vec<TaskId> = (TASKS - 10_000..TASKS).map(TaskId).collect();
+    let twice = [last.clone(), last.clone()].concat();
+    assert_eq!(bench.run.queue.cancel_tasks(&bench.run.id, &twice).await.unwrap(), 10_000);
+    assert_eq!(bench.pending().await, (1_000..TASKS - 10_000).collect::<Vec<u64>>(), "in their order");
+    let seen: Vec<(TaskId, u64)> = last.iter().map(|task| (*task, 0)).collect();
+    assert_eq!(bench.run.queue.requeue(&bench.run.id, &seen).await.unwrap(), 10_000);
+    assert_eq!(bench.run.queue.cancel_next(&bench.run.id, 10_000).await.unwrap(), 10_000);
+    assert_eq!(bench.pending().await.len(), 19_000);
+    let events: u64 = bench.connection.xlen(bench.run.key("events")).await.unwrap();
+    assert!((10_000..10_200).contains(&events), "{events} events");
+    let slowest: Vec<Vec<Value>> =
+        redis::cmd("SLOWLOG").arg("GET").arg(128).query_async(&mut bench.connection).await.unwrap();
+    let slowest = slowest.iter().map(|entry| match entry[2] {
+        Value::Int(micros) => micros,
+        _ => unreachable!("SLOWLOG tells microseconds"),
+    });
+    assert!(slowest.max().unwrap_or(0) < 2_000_000, "a call must not hold Redis for seconds");
+}
+
+#[tokio::test]
+async fn a_run_survives_a_killed_redis_and_a_frozen_one() {
+    let mut redis = TestRedis::start_durable().await;
+    let run = TestRun::sealed(&redis, "durable", &Limits::default(), 2).await;
+    let grants = run.lease("w1", 1, 2).await;
+    redis.kill9();
+    let error = run.queue.progress(&run.id).await.unwrap_err();
+    assert!(matches!(error, QueueError::Unreachable { .. }), "{error}");
+    redis.restart().await;
+    let leases: Vec<_> = grants.iter().map(|grant| (grant.task, grant.lease.clone())).collect();
+    let pulses = eventually("heartbeat after the restart", || run.queue.heartbeat(&run.id, &leases)).await;
+    assert_eq!(pulses, [common::queue::Pulse::Held; 2]);
+    redis.stop_signal();
+    let frozen = run.queue.heartbeat(&run.id, &leases);
+    let (pulses, ()) = futures::join!(frozen, async { redis.continue_signal() });
+    assert_eq!(pulses.unwrap(), [common::queue::Pulse::Held; 2]);
+}
