@@ -1,5 +1,44 @@
-//! The chemist's command as a library: what `launchpad` does, without its terminal.
+//! The chemist's command as a library: pushes runs, watches them, and proves that their results are complete.
+//!
+//! It reads and writes Redis only through [`common::queue`] and objects only through [`common::storage`]; only `output` prints.
 
+use std::ffi::OsString;
+
+use clap::Parser as _;
+use common::exit_code;
+use common::telemetry::{self, LogFormat};
+
+pub mod cli;
+mod commands;
+mod consolidation;
+mod error;
 pub mod input;
 pub mod local_redis;
+mod location;
+mod output;
+mod push;
+mod run_file;
+mod run_status;
 pub mod search_box;
+
+/// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match cli::Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(answer) => return output::usage(&answer),
+    };
+    telemetry::start(&cli.log, LogFormat::Text);
+    let output = output::Output::new(cli.json, cli.quiet);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(commands::execute(cli, output)),
+        Err(source) => Err(error::LaunchpadError::Runtime(source)),
+    };
+    match result {
+        Ok(()) => exit_code::OK,
+        Err(error) => {
+            output::error(&error);
+            error.exit_code()
+        }
+    }
+}

@@ -7,20 +7,25 @@ use std::hash::BuildHasher as _;
 use super::problem::{Fault, excerpt};
 use super::{FoundMolecule, Problem};
 
-/// The ids of one file. Two different ids are taken for one with a probability of n² / 2¹²⁹ (10⁻²⁵ for ten million).
+/// The ids of some files. Two different ids are taken for one with a probability of n² / 2¹²⁹ (10⁻²⁵ for ten million).
 #[derive(Debug)]
 pub struct DuplicateIds {
-    file: String,
+    files: Vec<String>,
     hashers: [RandomState; 2],
-    // 20 bytes each: an alignment above 4 would cost 160 MB more for ten million ids.
-    first_lines: HashMap<[u8; 16], u32>,
+    // File and line, 24 bytes with the key: an alignment above 4 would cost more for ten million ids.
+    first_places: HashMap<[u8; 16], (u32, u32)>,
 }
 
 impl DuplicateIds {
     /// Starts with no ids; `file` is named in problems.
     pub fn new(file: &str) -> Self {
         let hashers = [RandomState::new(), RandomState::new()];
-        Self { file: file.to_owned(), hashers, first_lines: HashMap::new() }
+        Self { files: vec![file.to_owned()], hashers, first_places: HashMap::new() }
+    }
+
+    /// Goes on with another file; ids of the former ones stay taken.
+    pub fn next_file(&mut self, file: &str) {
+        self.files.push(file.to_owned());
     }
 
     /// Remembers a molecule's id, and refuses the molecule if an earlier one has it.
@@ -28,17 +33,22 @@ impl DuplicateIds {
         let halves = self.hashers.each_ref().map(|hasher| hasher.hash_one(&molecule.id).to_le_bytes());
         let mut key = [0; 16];
         key.copy_from_slice(halves.as_flattened());
-        match self.first_lines.entry(key) {
+        let current = u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX);
+        match self.first_places.entry(key) {
             Entry::Vacant(free) => {
                 // Behind line 4 294 967 295 only the message would be wrong.
-                free.insert(u32::try_from(molecule.line).unwrap_or(u32::MAX));
+                free.insert((current, u32::try_from(molecule.line).unwrap_or(u32::MAX)));
                 Ok(())
             }
             Entry::Occupied(first) => {
-                let (id, first) = (excerpt(molecule.id.as_bytes()), first.get());
-                let fault =
-                    Fault::new(molecule.line, format!("the id `{id}` is that of line {first} already"));
-                Err(fault.with_hint("give every molecule an id of its own").in_file(&self.file))
+                let (id, (file, line)) = (excerpt(molecule.id.as_bytes()), *first.get());
+                let place = match self.files.get(file as usize) {
+                    Some(other) if file != current => format!("{other}:{line}"),
+                    _ => format!("line {line}"),
+                };
+                let fault = Fault::new(molecule.line, format!("the id `{id}` is that of {place} already"));
+                let file = self.files.last().map_or("", String::as_str);
+                Err(fault.with_hint("give every molecule an id of its own").in_file(file))
             }
         }
     }

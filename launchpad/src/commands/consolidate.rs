@@ -1,0 +1,153 @@
+//! `consolidate`: builds the table, proves that it is complete, and writes the receipt. Without a complete table it fails.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use common::storage::{RunStore, key};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli;
+use crate::consolidation::{
+    Best, Checked, Comparison, ConsolidationError, Measured, Outcome, Receipt, ResultsFile, Walk,
+    read_manifest, write_whole,
+};
+use crate::error::LaunchpadError;
+use crate::output::{self, Report, Table, thousands};
+
+/// Makes the table of a run.
+pub(super) async fn consolidate(
+    context: &Context,
+    arguments: &cli::Consolidate,
+) -> Result<(), LaunchpadError> {
+    let mut measured = arguments.measured.as_ref().map(Measured::read).transpose()?;
+    let queue = context.location.queue()?;
+    let info = queue.run_info(&arguments.run).await?;
+    let store = context.location.run_store(&info.store, &arguments.run)?;
+    store.confirm(&info.digest).await?;
+    let manifest = read_manifest(&store, &info.spec).await?;
+    let mut results = ResultsFile::create(&arguments.output)?;
+    let mut receipt = Receipt::new(&info.spec, &info.digest);
+    let mut line = context.output.progress("checking", info.spec.manifest.tasks);
+    let mut take = |mut checked: Checked| {
+        if let Err(fault) = results.append(&checked)? {
+            checked.outcome = Outcome::Missing(fault);
+        }
+        name_missing(&checked);
+        receipt.count(&checked);
+        if let (Some(measured), Outcome::Scored { shard, .. }) = (&mut measured, &checked.outcome) {
+            shard.rows.iter().for_each(|row| measured.take(row));
+        }
+        line.set(checked.task.0 + 1);
+        Ok(())
+    };
+    Walk { queue: &queue, store: &store, spec: &info.spec }.run(&manifest, &mut take).await?;
+    line.finish();
+    let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
+    if receipt.missing.is_empty() {
+        let (sha256, best) = results.finish()?;
+        receipt.close(Some(sha256));
+        write_whole(&receipt_path, &receipt.encode())?;
+        store_results(&store, &arguments.output, &receipt).await?;
+        let comparison = measured.map(Measured::compare);
+        let output = arguments.output.clone();
+        context.output.report(&Consolidated { receipt: &receipt, output, receipt_path, comparison, best });
+        return Ok(());
+    }
+    receipt.close(None);
+    write_whole(&receipt_path, &receipt.encode())?;
+    Err(incomplete(&receipt, &arguments.output).into())
+}
+
+/// `receipt.json` in the table's folder.
+fn beside(output: &Path) -> PathBuf {
+    output.with_file_name(key::RECEIPT)
+}
+
+fn incomplete(receipt: &Receipt, output: &Path) -> ConsolidationError {
+    ConsolidationError::Incomplete {
+        run: receipt.run.clone(),
+        molecules: receipt.verdicts.missing,
+        tasks: receipt.missing.len() as u64,
+        output: output.to_owned(),
+        older: output.exists(),
+    }
+}
+
+fn name_missing(checked: &Checked) {
+    if let Outcome::Missing(fault) = &checked.outcome {
+        for molecule in &checked.molecules {
+            let (task, id, reason, detail) = (checked.task, &molecule.id, fault.reason, &fault.detail);
+            output::problem(&format!("missing: task {task}, molecule `{id}`: {reason}: {detail}"));
+        }
+    }
+}
+
+/// Puts the table and its receipt into the store, too. They can be made again at any time, so they may be replaced.
+async fn store_results(store: &RunStore, output: &Path, receipt: &Receipt) -> Result<(), LaunchpadError> {
+    let failed = |source| LaunchpadError::File { action: "read", path: output.to_owned(), source };
+    let table = Bytes::from(std::fs::read(output).map_err(failed)?);
+    store.replace(key::RESULTS, table).await?;
+    Ok(store.replace(key::RECEIPT, Bytes::from(receipt.encode())).await?)
+}
+
+/// A complete consolidation.
+#[derive(Debug, Serialize)]
+struct Consolidated<'a> {
+    output: PathBuf,
+    receipt_path: PathBuf,
+    receipt: &'a Receipt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
+    #[serde(skip)]
+    best: Vec<Best>,
+}
+
+impl Report for Consolidated<'_> {
+    fn text(&self) -> String {
+        let body = self.comparison.as_ref().map_or_else(|| best(&self.best), compared);
+        let verdicts = &self.receipt.verdicts;
+        let reasons: Vec<_> = self
+            .receipt
+            .bad_reasons
+            .iter()
+            .map(|(reason, count)| format!("{} {reason}", thousands(*count)))
+            .collect();
+        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+        format!(
+            "{body}\n{} is complete: {} molecules, {} ok, {} bad{reasons}, {} dead, {} cancelled\ntable    {}\nreceipt  {}\n",
+            self.receipt.run,
+            thousands(self.receipt.molecules),
+            thousands(verdicts.ok),
+            thousands(verdicts.bad),
+            thousands(verdicts.dead),
+            thousands(verdicts.cancelled),
+            self.output.display(),
+            self.receipt_path.display(),
+        )
+    }
+}
+
+fn best(best: &[Best]) -> String {
+    let mut table = Table::new(&["lowest scores", ">score"]);
+    for molecule in best {
+        table.row([molecule.molecule_id.clone(), molecule.shown.clone()]);
+    }
+    if table.is_empty() { "No molecule has a score.\n".into() } else { table.to_string() }
+}
+
+fn compared(comparison: &Comparison) -> String {
+    let mut table = Table::new(&["molecule", "verdict", ">score", ">measured", ">difference"]);
+    let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
+    for row in &comparison.rows {
+        let cells = [row.score, row.measured, row.difference].map(shown);
+        table.row([row.molecule_id.clone(), row.verdict.to_owned()].into_iter().chain(cells));
+    }
+    let n = comparison.n;
+    match comparison.r {
+        Some(r) => format!("{table}\nPearson r = {r:.3} over the n = {n} molecules that have both values\n"),
+        None => {
+            format!("{table}\nNo correlation: n = {n} molecules have both values (expected 3 that differ)\n")
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The commands, one file each. They decide what happens in which order; `output` prints.
+
+mod cancel;
+mod consolidate;
+mod local;
+mod pause;
+mod push;
+mod remove;
+mod schema;
+mod set;
+mod show;
+mod status;
+
+use crate::cli::{Cli, Command};
+use crate::error::LaunchpadError;
+use crate::location::Location;
+use crate::output::Output;
+
+/// What every command needs.
+#[derive(Debug)]
+pub(crate) struct Context {
+    output: Output,
+    location: Location,
+}
+
+/// Does what a command line says.
+pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadError> {
+    let folder = std::env::current_dir().map_err(LaunchpadError::Runtime)?;
+    let context = Context { output, location: Location::new(cli.redis, cli.store, folder) };
+    match cli.command {
+        Command::Push(arguments) => push::push(&context, &arguments).await,
+        Command::Status(arguments) => status::status(&context, &arguments).await,
+        Command::Show(arguments) => show::show(&context, &arguments).await,
+        Command::Consolidate(arguments) => consolidate::consolidate(&context, &arguments).await,
+        Command::Cancel(arguments) => cancel::cancel(&context, &arguments).await,
+        Command::Pause(arguments) => pause::pause(&context, &arguments).await,
+        Command::Resume(arguments) => pause::resume(&context, &arguments).await,
+        Command::Set(arguments) => set::set(&context, &arguments).await,
+        Command::Remove(arguments) => remove::remove(&context, &arguments).await,
+        Command::Schema => {
+            schema::schema(&context);
+            Ok(())
+        }
+        Command::Local(arguments) => local::local(&context, &arguments),
+    }
+}

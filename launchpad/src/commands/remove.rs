@@ -1,0 +1,178 @@
+//! `remove`: forgets a run: its objects first if asked for, each by its name, then its own keys in bounded steps.
+//! Cut off anywhere, it is completed by the same command. It lists no bucket and scans no keyspace.
+
+use std::collections::BTreeSet;
+
+use bytes::{Buf as _, Bytes};
+use common::digest::sha256_hex;
+use common::queue::{Queue, QueueError, TaskInfo};
+use common::storage::{RunStore, StorageError, Store, key};
+use common::task::{AttemptRecord, ManifestReader, MoleculeSource, ObjectRef, RunId, RunSpec, TaskId};
+use futures::{StreamExt as _, TryStreamExt as _};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli;
+use crate::error::LaunchpadError;
+use crate::output::{self, Report};
+
+/// Tasks per step: Redis is held for a few ms.
+const STEP: u64 = 1000;
+/// Tasks whose objects are deleted at a time.
+const DELETES: usize = 32;
+
+#[derive(Debug, Serialize)]
+struct Removed<'a> {
+    run: &'a RunId,
+    /// Objects that were deleted or gone already; `None` if they were to stay.
+    objects: Option<u64>,
+}
+
+impl Report for Removed<'_> {
+    fn text(&self) -> String {
+        match self.objects {
+            Some(_) => format!("Removed {} with its objects.\n", self.run),
+            None => format!("Removed {} from Redis; its objects stay in the store.\n", self.run),
+        }
+    }
+}
+
+/// Removes a run. Asks first.
+pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result<(), LaunchpadError> {
+    let run = &arguments.run;
+    let queue = context.location.queue()?;
+    let stored = find(context, &queue, arguments).await?;
+    let what = if arguments.outputs { "and delete all its objects" } else { "from Redis" };
+    if !arguments.yes {
+        if !output::can_ask() {
+            return Err(LaunchpadError::NobodyToAsk { command: "remove" });
+        }
+        if !output::ask(&format!("Remove {run} {what}? This can't be undone.")) {
+            return Err(LaunchpadError::Declined);
+        }
+    }
+    let objects = match stored {
+        Some(outputs) => Some(outputs.delete(&queue).await?),
+        None => None,
+    };
+    let mut first = 0;
+    while queue.remove(run, TaskId(first), STEP).await? {
+        first += STEP;
+    }
+    context.output.report(&Removed { run, objects });
+    Ok(())
+}
+
+/// Finds what is to be deleted, and holds the run so that no worker starts on it meanwhile.
+async fn find(
+    context: &Context,
+    queue: &Queue,
+    arguments: &cli::Remove,
+) -> Result<Option<Outputs>, LaunchpadError> {
+    let run = &arguments.run;
+    match queue.run_info(run).await {
+        Ok(info) => {
+            let leased = queue.progress(run).await?.leased;
+            if leased > 0 {
+                return Err(LaunchpadError::Leased { run: run.clone(), leased });
+            }
+            if !arguments.outputs {
+                return Ok(None);
+            }
+            let store = context.location.run_store(&info.store, run)?;
+            Ok(Some(Outputs { run: run.clone(), store, spec: Some(info.spec), in_redis: true }))
+        }
+        // Objects go first, so a removal that has begun in Redis is through with them.
+        Err(QueueError::Removing(_)) => Ok(None),
+        // A push that was cut off before Redis knew the run leaves objects behind.
+        Err(QueueError::NoSuchRun(_)) if arguments.outputs => {
+            let store = Store::open(&context.location.store_url(None)?)?.run(run);
+            let spec = store.find(key::SPEC).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            if spec.is_none() && store.find(key::MANIFEST).await?.is_none() {
+                return Err(QueueError::NoSuchRun(run.clone()).into());
+            }
+            Ok(Some(Outputs { run: run.clone(), store, spec, in_redis: false }))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The objects of a run.
+#[derive(Debug)]
+struct Outputs {
+    run: RunId,
+    store: RunStore,
+    spec: Option<RunSpec>,
+    in_redis: bool,
+}
+
+impl Outputs {
+    /// Deletes them and returns how many names were deleted. The manifest, which names the tasks, goes last.
+    async fn delete(&self, queue: &Queue) -> Result<u64, LaunchpadError> {
+        let mut deleted = 0;
+        if self.in_redis {
+            queue.set_paused(&self.run, Some("being removed")).await?;
+        }
+        let manifest = self.store.find(key::MANIFEST).await?.unwrap_or_default();
+        let mut inputs = BTreeSet::new();
+        let mut tasks = ManifestReader::new(manifest.reader());
+        loop {
+            let chunk = tasks.by_ref().take(1000).collect::<Result<Vec<_>, _>>()?;
+            if chunk.is_empty() {
+                break;
+            }
+            let ids: Vec<TaskId> = chunk.iter().map(|(task, _)| *task).collect();
+            for (_, molecules) in chunk {
+                inputs.extend(molecules.into_iter().filter_map(|molecule| match molecule.source {
+                    MoleculeSource::Sdf { object, .. } => Some(object),
+                    MoleculeSource::Smiles { .. } => None,
+                }));
+            }
+            let infos = if self.in_redis { queue.tasks(&self.run, &ids).await? } else { Vec::new() };
+            let infos = infos.into_iter().map(Some).chain(std::iter::repeat(None));
+            let deletions = ids.into_iter().zip(infos).map(|(task, info)| self.delete_task(task, info));
+            let mut counts = futures::stream::iter(deletions).buffer_unordered(DELETES);
+            while let Some(count) = counts.try_next().await? {
+                deleted += count;
+            }
+        }
+        let pinned = self.spec.iter().flat_map(|spec| spec.inputs.values().chain(spec.drivers.values()));
+        inputs.extend(pinned.map(|object: &ObjectRef| object.object.clone()));
+        let last = [key::RESULTS, key::RECEIPT, key::SPEC, key::MANIFEST].map(str::to_owned);
+        for object in inputs.into_iter().chain(last) {
+            self.store.delete(&object).await?;
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes the files of every attempt, each attempt's record behind them, then the index and the shard.
+    async fn delete_task(&self, task: TaskId, info: Option<TaskInfo>) -> Result<u64, StorageError> {
+        let mut objects = Vec::new();
+        let shard = key::shard(task);
+        if let Some(bytes) = self.store.find(&shard).await? {
+            objects.push(key::index(task, &sha256_hex(&bytes)));
+        }
+        if let Some(info) = info {
+            objects.extend(info.shard_sha256.map(|sha256| key::index(task, &sha256)));
+            let leases = info.former.into_iter().map(|(lease, _)| lease).chain(info.lease);
+            for lease in leases {
+                let record = key::attempt_record(task, &lease);
+                let bytes = self.store.find(&record).await?;
+                objects.extend(files_of(bytes));
+                objects.push(record);
+            }
+        }
+        objects.push(shard);
+        for object in &objects {
+            self.store.delete(object).await?;
+        }
+        Ok(objects.len() as u64)
+    }
+}
+
+/// The files that an attempt's record names, if it can be read.
+fn files_of(record: Option<Bytes>) -> Vec<String> {
+    let record = record.and_then(|bytes| serde_json::from_slice::<AttemptRecord>(&bytes).ok());
+    record.map_or_else(Vec::new, |record| record.files.into_iter().map(|file| file.object).collect())
+}

@@ -1,0 +1,85 @@
+//! What can be wrong with a consolidation as a whole. What is wrong with one task is a [`super::Fault`].
+
+use std::path::PathBuf;
+
+use common::task::RunId;
+
+/// Why there is no table.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConsolidationError {
+    /// Some molecules have no result.
+    #[error("run `{run}` is incomplete: {molecules} molecules of {tasks} tasks are missing, and `{}` was not written", output.display())]
+    Incomplete {
+        /// The run.
+        run: RunId,
+        /// How many molecules.
+        molecules: u64,
+        /// How many tasks.
+        tasks: u64,
+        /// The table that was asked for.
+        output: PathBuf,
+        /// Whether an older file is there, which stays.
+        older: bool,
+    },
+    /// The stored manifest is not the one of the push.
+    #[error(
+        "the stored manifest of run `{run}` has other bytes than were pushed (theirs: {theirs}, ours: {ours})"
+    )]
+    Manifest {
+        /// The run.
+        run: RunId,
+        /// The digest of the stored bytes.
+        theirs: String,
+        /// The digest in the run's spec.
+        ours: String,
+    },
+    /// The file of measured values can't be used.
+    #[error("`{}` can't be used", path.display())]
+    Measured {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: csv::Error,
+    },
+    /// A column is not there.
+    #[error("`{}` has no column {expected} (found: {found})", path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// The columns that would do.
+        expected: String,
+        /// The columns that it has.
+        found: String,
+    },
+    /// A measured value is not a number.
+    #[error("`{}`:{line}: the measured value is `{found}` (expected a number, or nothing)", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is there.
+        found: String,
+    },
+}
+
+impl ConsolidationError {
+    /// What the user can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Incomplete { older: true, output, .. } => {
+                Some(format!("`{}` is from an earlier consolidation and was left as it is", output.display()))
+            }
+            Self::Incomplete { run, .. } => {
+                Some(format!("`launchpad status {run}` tells whether work is going on"))
+            }
+            Self::Manifest { run, .. } => {
+                Some(format!("something changed the store; push `{run}` anew under another id"))
+            }
+            Self::Column { .. } => {
+                Some("--measured takes FILE:COLUMN; ids are matched by molecule_id, id or name".into())
+            }
+            Self::Measured { .. } | Self::Value { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The only code that prints: results to standard output, everything else to standard error. It decides nothing.
+#![expect(clippy::print_stderr, reason = "this is launchpad/src/output")]
+
+mod format;
+mod progress;
+mod table;
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use common::exit_code;
+use serde::Serialize;
+
+use crate::error::LaunchpadError;
+
+pub(crate) use format::{bytes, duration, thousands};
+pub(crate) use progress::ProgressLine;
+pub(crate) use table::Table;
+
+/// A result: fields for JSON, text for people.
+pub(crate) trait Report: Serialize {
+    /// The text, with a line feed at its end.
+    fn text(&self) -> String;
+}
+
+/// How this call prints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) const fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Prints a result: as text, or with `--json` as one line of JSON.
+    pub(crate) fn report(self, report: &impl Report) {
+        if self.json {
+            let json = serde_json::to_string(report).expect("a report has text keys only");
+            to_stdout(&format!("{json}\n"));
+        } else {
+            to_stdout(&report.text());
+        }
+    }
+
+    /// Tells what is going on, unless `--quiet`.
+    pub(crate) fn note(self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// A line that shows how far something is, out of `total`.
+    pub(crate) fn progress(self, what: &'static str, total: u64) -> ProgressLine {
+        ProgressLine::new(what, total, self.quiet)
+    }
+
+    /// Whether standard error is a terminal, where a line can be drawn again and again.
+    pub(crate) fn can_redraw(self) -> bool {
+        !self.json && io::stderr().is_terminal()
+    }
+}
+
+/// Names something that is wrong with the user's data.
+pub(crate) fn problem(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Prints why a command failed, and what can be done about it.
+pub(crate) fn error(error: &LaunchpadError) {
+    eprintln!("error: {}", error.chain());
+    if let Some(hint) = error.hint() {
+        eprintln!("hint: {hint}");
+    }
+}
+
+/// Asks; only `y` and `yes` mean yes.
+pub(crate) fn ask(question: &str) -> bool {
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
+}
+
+/// Whether there is a person who could answer.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Prints what clap has to say, a help page or a mistake, and returns the exit code.
+pub(crate) fn usage(answer: &clap::Error) -> u8 {
+    // When not even this can be printed, the exit code is all that is left.
+    _ = answer.print();
+    if answer.use_stderr() { exit_code::USAGE } else { exit_code::OK }
+}
+
+fn to_stdout(text: &str) {
+    let mut stdout = io::stdout().lock();
+    // A reader that has seen enough (`| head`) is no error of ours; nothing that counts depends on what is printed.
+    _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}

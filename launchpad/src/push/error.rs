@@ -1,0 +1,124 @@
+//! What can be wrong with a push, apart from Redis, the store and the readers, whose errors are their own.
+
+use std::path::PathBuf;
+
+use common::exit_code;
+use common::task::RunId;
+
+/// Why a push was refused or did not finish.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PushError {
+    /// Something that has to be said was not.
+    #[error("no {what} was given")]
+    Nothing {
+        /// What is missing.
+        what: &'static str,
+        /// How it is given.
+        how: &'static str,
+    },
+    /// Two parameters that exclude each other.
+    #[error("{one} and {other} contradict each other")]
+    Contradiction {
+        /// The one.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A number that has to be 1 at least.
+    #[error("{name} is 0 (expected 1 or more)")]
+    Zero {
+        /// The parameter.
+        name: &'static str,
+    },
+    /// A receptor in a format that docking does not take.
+    #[error("the receptor `{}` is in an unknown format (known extensions: pdb, ent, pdbqt)", path.display())]
+    ReceptorFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Entries that can't be used, each of them listed before.
+    #[error("{bad} entries can't be used, nothing was pushed")]
+    BadEntries {
+        /// How many.
+        bad: u64,
+    },
+    /// Nothing is left to push.
+    #[error("there is no molecule to push")]
+    NoMolecules,
+    /// A file that is read twice was not the same the second time.
+    #[error("`{file}` changed while it was read")]
+    Changed {
+        /// The file.
+        file: String,
+    },
+    /// The store has another manifest or spec under this run id.
+    #[error("the store has another {object} for run `{run}` (theirs: {theirs}, ours: {ours})")]
+    StoredDiffers {
+        /// The run.
+        run: RunId,
+        /// The object.
+        object: &'static str,
+        /// The digest of the stored bytes.
+        theirs: String,
+        /// The digest of this push.
+        ours: String,
+    },
+    /// The run's objects are elsewhere.
+    #[error("run `{run}` has its objects in another store (theirs: {theirs}, ours: {ours})")]
+    OtherStore {
+        /// The run.
+        run: RunId,
+        /// Where they are.
+        theirs: String,
+        /// Where this push would put them.
+        ours: String,
+    },
+    /// Redis kept forgetting.
+    #[error("Redis has {total} of {tasks} tasks of run `{run}` after {rounds} rounds: it keeps forgetting")]
+    Unconfirmed {
+        /// The run.
+        run: RunId,
+        /// How many it has.
+        total: u64,
+        /// How many it should have.
+        tasks: u64,
+        /// How often they were pushed.
+        rounds: u32,
+    },
+}
+
+impl PushError {
+    /// The exit code, one of [`common::exit_code`].
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Nothing { .. } | Self::Contradiction { .. } | Self::Zero { .. } => exit_code::USAGE,
+            Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
+            Self::ReceptorFormat { .. }
+            | Self::BadEntries { .. }
+            | Self::NoMolecules
+            | Self::Changed { .. }
+            | Self::StoredDiffers { .. }
+            | Self::OtherStore { .. } => exit_code::DATA,
+        }
+    }
+
+    /// What the user can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Nothing { how, .. } => Some((*how).to_owned()),
+            Self::BadEntries { .. } => Some("correct them, or leave them out with --skip-bad".into()),
+            Self::StoredDiffers { run, .. } => {
+                Some(format!("push under another run id, or `launchpad remove {run} --outputs` first"))
+            }
+            Self::OtherStore { theirs, .. } => Some(format!("push with --store '{theirs}'")),
+            Self::Unconfirmed { .. } => {
+                Some("push again once Redis is settled; it goes on where it stopped".into())
+            }
+            Self::Contradiction { .. }
+            | Self::Zero { .. }
+            | Self::ReceptorFormat { .. }
+            | Self::NoMolecules
+            | Self::Changed { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Stages the manifest: all molecules of all files, checked, numbered into tasks and written to a file without a name.
+//! Only one molecule is in memory at a time, besides the hashes that find duplicate ids.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use common::digest::Sha256Writer;
+use common::task::{
+    ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule, MoleculeSource, TaskId,
+};
+
+use super::{LigandFile, PushError};
+use crate::error::LaunchpadError;
+use crate::input::{Columns, DuplicateIds, FoundMolecule, FoundStructure, Problem};
+
+/// A manifest on local disk.
+#[derive(Debug, Clone)]
+pub(crate) struct StagedManifest {
+    file: Arc<File>,
+    /// Its identity and size.
+    pub(crate) digest: ManifestDigest,
+    /// Its length in bytes.
+    pub(crate) bytes: u64,
+    /// Entries that were left out.
+    pub(crate) bad: u64,
+}
+
+/// Writes the manifest of some files, `batch_size` molecules to a task. Entries that can't be used, duplicate ids among them, are
+/// told one by one and left out.
+pub(crate) fn stage(
+    files: &[LigandFile],
+    columns: &Columns,
+    batch_size: u64,
+    tell: &mut dyn FnMut(&Problem),
+) -> Result<StagedManifest, LaunchpadError> {
+    let temporary = |source| LaunchpadError::File { action: "write", path: std::env::temp_dir(), source };
+    let file = tempfile::tempfile().map_err(temporary)?;
+    let mut writer =
+        ManifestWriter::new(Digesting { to: BufWriter::new(file), digest: Sha256Writer::default() });
+    let mut ids = DuplicateIds::new("");
+    let (mut molecules, mut bad) = (0, 0);
+    for file in files {
+        ids.next_file(file.name());
+        for entry in file.molecules(columns)? {
+            let checked = entry?.and_then(|found| ids.check(&found).map(|()| found));
+            match checked {
+                Ok(found) => {
+                    let task = TaskId(molecules / batch_size);
+                    let line = found.line;
+                    writer.write(&ManifestRow::new(task, &molecule(found, file), line))?;
+                    molecules += 1;
+                }
+                Err(problem) => {
+                    tell(&problem);
+                    bad += 1;
+                }
+            }
+        }
+    }
+    if molecules == 0 && bad == 0 {
+        return Err(PushError::NoMolecules.into());
+    }
+    let Digesting { to, digest } = writer.finish()?;
+    let file = to.into_inner().map_err(|error| temporary(error.into_error()))?;
+    let (sha256, bytes) = digest.finish();
+    let digest = ManifestDigest { sha256, tasks: molecules.div_ceil(batch_size), molecules };
+    Ok(StagedManifest { file: Arc::new(file), digest, bytes, bad })
+}
+
+fn molecule(found: FoundMolecule, file: &LigandFile) -> Molecule {
+    let source = match found.structure {
+        FoundStructure::Smiles(smiles) => MoleculeSource::Smiles { smiles },
+        FoundStructure::SdfRecord { offset, length } => {
+            let object = file.object().expect("only an SDF has records, and every SDF has an object");
+            MoleculeSource::Sdf { object: object.object.clone(), offset, length }
+        }
+    };
+    Molecule { id: found.id, source }
+}
+
+impl StagedManifest {
+    /// Reads the tasks from the first one on. Several readers do not disturb each other.
+    pub(crate) fn tasks(&self) -> ManifestReader<impl Read + Send + use<>> {
+        ManifestReader::new(FromStart { file: Arc::clone(&self.file), at: 0 })
+    }
+
+    /// All its bytes, as they are uploaded.
+    pub(crate) fn contents(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or(0));
+        FromStart { file: Arc::clone(&self.file), at: 0 }.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Reads a shared file with a position of its own.
+struct FromStart {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// Digests what it passes on.
+struct Digesting<W> {
+    to: W,
+    digest: Sha256Writer,
+}
+
+impl<W: Write> Write for Digesting<W> {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(part)?;
+        self.digest.write_all(&part[..written])?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn staged(
+        files: &[(&str, &str)],
+        batch_size: u64,
+    ) -> (Result<StagedManifest, LaunchpadError>, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |(name, content): &(&str, &str)| {
+            std::fs::write(folder.path().join(name), content).unwrap();
+            LigandFile::open(&folder.path().join(name), None).unwrap()
+        };
+        let files: Vec<LigandFile> = files.iter().map(open).collect();
+        let mut problems = Vec::new();
+        let prefix = format!("{}/", folder.path().display());
+        let mut tell = |problem: &Problem| problems.push(problem.to_string().replace(&prefix, ""));
+        (stage(&files, &Columns::default(), batch_size, &mut tell), problems)
+    }
+
+    #[test]
+    fn molecules_are_numbered_into_tasks_across_files() {
+        let (staged, problems) = staged(&[("a.smi", "C a\nCC b\n"), ("b.csv", "id,smiles\nc,CCC\n")], 2);
+        let staged = staged.unwrap();
+        assert!(problems.is_empty());
+        let text = String::from_utf8(staged.contents().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "task_id,molecule_id,smiles,object,offset,length,kind,group,source_line\n\
+             0,a,C,,,,smiles,,1\n0,b,CC,,,,smiles,,2\n1,c,CCC,,,,smiles,,2\n"
+        );
+        assert_eq!((staged.digest.tasks, staged.digest.molecules, staged.bytes), (2, 3, text.len() as u64));
+        assert_eq!(staged.digest.sha256, common::digest::sha256_hex(text.as_bytes()));
+        assert_eq!(staged.tasks().count(), 2);
+        assert_eq!(staged.tasks().count(), 2, "a second reader starts at the start");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_and_left_out() {
+        let (staged, problems) = staged(&[("a.smi", "C a\nC a\nC b\n"), ("b.smi", "\nC b\nC c\n")], 1);
+        assert_eq!(
+            problems,
+            [
+                "a.smi:2: the id `a` is that of line 1 already",
+                "b.smi:2: the id `b` is that of a.smi:3 already"
+            ]
+        );
+        let staged = staged.unwrap();
+        assert_eq!((staged.digest.molecules, staged.bad), (3, 2));
+    }
+
+    #[test]
+    fn nothing_is_an_error() {
+        assert_eq!(staged(&[("a.smi", "\n")], 1).0.unwrap_err().to_string(), "there is no molecule to push");
+    }
+}

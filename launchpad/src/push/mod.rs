@@ -1,0 +1,18 @@
+//! The way from the user's files to a run in Redis: read, stage, plan, upload, enqueue. `commands/push.rs` calls the steps in this
+//! order; nothing here prints, and every step may be cut off and done again.
+
+mod enqueue;
+mod error;
+mod ligands;
+mod manifest;
+mod plan;
+mod request;
+mod upload;
+
+pub(crate) use enqueue::{Enqueue, Enqueued};
+pub(crate) use error::PushError;
+pub(crate) use ligands::LigandFile;
+pub(crate) use manifest::{StagedManifest, stage};
+pub(crate) use plan::PushPlan;
+pub(crate) use request::PushRequest;
+pub(crate) use upload::{check_stored, upload};

@@ -1,0 +1,260 @@
+//! What a push was asked to do: flags over `run.toml` over defaults, checked, with the search box resolved.
+
+use std::path::{Path, PathBuf};
+
+use common::task::{Limits, RunId, VinaOptions};
+
+use super::PushError;
+use crate::cli::{self, Center, Edges, EngineName};
+use crate::error::LaunchpadError;
+use crate::input::{Columns, Format, HeavyAtoms};
+use crate::location::as_url;
+use crate::run_file::{LimitsTable, RunFile};
+use crate::search_box::SearchBox;
+
+const SEED_DEFAULT: u64 = 42;
+/// Vina's own defaults.
+const EXHAUSTIVENESS_DEFAULT: u32 = 8;
+const MODES_DEFAULT: u32 = 9;
+
+/// A push, completely described.
+#[derive(Debug)]
+pub(crate) struct PushRequest {
+    /// The run.
+    pub(crate) run: RunId,
+    /// Files of molecules; `-` is standard input.
+    pub(crate) ligands: Vec<PathBuf>,
+    /// Their format, where it was named.
+    pub(crate) format: Option<Format>,
+    /// Their columns, where they were named.
+    pub(crate) columns: Columns,
+    /// The receptor.
+    pub(crate) receptor: PathBuf,
+    /// The engine's parameters.
+    pub(crate) vina: VinaOptions,
+    /// The run's seed.
+    pub(crate) seed: u64,
+    /// Molecules per task, from 1.
+    pub(crate) batch_size: u64,
+    /// Threads of an engine, from 1.
+    pub(crate) threads_per_task: u32,
+    /// How the run is driven; validated.
+    pub(crate) limits: Limits,
+    /// Campaign and labels, as fields of the run's hash.
+    pub(crate) labels: Vec<(String, String)>,
+    /// The store that `run.toml` names.
+    pub(crate) store: Option<String>,
+}
+
+impl PushRequest {
+    /// Resolves a command line.
+    pub(crate) fn resolve(flags: &cli::Push) -> Result<Self, LaunchpadError> {
+        let file = flags.config.as_deref().map(RunFile::read).transpose()?.unwrap_or_default();
+        let folder = flags.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+        // One engine so far; naming another one is refused where the name is read.
+        let EngineName::Vina = flags.engine.or(file.engine).unwrap_or(EngineName::Vina);
+        let beside = |path: &PathBuf| folder.join(path);
+        let run = flags.run.clone().or_else(|| file.run.clone());
+        let ligands = if flags.ligands.is_empty() {
+            file.input.0.iter().map(beside).collect()
+        } else {
+            flags.ligands.clone()
+        };
+        let receptor = flags.receptor.clone().or_else(|| file.options.receptor.as_ref().map(beside));
+        let limits = limits(flags, &file.limits);
+        limits.validate()?;
+        Ok(Self {
+            run: run.ok_or(nothing("run id", "name the run with --run or `run` in run.toml"))?,
+            ligands: some(ligands).ok_or(nothing(
+                "file of molecules",
+                "name one, or `-` for standard input, or `input` in run.toml",
+            ))?,
+            format: flags.format,
+            columns: Columns { smiles: flags.smiles_column.clone(), id: flags.id_column.clone() },
+            receptor: receptor
+                .ok_or(nothing("receptor", "name one with --receptor or `receptor` in run.toml"))?,
+            vina: vina(flags, &file, folder)?,
+            seed: flags.seed.or(file.seed).unwrap_or(SEED_DEFAULT),
+            batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,
+            threads_per_task: positive(
+                "threads_per_task",
+                flags.threads_per_task.or(file.threads_per_task),
+                1,
+            )?,
+            limits,
+            labels: labels(flags, &file),
+            store: file.store.as_deref().map(|store| as_url(folder, store)).transpose()?,
+        })
+    }
+}
+
+const fn nothing(what: &'static str, how: &'static str) -> PushError {
+    PushError::Nothing { what, how }
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+fn positive<T: Default + PartialEq>(
+    name: &'static str,
+    value: Option<T>,
+    default: T,
+) -> Result<T, PushError> {
+    match value {
+        Some(value) if value == T::default() => Err(PushError::Zero { name }),
+        value => Ok(value.unwrap_or(default)),
+    }
+}
+
+fn limits(flags: &cli::Push, file: &LimitsTable) -> Limits {
+    let default = Limits::default();
+    Limits {
+        parallelism: flags.parallelism.or(file.parallelism).unwrap_or(default.parallelism),
+        failures_max: flags.failures_max.or(file.failures_max).unwrap_or(default.failures_max),
+        lapses_max: file.lapses_max.unwrap_or(default.lapses_max),
+        lease_ms: flags.lease_ms.or(file.lease_ms).unwrap_or(default.lease_ms),
+        heartbeat_ms: flags.heartbeat_ms.or(file.heartbeat_ms).unwrap_or(default.heartbeat_ms),
+        backoff_ms: flags.backoff_ms.or(file.backoff_ms).unwrap_or(default.backoff_ms),
+        backoff_max_ms: file.backoff_max_ms.unwrap_or(default.backoff_max_ms),
+        step_seconds_max: flags
+            .step_seconds_max
+            .or(file.step_seconds_max)
+            .unwrap_or(default.step_seconds_max),
+    }
+}
+
+fn labels(flags: &cli::Push, file: &RunFile) -> Vec<(String, String)> {
+    let mut labels = file.labels.clone();
+    labels.extend(flags.labels.iter().map(|label| (label.name.clone(), label.value.clone())));
+    let campaign = flags.campaign.clone().or_else(|| file.campaign.clone());
+    let campaign = campaign.map(|campaign| ("campaign".to_owned(), campaign));
+    let labels = labels.into_iter().map(|(name, value)| (format!("label:{name}"), value));
+    campaign.into_iter().chain(labels).collect()
+}
+
+fn vina(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<VinaOptions, LaunchpadError> {
+    let search_box = search_box(flags, file, folder)?;
+    let options = &file.options;
+    Ok(VinaOptions {
+        center: search_box.center(),
+        size: search_box.size(),
+        exhaustiveness: positive(
+            "exhaustiveness",
+            flags.exhaustiveness.or(options.exhaustiveness),
+            EXHAUSTIVENESS_DEFAULT,
+        )?,
+        modes: positive("modes", flags.modes.or(options.modes), MODES_DEFAULT)?,
+    })
+}
+
+/// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes.
+fn search_box(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<SearchBox, LaunchpadError> {
+    let options = &file.options;
+    let (ligand, center) = if flags.box_ligand.is_some() || flags.box_center.is_some() {
+        (flags.box_ligand.clone(), flags.box_center)
+    } else {
+        (options.box_ligand.as_ref().map(|path| folder.join(path)), options.box_center.map(Center::from))
+    };
+    let (size, padding) = if flags.box_size.is_some() || flags.box_padding.is_some() {
+        (flags.box_size, flags.box_padding)
+    } else {
+        (options.box_size.map(Edges::from), options.box_padding)
+    };
+    let contradiction = |one, other| Err(PushError::Contradiction { one, other }.into());
+    match (ligand, center, size, padding) {
+        (Some(_), Some(_), ..) => contradiction("box_ligand", "box_center"),
+        (_, _, Some(_), Some(_)) => contradiction("box_size", "box_padding"),
+        (_, Some(_), _, Some(_)) => contradiction("box_center", "box_padding"),
+        (None, None, ..) => {
+            let how = "--box-ligand puts it round a ligand's pose; or give --box-center and --box-size";
+            Err(nothing("search box", how).into())
+        }
+        (None, Some(_), None, None) => Err(nothing("size of the search box", "give --box-size, in Å").into()),
+        (None, Some(center), Some(size), None) => Ok(SearchBox::new(center.0, size.0)?),
+        (Some(ligand), None, Some(size), None) => {
+            Ok(SearchBox::centered_on(&HeavyAtoms::read(&ligand)?, size.0)?)
+        }
+        (Some(ligand), None, None, padding) => {
+            Ok(SearchBox::around(&HeavyAtoms::read(&ligand)?, padding.unwrap_or(SearchBox::PADDING_DEFAULT))?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    const POSE: &str = "ATOM      1  C1  TMP     1      41.000  44.000  18.000\n";
+
+    fn resolve(toml: &str, flags: &str) -> Result<PushRequest, LaunchpadError> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("run.toml"), toml).unwrap();
+        std::fs::write(folder.path().join("pose.pdb"), POSE).unwrap();
+        let config = folder.path().join("run.toml");
+        let arguments = ["launchpad", "push", "--config", config.to_str().unwrap()];
+        let cli = Cli::try_parse_from(arguments.into_iter().chain(flags.split_whitespace())).unwrap();
+        let Command::Push(push) = cli.command else { panic!("not push") };
+        PushRequest::resolve(&push)
+    }
+
+    const FILE: &str = "run = 'a'\ninput = 'x.smi'\nseed = 7\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'pose.pdb'\n\
+                        box_size = 20\n[limits]\nparallelism = 5\nbackoff_ms = 1\n[labels]\nb = 'file'\na = 'file'\n";
+
+    #[test]
+    fn the_file_says_what_no_flag_says_with_paths_beside_it() {
+        let request = resolve(FILE, "").unwrap();
+        assert!(request.ligands[0].is_absolute() && request.ligands[0].ends_with("x.smi"));
+        assert!(request.receptor.is_absolute());
+        assert_eq!((request.vina.center, request.vina.size), ([41.0, 44.0, 18.0], [20.0; 3]));
+        assert_eq!((request.seed, request.batch_size, request.vina.exhaustiveness), (7, 1, 8));
+        assert_eq!((request.limits.parallelism, request.limits.backoff_ms), (5, 1));
+    }
+
+    #[test]
+    fn flags_win() {
+        let request = resolve(
+            FILE,
+            "y.sdf --run b --seed 8 --parallelism 6 --box-center 1,2,3 --label a=flag --campaign c --exhaustiveness 4",
+        )
+        .unwrap();
+        assert_eq!(request.run.as_str(), "b");
+        assert_eq!(request.ligands, [PathBuf::from("y.sdf")]);
+        assert_eq!((request.vina.center, request.vina.size), ([1.0, 2.0, 3.0], [20.0; 3]));
+        assert_eq!((request.seed, request.limits.parallelism, request.vina.exhaustiveness), (8, 6, 4));
+        let labels = [("campaign", "c"), ("label:a", "flag"), ("label:b", "file")];
+        assert_eq!(request.labels, labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let padded = resolve(FILE, "--box-padding 3").unwrap().vina;
+        assert_eq!((padded.center, padded.size), ([41.0, 44.0, 18.0], [6.0; 3]));
+    }
+
+    #[test]
+    fn what_is_missing_or_contradicts_is_named() {
+        let check = |toml: &str, flags: &str, expect: &str| {
+            assert_eq!(resolve(toml, flags).unwrap_err().to_string(), expect);
+        };
+        check("", "", "no run id was given");
+        check("run = 'a'", "", "no file of molecules was given");
+        check("run = 'a'", "x.smi", "no receptor was given");
+        check("run = 'a'", "x.smi --receptor r.pdb", "no search box was given");
+        check(
+            "run = 'a'",
+            "x.smi --receptor r.pdb --box-center 1,2,3",
+            "no size of the search box was given",
+        );
+        check(
+            &FILE.replace("box_size = 20", "box_size = 20\nbox_padding = 3"),
+            "",
+            "box_size and box_padding contradict each other",
+        );
+        check(&FILE.replace("seed = 7", "batch_size = 0"), "", "batch_size is 0 (expected 1 or more)");
+        check(
+            FILE,
+            "--lease-ms 100",
+            "heartbeat_ms 15000 is too long for lease_ms 100 (expected: heartbeat_ms * 3 < lease_ms)",
+        );
+    }
+}

@@ -1,0 +1,173 @@
+//! How a run goes: gathered from Redis, with the one reason why it does not go faster. Reads only.
+
+mod rate;
+mod why;
+
+use std::collections::BTreeMap;
+
+use common::queue::{Progress, Queue, QueueError, RunInfo, WorkerInfo};
+use common::task::{LeaseName, Phase, RunId, TaskId};
+use serde::Serialize;
+
+pub(crate) use why::Why;
+
+/// Leases and workers that are listed at most.
+const LISTED_MAX: usize = 1000;
+/// Transitions that the rate is taken from at most.
+const EVENTS_MAX: usize = 2000;
+/// A worker that was not seen for so long is taken for gone: four heartbeats of 15 s.
+const WORKER_GONE_MS: u64 = 60_000;
+
+/// A run at one moment. Its JSON is stable: fields are added, never renamed.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunStatus {
+    pub(crate) run: RunId,
+    pub(crate) digest: String,
+    pub(crate) store: String,
+    pub(crate) engine: &'static str,
+    pub(crate) sealed: bool,
+    /// Whether nothing is left to do.
+    pub(crate) drained: bool,
+    pub(crate) paused: Option<String>,
+    pub(crate) parallelism: u64,
+    #[serde(flatten)]
+    pub(crate) progress: Progress,
+    /// Molecules of the manifest.
+    pub(crate) molecules: u64,
+    /// Of the last minutes; of the whole run once it is drained.
+    pub(crate) rate_molecules_per_s: f64,
+    /// At this rate; `None` when there is no rate or nothing left.
+    pub(crate) seconds_left: Option<u64>,
+    /// Quantiles of the durations of successes, by phase.
+    pub(crate) phases: BTreeMap<&'static str, PhaseQuantiles>,
+    /// A stable word; `why_text` says the same to people.
+    pub(crate) why: &'static str,
+    pub(crate) why_text: String,
+    pub(crate) leases: Vec<HeldTask>,
+    /// The registered workers that were seen lately, of all runs.
+    pub(crate) workers: Vec<Worker>,
+    /// Campaign and labels.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// Upper bounds, by the histogram's buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct PhaseQuantiles {
+    pub(crate) count: u64,
+    pub(crate) p50_ms: Option<u64>,
+    pub(crate) p90_ms: Option<u64>,
+}
+
+/// Who holds a task.
+#[derive(Debug, Serialize)]
+pub(crate) struct HeldTask {
+    pub(crate) task: TaskId,
+    pub(crate) lease: LeaseName,
+    /// Where its worker runs, if the registry knows.
+    pub(crate) host: Option<String>,
+}
+
+/// A registered worker.
+#[derive(Debug, Serialize)]
+pub(crate) struct Worker {
+    pub(crate) id: String,
+    pub(crate) seen_ms_ago: u64,
+    /// What it tells of itself.
+    #[serde(flatten)]
+    pub(crate) fields: BTreeMap<String, String>,
+}
+
+impl RunStatus {
+    /// Looks at a run.
+    pub(crate) async fn gather(queue: &Queue, run: &RunId) -> Result<Self, QueueError> {
+        let info = queue.run_info(run).await?;
+        let progress = queue.progress(run).await?;
+        let registered = queue.workers().await?;
+        let leases = queue.leases(run, LISTED_MAX).await?;
+        let now_ms = queue.now_ms().await?;
+        let workers = alive(&registered, now_ms);
+        let drained = info.sealed && progress.terminal() == progress.total;
+        let rate = if drained {
+            rate::overall(&info, &progress)
+        } else {
+            rate::recent(&queue.events(run, EVENTS_MAX).await?, now_ms)
+        };
+        let why = Why::find(&info, &progress, workers.len());
+        let host = |lease: &LeaseName| {
+            let card = registered.iter().find(|worker| worker.id == lease.worker);
+            card.and_then(|worker| worker.fields.get("host").cloned())
+        };
+        let leases = leases.into_iter().map(|held| {
+            let host = host(&held.lease);
+            HeldTask { task: held.task, lease: held.lease, host }
+        });
+        Ok(Self {
+            run: run.clone(),
+            engine: info.spec.engine.name(),
+            molecules: info.spec.manifest.molecules,
+            seconds_left: rate::seconds_left(rate, &info, &progress),
+            rate_molecules_per_s: rate,
+            phases: phases(queue, run).await?,
+            why: why.word(),
+            why_text: why.text(run),
+            leases: leases.collect(),
+            drained,
+            workers,
+            progress,
+            digest: info.digest,
+            store: info.store,
+            sealed: info.sealed,
+            paused: info.paused,
+            parallelism: info.limits.parallelism,
+            labels: info.labels,
+        })
+    }
+}
+
+fn alive(registered: &[WorkerInfo], now_ms: u64) -> Vec<Worker> {
+    let ago = |worker: &WorkerInfo| now_ms.saturating_sub(worker.seen_ms);
+    let alive = registered.iter().filter(|worker| ago(worker) <= WORKER_GONE_MS).take(LISTED_MAX);
+    alive
+        .map(|worker| Worker {
+            id: worker.id.to_string(),
+            seen_ms_ago: ago(worker),
+            fields: worker.fields.clone(),
+        })
+        .collect()
+}
+
+async fn phases(queue: &Queue, run: &RunId) -> Result<BTreeMap<&'static str, PhaseQuantiles>, QueueError> {
+    let mut phases = BTreeMap::new();
+    for phase in Phase::ALL {
+        let histogram = queue.histogram(run, phase).await?;
+        let quantiles = PhaseQuantiles {
+            count: histogram.count,
+            p50_ms: histogram.quantile_ms(0.5),
+            p90_ms: histogram.quantile_ms(0.9),
+        };
+        phases.insert(phase.name(), quantiles);
+    }
+    Ok(phases)
+}
+
+/// One line of the list of all runs.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunLine {
+    pub(crate) run: RunId,
+    pub(crate) sealed: bool,
+    pub(crate) paused: Option<String>,
+    #[serde(flatten)]
+    pub(crate) progress: Progress,
+}
+
+impl RunLine {
+    /// Looks at a run in two commands; `None` if it is not there any more.
+    pub(crate) async fn gather(queue: &Queue, run: RunId) -> Result<Option<Self>, QueueError> {
+        let info: RunInfo = match queue.run_info(&run).await {
+            Err(QueueError::NoSuchRun(_) | QueueError::Removing(_)) => return Ok(None),
+            other => other?,
+        };
+        let progress = queue.progress(&run).await?;
+        Ok(Some(Self { run, sealed: info.sealed, paused: info.paused, progress }))
+    }
+}

@@ -1,0 +1,158 @@
+//! Why a run is where it is: the one thing that a person should know or do now. Pure.
+
+use common::queue::{Progress, RunInfo};
+use common::task::RunId;
+
+/// The first of these that is true.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Sealed, and every task has ended.
+    Drained { dead: u64, cancelled: u64 },
+    /// Paused, with the reason.
+    Paused { why: String, leased: u64 },
+    /// The push has not finished, and everything that it brought has ended.
+    Unsealed { total: u64, tasks: u64 },
+    /// There is work and nobody to do it.
+    NoWorker { open: u64, leased: u64 },
+    /// As many tasks are worked on as may be.
+    Cap { parallelism: u64, pending: u64 },
+    /// It goes on.
+    Running { leased: u64, pending: u64 },
+    /// All that is left waits after a failure.
+    Delayed { delayed: u64 },
+    /// Workers are there and will ask within seconds.
+    Idle { pending: u64, workers: usize },
+}
+
+impl Why {
+    /// Finds it.
+    pub(crate) fn find(info: &RunInfo, progress: &Progress, workers: usize) -> Self {
+        let Progress { total, leased, pending, delayed, dead, cancelled, .. } = *progress;
+        let (open, parallelism) = (total - progress.terminal(), info.limits.parallelism);
+        match &info.paused {
+            _ if open == 0 && info.sealed => Self::Drained { dead, cancelled },
+            Some(why) => Self::Paused { why: why.clone(), leased },
+            None if open == 0 => Self::Unsealed { total, tasks: info.spec.manifest.tasks },
+            None if workers == 0 => Self::NoWorker { open, leased },
+            None if parallelism > 0 && leased >= parallelism && pending > 0 => {
+                Self::Cap { parallelism, pending }
+            }
+            None if leased > 0 => Self::Running { leased, pending },
+            None if pending == 0 => Self::Delayed { delayed },
+            None => Self::Idle { pending, workers },
+        }
+    }
+
+    /// A stable word for scripts.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Drained { .. } => "drained",
+            Self::Paused { .. } => "paused",
+            Self::Unsealed { .. } => "unsealed",
+            Self::NoWorker { .. } => "no_worker",
+            Self::Cap { .. } => "cap",
+            Self::Running { .. } => "running",
+            Self::Delayed { .. } => "delayed",
+            Self::Idle { .. } => "idle",
+        }
+    }
+
+    /// A sentence for people.
+    pub(crate) fn text(&self, run: &RunId) -> String {
+        match self {
+            Self::Drained { dead: 0, cancelled: 0 } => {
+                format!(
+                    "Every task has succeeded. `launchpad consolidate {run} -o results.csv` makes the table."
+                )
+            }
+            Self::Drained { dead, cancelled } => format!(
+                "Every task has ended; {dead} are dead and {cancelled} cancelled. `launchpad show {run} TASK` tells why."
+            ),
+            Self::Paused { why, leased } => {
+                format!("Paused: {why}. {leased} tasks still run. `launchpad resume {run}` lets it go on.")
+            }
+            Self::Unsealed { total, tasks } => {
+                format!(
+                    "The push has not finished: {total} of {tasks} tasks are there. Push again, it goes on."
+                )
+            }
+            Self::NoWorker { open, leased: 0 } => {
+                format!("{open} tasks wait and no worker was seen for 60 s. `worker --run {run}` starts one.")
+            }
+            Self::NoWorker { open, leased } => format!(
+                "{open} tasks are open and no worker was seen for 60 s; {leased} are held by vanished ones and are \
+                 given out again when a worker asks. `worker --run {run}` starts one."
+            ),
+            Self::Cap { parallelism, pending } => format!(
+                "{parallelism} tasks run, as many as may; {pending} wait. `launchpad set {run} parallelism=N` changes that."
+            ),
+            Self::Running { leased, pending } => {
+                format!("{leased} tasks run, {pending} wait for a free worker.")
+            }
+            Self::Delayed { delayed } => {
+                format!(
+                    "{delayed} tasks have failed and wait for their next try, 10 min at most unless set otherwise."
+                )
+            }
+            Self::Idle { pending, workers } => {
+                format!(
+                    "{pending} tasks wait; {workers} workers are registered and ask within seconds, unless they serve other runs."
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use common::task::{EngineOptions, Limits, ManifestDigest, RunSpec, SPEC_SCHEMA, VinaOptions};
+
+    use super::*;
+
+    fn info() -> RunInfo {
+        let vina = VinaOptions { center: [0.0; 3], size: [1.0; 3], exhaustiveness: 8, modes: 9 };
+        RunInfo {
+            spec: RunSpec {
+                schema: SPEC_SCHEMA,
+                run: "r".parse().unwrap(),
+                engine: EngineOptions::Vina(vina),
+                seed: 1,
+                threads_per_task: 1,
+                inputs: BTreeMap::new(),
+                drivers: BTreeMap::new(),
+                manifest: ManifestDigest { sha256: String::new(), tasks: 10, molecules: 10 },
+            },
+            digest: String::new(),
+            store: String::new(),
+            limits: Limits { parallelism: 4, ..Limits::default() },
+            sealed: true,
+            paused: None,
+            pushed_at_ms: 0,
+            last_terminal_at_ms: None,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_first_reason_wins() {
+        type Change = fn(&mut RunInfo, &mut Progress);
+        let check = |word: &str, workers: usize, change: Change| {
+            let (mut info, mut progress) = (info(), Progress { total: 10, ..Progress::default() });
+            change(&mut info, &mut progress);
+            assert_eq!(Why::find(&info, &progress, workers).word(), word);
+        };
+        check("drained", 0, |_, p| p.succeeded = 10);
+        check("drained", 0, |i, p| (p.succeeded, p.dead, i.paused) = (9, 1, Some("x".into())));
+        check("unsealed", 1, |i, p| (i.sealed, p.total, p.succeeded) = (false, 3, 3));
+        check("paused", 0, |i, p| (i.paused, p.pending) = (Some("x".into()), 10));
+        check("no_worker", 0, |_, p| p.pending = 10);
+        check("no_worker", 0, |_, p| p.leased = 10);
+        check("cap", 1, |_, p| (p.leased, p.pending) = (4, 6));
+        check("running", 1, |_, p| (p.leased, p.pending) = (3, 7));
+        check("running", 1, |_, p| (p.leased, p.succeeded) = (4, 6));
+        check("delayed", 1, |_, p| (p.delayed, p.succeeded) = (1, 9));
+        check("idle", 1, |_, p| p.pending = 10);
+    }
+}
