@@ -265,7 +265,8 @@ async fn rule_1_the_scripts_of_launchpad_have_the_effect_of_one_when_they_run_tw
         let mut twice = bench.everything().await;
         if script == "set" {
             let events = bench.run.key("events");
-            (once.remove(&events), twice.remove(&events));
+            once.remove(&events);
+            twice.remove(&events);
         }
         assert_same(&twice, &once, script);
     }
