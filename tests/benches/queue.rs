@@ -23,6 +23,8 @@ const IN_FLIGHT: usize = 4;
 const LEASE: u64 = 64;
 /// Workers that lease side by side.
 const WORKERS: u64 = 4;
+/// Calls of workers that find nothing to do.
+const IDLE_CALLS: u64 = 20_000;
 /// A GROMACS engine of 7 hours, in ms.
 const ENGINE_MS: u64 = 7 * 3_600_000;
 
@@ -47,6 +49,23 @@ async fn main() {
     assert_eq!(progress.succeeded, TASKS);
     println!("lease + complete: {:.0} tasks/s ({seconds:.1} s)", TASKS as f64 / seconds);
     println!("finished: {} bytes per task", (used_memory(&redis).await - empty) / TASKS);
+    println!("complete and lease: {:.0} µs of Redis per call", script_micros(&redis).await);
+    for number in 0..IDLE_CALLS {
+        let worker: WorkerId = format!("idle{}", number % 13_000).parse().unwrap();
+        run.queue.lease(&run.id, &worker, 1, 1).await.unwrap();
+    }
+    println!("idle lease: {:.0} µs of Redis per call", script_micros(&redis).await);
+}
+
+/// Mean time that Redis spent in a script since the last call of this, in µs.
+async fn script_micros(redis: &TestRedis) -> f64 {
+    let mut connection = redis.connection().await;
+    let mut info = redis::cmd("INFO");
+    let info: String = info.arg("commandstats").query_async(&mut connection).await.unwrap();
+    redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut connection).await.unwrap();
+    let line = info.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+    let micros = line.split(',').find_map(|field| field.strip_prefix("usec_per_call="));
+    micros.unwrap().parse().unwrap()
 }
 
 /// Pushes a run with one chunk size, prints the rate, and removes it.

@@ -265,10 +265,28 @@ async fn rule_1_the_scripts_of_launchpad_have_the_effect_of_one_when_they_run_tw
         let mut twice = bench.everything().await;
         if script == "set" {
             let events = bench.run.key("events");
-            (once.remove(&events), twice.remove(&events));
+            once.remove(&events);
+            twice.remove(&events);
         }
         assert_same(&twice, &once, script);
     }
+}
+
+#[tokio::test]
+async fn rule_1_a_requeue_revives_only_what_the_person_saw() {
+    let mut bench = Bench::new(2).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    bench.call("fail", &["0", "1.w1.1", "exit_code", "1", "0", ""]).await;
+    for (seen, requeued) in [("0", "0"), ("2", "0"), ("1", "1")] {
+        assert_eq!(bench.call("requeue", &["0", seen]).await, ["ok", requeued], "seen {seen}");
+    }
+    assert_eq!(bench.pending().await, [1, 0], "behind the others");
+    let progress = bench.run.queue.progress(&bench.run.id).await.unwrap();
+    assert_eq!((progress.failures, progress.dead), (0, 0), "its failures are forgiven");
+    bench.call("lease", &["w1", "2", "2"]).await;
+    bench.call("fail", &["0", "2.w1.2", "exit_code", "1", "0", ""]).await;
+    assert_eq!(bench.call("requeue", &["0", "1"]).await, ["ok", "0"], "a late repeat of the first requeue");
+    assert_eq!(bench.state(0).await, "dead");
 }
 
 #[tokio::test]
@@ -363,6 +381,14 @@ async fn rule_4_a_request_is_repeated_before_anything_is_reclaimed() {
     bench.call("release", &arguments("release", "1", "1.w1.1")).await;
     let rest = bench.call("lease", &["w1", "1", "2"]).await;
     assert_eq!(rest.len(), 3, "only what is still held: {rest:?}");
+    bench.call("release", &arguments("release", "0", "1.w1.1")).await;
+    assert_eq!(bench.pending().await, [0, 1, 2, 3], "released at the head");
+    let ended = bench.call("lease", &["w1", "1", "2"]).await;
+    assert_eq!(
+        (ended[0].as_str(), ended[2].as_str()),
+        ("stale", "1"),
+        "nothing new under an answered number"
+    );
     bench.call("lease", &["w1", "2", "1"]).await;
     let late = bench.call("lease", &["w1", "1", "2"]).await;
     assert_eq!((late[0].as_str(), late[2].as_str()), ("stale", "2"), "a late request gets nothing");
