@@ -43,7 +43,7 @@ async fn main() {
     let pending = used_memory(&redis).await;
     println!("pending: {} bytes per task", (pending - empty) / TASKS);
     let started = Instant::now();
-    stream::iter(0..WORKERS).for_each_concurrent(None, |worker| work(&run.queue, &run.id, worker)).await;
+    stream::iter(0..WORKERS).for_each_concurrent(None, |worker| work(&run, worker)).await;
     let seconds = started.elapsed().as_secs_f64();
     let progress = run.queue.progress(&run.id).await.unwrap();
     assert_eq!(progress.succeeded, TASKS);
@@ -52,7 +52,7 @@ async fn main() {
     println!("complete and lease: {:.0} µs of Redis per call", script_micros(&redis).await);
     for number in 0..IDLE_CALLS {
         let worker: WorkerId = format!("idle{}", number % 13_000).parse().unwrap();
-        run.queue.lease(&run.id, &worker, 1, 1).await.unwrap();
+        run.queue.lease(&run.id, &run.digest, &worker, 1, 1).await.unwrap();
     }
     println!("idle lease: {:.0} µs of Redis per call", script_micros(&redis).await);
 }
@@ -90,16 +90,18 @@ async fn push_all(run: &TestRun, inputs: &[String], chunk: usize) {
 }
 
 /// Leases and completes until nothing is left.
-async fn work(queue: &Queue, run: &RunId, number: u64) {
+async fn work(run: &TestRun, number: u64) {
+    let (queue, id) = (&run.queue, &run.id);
     let worker: WorkerId = format!("worker{number:06}").parse().unwrap();
     for request in 1.. {
-        match queue.lease(run, &worker, request, LEASE).await.unwrap() {
+        match queue.lease(id, &run.digest, &worker, request, LEASE).await.unwrap() {
             LeaseReply::Granted { now_ms, grants } => {
-                let completions = grants.iter().map(|grant| Ok(complete(queue, run, grant, now_ms)));
+                let completions = grants.iter().map(|grant| Ok(complete(queue, id, grant, now_ms)));
                 stream::iter(completions).try_buffer_unordered(IN_FLIGHT).try_collect::<()>().await.unwrap();
             }
             LeaseReply::Nothing(_) => return,
             LeaseReply::Stale { answered } => unreachable!("request {request} is stale: {answered}"),
+            LeaseReply::Differs => unreachable!("nobody pushed another run"),
         }
     }
 }

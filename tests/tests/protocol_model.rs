@@ -215,7 +215,7 @@ impl Walk {
             Step::Push { first, tasks } => Answer::Total(self.run.push(*first, *tasks).await),
             Step::Seal(tasks) => Answer::Sealed(queue.seal(run, *tasks).await.unwrap() == Sealed::Yes),
             Step::Lease { worker, request, slots } => {
-                Answer::Lease(queue.lease(run, worker, *request, *slots).await.unwrap())
+                Answer::Lease(queue.lease(run, &self.run.digest, worker, *request, *slots).await.unwrap())
             }
             Step::Heartbeat(leases) => Answer::Pulses(queue.heartbeat(run, leases).await.unwrap()),
             Step::Complete(task, lease) => {

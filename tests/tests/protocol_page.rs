@@ -81,7 +81,7 @@ async fn sample_run(redis: &TestRedis) -> TestRun {
     let again = run.lease("w2", 1, 1).await;
     assert_eq!(again[0].task, TaskId(5), "a released task comes first, with a former lease");
     queue.set_paused(id, Some("maintenance")).await.unwrap();
-    let reply = queue.lease(id, &worker, 2, 1).await.unwrap();
+    let reply = queue.lease(id, &run.digest, &worker, 2, 1).await.unwrap();
     assert!(matches!(reply, LeaseReply::Nothing(_)), "{reply:?}");
     run
 }

@@ -3,18 +3,23 @@
 -- ARGV[1]: the worker's id
 -- ARGV[2]: the number of its request, raised only after an answer that gave tasks
 -- ARGV[3]: its free slots; 0 takes it off the list of idle workers
+-- ARGV[4]: the spec's digest as the worker knows it: under the same id, a run may have been removed and another one pushed
 -- returns: {'granted', now, {id, lease, input, former, queued_at, failures}...}; {'nothing', now, why, wait_ms} where why is paused, cap,
---          empty, drained or none_asked; {'stale', now, request} if this request was answered and nothing of it is held; {'gone'}
+--          empty, drained or none_asked; {'stale', now, request} if this request was answered and nothing of it is held;
+--          {'differs', digest}; {'gone'}
 -- transitions: leased -> pending (reclaim), leased -> dead (reclaim), delayed -> pending (promote), pending -> leased
 
 local BOUND = 100
 local SETTLE_MS = 5000
 
 local worker, request, slots = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed =
-  tick('pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed')
+local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest =
+  tick('pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed', 'digest')
 if not lease_ms then
   return { 'gone' }
+end
+if digest ~= ARGV[4] then
+  return { 'differs', digest }
 end
 local longest_wait = math.max(1, math.min(SETTLE_MS, math.floor(lease_ms / 12)))
 
