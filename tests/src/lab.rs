@@ -14,6 +14,9 @@ use tempfile::TempDir;
 
 use crate::{TestRedis, eventually};
 
+/// How long leases of a lab's runs are.
+pub const LEASE_MS: u64 = 2_400;
+
 /// The programs of the tests package; `env!("CARGO_BIN_EXE_…")` tells them, in test files only.
 #[derive(Debug, Clone, Copy)]
 pub struct Programs {
@@ -143,16 +146,21 @@ impl Lab {
         command
     }
 
-    /// Pushes molecules of a `.smi` text into the example's pocket, with short leases, and panics if that fails.
+    /// Pushes molecules of a `.smi` text into the example's pocket, with short leases, and panics if that fails. Flags win.
     pub fn push(&self, run: &str, smiles: &str, flags: &[&str]) {
         let ligands = self.write(&format!("{run}.smi"), smiles);
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/t4l-l99a");
-        let receptor = example.join("receptor.pdb");
-        let mut arguments = vec!["push", ligands.to_str().unwrap(), "--run", run];
-        arguments.extend(["--receptor", receptor.to_str().unwrap()]);
-        arguments.extend(["--box-center", "42.32,45.43,18.17", "--box-size", "14"]);
-        arguments.extend(["--exhaustiveness", "1", "--confirm-after-ms", "0"]);
-        arguments.extend(["--lease-ms", "2400", "--heartbeat-ms", "400", "--backoff-ms", "10"]);
+        let receptor = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/t4l-l99a/receptor.pdb");
+        let config = self.write(
+            &format!("{run}.toml"),
+            &format!(
+                "engine = \"vina\"\n\
+                 [options]\nreceptor = {receptor:?}\nbox_center = [42.32, 45.43, 18.17]\nbox_size = [14, 14, 14]\n\
+                 exhaustiveness = 1\n\
+                 [limits]\nlease_ms = {LEASE_MS}\nheartbeat_ms = 400\nbackoff_ms = 10\n"
+            ),
+        );
+        let mut arguments = vec!["push", ligands.to_str().unwrap(), "--run", run, "--confirm-after-ms", "0"];
+        arguments.extend(["--config", config.to_str().unwrap()]);
         arguments.extend_from_slice(flags);
         let ran = self.launchpad(&arguments);
         assert_eq!(ran.code, 0, "push failed: {}", ran.stderr);
@@ -163,7 +171,10 @@ impl Lab {
     pub fn worker(&self, name: &str, flags: &[&str]) -> LabWorker {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
-        command.args(["--redis", &self.redis.url(), "--cores", "1", "--scratch-free-mib-min", "1"]);
+        command.args(["--redis", &self.redis.url(), "--cores", "1"]);
+        if !flags.contains(&"--scratch-free-mib-min") {
+            command.args(["--scratch-free-mib-min", "1"]);
+        }
         command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
         command.args(["--log", "debug", "--log-format", "json", "--grace-seconds", "2"]).args(flags);
         command.env("PATH", format!("{}:/usr/bin:/bin", self.path("stubs").display()));
@@ -204,7 +215,8 @@ impl Lab {
     pub async fn lease_clock_ms(&self, run: &str) -> u64 {
         let mut connection = self.redis.connection().await;
         let key = format!("molfleet:{{{run}}}:run");
-        let clock = redis::cmd("HGET").arg(key).arg("clock_ms").query_async::<Option<u64>>(&mut connection).await;
+        let clock =
+            redis::cmd("HGET").arg(key).arg("clock_ms").query_async::<Option<u64>>(&mut connection).await;
         clock.unwrap().unwrap_or(0)
     }
 
@@ -255,7 +267,11 @@ impl LabWorker {
     }
 
     /// Waits until its log has a line that fulfils a condition.
-    pub async fn until_logged(&self, what: &str, holds: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    pub async fn until_logged(
+        &self,
+        what: &str,
+        holds: impl Fn(&serde_json::Value) -> bool,
+    ) -> serde_json::Value {
         eventually(what, || async {
             let log = self.log();
             let mut lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());

@@ -12,7 +12,7 @@ mod run;
 mod stalling_store;
 
 pub use eventually::eventually;
-pub use lab::{Lab, LabWorker, Programs, Ran, is_alive, run_id};
+pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
 pub use redis::TestRedis;
 pub use run::{TestRun, sample_input, sample_spec};
 pub use stalling_store::StallingStore;

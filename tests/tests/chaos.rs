@@ -6,7 +6,7 @@ use std::fs;
 
 use common::task::{Ending, State};
 use nix::sys::signal::Signal;
-use tests::{Lab, LabWorker, Programs, eventually, is_alive};
+use tests::{LEASE_MS, Lab, LabWorker, Programs, eventually, is_alive};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -78,8 +78,11 @@ async fn a_frozen_redis_costs_nothing_but_time() {
     let worker = lab.worker("one", UNTIL_DRAINED);
     let engine: u32 = lab.until_noted("waiting", 1).await[0].parse().unwrap();
     lab.redis.stop_signal();
-    // Four leases of 2.4 s without Redis.
-    worker.until_logged("four leases without Redis", |line| line["unreachable_ms"].as_u64() > Some(9_600)).await;
+    worker
+        .until_logged("four leases without Redis", |line| {
+            line["unreachable_ms"].as_u64() > Some(4 * LEASE_MS)
+        })
+        .await;
     assert!(is_alive(engine));
     lab.redis.continue_signal();
     finishes_well(&lab, worker).await;
@@ -111,8 +114,9 @@ async fn a_stalling_store_costs_no_lapse() {
     lab.until_noted("waiting", 1).await;
     lab.write("store.stall", "");
     lab.unset("gate");
-    eventually("an upload waits", || async { lab.path("store.stalled").exists().then_some(()).ok_or(()) }).await;
-    lab.until_lease_clock("r", 3 * 2_400).await;
+    eventually("an upload waits", || async { lab.path("store.stalled").exists().then_some(()).ok_or(()) })
+        .await;
+    lab.until_lease_clock("r", 3 * LEASE_MS).await;
     assert_eq!(lab.task("r", 0).await.state, State::Leased);
     fs::remove_file(lab.path("store.stall")).unwrap();
     lab.set("gate", "");
@@ -128,7 +132,11 @@ async fn a_store_that_is_away_is_waited_for_and_not_replaced() {
     fs::rename(lab.path("store"), lab.path("unmounted")).unwrap();
     fs::create_dir(lab.path("store")).unwrap();
     lab.unset("gate");
-    worker.until_logged("the worker keeps trying", |line| line["what"] == "confirm" && line["tries"].as_u64() > Some(2)).await;
+    worker
+        .until_logged("the worker keeps trying", |line| {
+            line["what"] == "confirm" && line["tries"].as_u64() > Some(2)
+        })
+        .await;
     assert!(!lab.object("r", "shards").exists(), "an empty mount point collects no results");
     fs::remove_dir_all(lab.path("store")).unwrap();
     fs::rename(lab.path("unmounted"), lab.path("store")).unwrap();
@@ -195,7 +203,7 @@ async fn a_crashing_engine_ends_in_a_dead_task_with_its_evidence() {
     assert_eq!((progress.dead, task.failures, task.lapses), (1, 3, 0));
     assert_eq!(task.reason.as_deref(), Some("engine_crashed"));
     let shown = lab.launchpad(&["show", "r", "0"]);
-    assert_eq!(shown.stdout.matches("engine_crashed").count() >= 3, true, "{}", shown.stdout);
+    assert!(shown.stdout.matches("engine_crashed").count() >= 3, "{}", shown.stdout);
 }
 
 #[tokio::test]

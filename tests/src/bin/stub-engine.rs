@@ -25,7 +25,10 @@ fn main() -> ExitCode {
     become_real(folder, &PathBuf::from(name), &arguments)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a stub starts programs and waits; it is no part of the product")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a stub starts programs and waits; it is no part of the product"
+)]
 fn misbehave(folder: &Path) {
     if let Ok(seconds) = fs::read_to_string(folder.join("grandchild")) {
         let child = Command::new("sleep").arg(seconds.trim()).spawn();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use common::storage::{Store, StorageError};
+use common::storage::{StorageError, Store};
 use tests::StallingStore;
 
 fn main() -> ExitCode {
