@@ -306,15 +306,13 @@ async fn a_push_killed_at_any_moment_is_completed_by_the_same_push() {
 #[tokio::test]
 async fn status_says_how_it_goes_and_why_it_waits() {
     let lab = Lab::new(PROGRAMS).await;
-    lab.push("r", LIGANDS, &["--label", "target=t4l", "--campaign", "c"]);
+    lab.push("r", LIGANDS, &["--label", "target=t4l", "--label", "b=1", "--campaign", "c"]);
     let status =
         || -> Value { serde_json::from_str(&lab.launchpad(&["status", "r", "--json"]).stdout).unwrap() };
     let first = status();
     assert_eq!((first["why"].as_str(), first["total"].as_u64()), (Some("no_worker"), Some(4)));
-    assert_eq!(
-        (first["labels"]["label:target"].as_str(), first["sealed"].as_bool()),
-        (Some("t4l"), Some(true))
-    );
+    assert_eq!(first["labels"], serde_json::json!({"campaign": "c", "label:b": "1", "label:target": "t4l"}));
+    assert_eq!(first["sealed"], true);
 
     assert_eq!(lab.launchpad(&["pause", "r", "--why", "wrong receptor?"]).code, 0);
     let text = lab.launchpad(&["status", "r"]).stdout;
@@ -574,4 +572,65 @@ fn the_private_redis_and_store_of_a_folder_are_found_from_below() {
     assert!(folder.path().join(".molfleet/store/r/spec.json").is_file());
     assert!(down.stdout.starts_with("Stopped the private Redis"), "{}", down.stdout);
     assert_eq!(bare(&below, &["status"]).code, 69);
+}
+
+#[tokio::test]
+async fn standard_input_is_a_file_like_others() {
+    let lab = Lab::new(PROGRAMS).await;
+    let path = lab.write("piped", "C a\nC(C b\n");
+    let receptor = receptor();
+    let push = |flags: &[&str]| {
+        let fixed =
+            ["push", "-", "--run", "r", "--receptor", &receptor, "--box-center", "0,0,0", "--box-size", "9"];
+        let mut command = lab.launchpad_command(&[&fixed[..], &["--confirm-after-ms", "0"], flags].concat());
+        command.stdin(fs::File::open(&path).unwrap()).output().unwrap()
+    };
+    assert_eq!(push(&[]).status.code(), Some(64), "the format has to be named");
+    let refused = push(&["--format", "smi"]);
+    assert_eq!(refused.status.code(), Some(65));
+    assert!(String::from_utf8(refused.stderr).unwrap().starts_with("stdin:2: "));
+    assert_eq!(push(&["--format", "smi", "--skip-bad"]).status.code(), Some(0));
+    assert_eq!(lab.progress("r").await.total, 1);
+}
+
+/// Pushes, kills Redis half-way, starts it again, and expects the same push to end well.
+async fn push_through_a_restart(mut lab: Lab) {
+    let molecules: Vec<String> = (0..TASKS).map(|n| format!("C m{n}\n")).collect();
+    lab.write("big.smi", &molecules.concat());
+    let receptor = receptor();
+    let arguments = [
+        "push",
+        "big.smi",
+        "--run",
+        "r",
+        "--receptor",
+        &receptor,
+        "--box-center",
+        "0,0,0",
+        "--box-size",
+        "9",
+        "--confirm-after-ms",
+        "0",
+        "--quiet",
+    ];
+    let push =
+        lab.launchpad_command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    lab.until("r", "the push is on its way", |progress| progress.total > 0).await;
+    lab.redis.kill9();
+    lab.redis.restart().await;
+    let ended = push.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.total, progress.pending), (TASKS, TASKS));
+    assert!(lab.queue().run_info(&run_id("r")).await.unwrap().sealed);
+}
+
+#[tokio::test]
+async fn a_push_outlives_a_restart_of_redis() {
+    push_through_a_restart(Lab::durable(PROGRAMS).await).await;
+}
+
+#[tokio::test]
+async fn a_push_outlives_a_redis_that_forgets_everything() {
+    push_through_a_restart(Lab::new(PROGRAMS).await).await;
 }
