@@ -316,7 +316,7 @@ async fn status_says_how_it_goes_and_why_it_waits() {
 
     assert_eq!(lab.launchpad(&["pause", "r", "--why", "wrong receptor?"]).code, 0);
     let text = lab.launchpad(&["status", "r"]).stdout;
-    assert!(text.starts_with("Paused: wrong receptor?. 0 tasks still run."), "{text}");
+    assert!(text.starts_with("Paused (wrong receptor?): 0 tasks still run."), "{text}");
     assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
     assert_eq!(lab.launchpad(&["set", "r", "parallelism=1"]).code, 0);
 

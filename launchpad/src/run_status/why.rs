@@ -69,7 +69,7 @@ impl Why {
                 "Every task has ended; {dead} are dead and {cancelled} cancelled. `launchpad show {run} TASK` tells why."
             ),
             Self::Paused { why, leased } => {
-                format!("Paused: {why}. {leased} tasks still run. `launchpad resume {run}` lets it go on.")
+                format!("Paused ({why}): {leased} tasks still run. `launchpad resume {run}` lets it go on.")
             }
             Self::Unsealed { total, tasks } => {
                 format!(
