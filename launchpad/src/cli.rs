@@ -73,8 +73,9 @@ pub enum Command {
     Local(Local),
 }
 
-/// Arguments of `push`.
+/// Arguments of `push`. Of a flag that comes twice, the last one counts, so that scripts can append to a command line.
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 #[command(after_help = "\
 Examples:
   launchpad push ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf

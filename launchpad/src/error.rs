@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use common::exit_code;
 use common::queue::{Disposition, QueueError};
-use common::storage::{StorageDisposition, StorageError};
+use common::storage::StorageError;
 use common::task::{LimitsError, ManifestError, RunId, TaskId};
 
 use crate::consolidation::ConsolidationError;
@@ -108,11 +108,7 @@ impl LaunchpadError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Queue(error) => queue_exit_code(error),
-            Self::Storage(error) => match error.disposition() {
-                StorageDisposition::Retry => exit_code::UNAVAILABLE,
-                StorageDisposition::GiveUp if matches!(error, StorageError::Url { .. }) => exit_code::CONFIG,
-                StorageDisposition::GiveUp => exit_code::DATA,
-            },
+            Self::Storage(error) => storage_exit_code(error),
             Self::LocalRedis(_) => exit_code::UNAVAILABLE,
             Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } => exit_code::CONFIG,
             Self::SearchBox(_) | Self::NobodyToAsk { .. } => exit_code::USAGE,
@@ -162,6 +158,18 @@ impl LaunchpadError {
             cause = error.source();
         }
         text
+    }
+}
+
+const fn storage_exit_code(error: &StorageError) -> u8 {
+    match error {
+        StorageError::Url { .. } => exit_code::CONFIG,
+        StorageError::Missing { .. } | StorageError::Digest { .. } => exit_code::DATA,
+        StorageError::Open { .. }
+        | StorageError::NotTheRunsStore { .. }
+        | StorageError::Refused { .. }
+        | StorageError::Unreachable { .. }
+        | StorageError::Local { .. } => exit_code::UNAVAILABLE,
     }
 }
 

@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use common::local;
 use common::queue::Queue;
 use common::storage::{RunStore, Store};
 use common::task::RunId;
 
 use crate::error::LaunchpadError;
-use crate::local_redis;
 
-/// What is asked where neither a flag, nor the environment, nor a private Redis says otherwise.
-const REDIS_DEFAULT: &str = "redis://127.0.0.1:6379";
 /// The command line works on one thing at a time, and `status` on a few.
 const CONNECTIONS: usize = 4;
 
@@ -30,8 +28,7 @@ impl Location {
 
     /// The queue of this location.
     pub(crate) fn queue(&self) -> Result<Queue, LaunchpadError> {
-        let found = || local_redis::find_url(&self.folder);
-        let url = self.redis.clone().or_else(found).unwrap_or_else(|| REDIS_DEFAULT.to_owned());
+        let url = self.redis.clone().unwrap_or_else(|| local::default_redis_url(&self.folder));
         Ok(Queue::open(&url, CONNECTIONS)?)
     }
 
@@ -40,8 +37,8 @@ impl Location {
         if let Some(said) = self.store.as_deref().or(run_file) {
             return as_url(&self.folder, said);
         }
-        let home = local_redis::find_home(&self.folder);
-        folder_url(&home.unwrap_or_else(|| self.folder.join(local_redis::HOME)).join("store"))
+        let home = local::find_folder(&self.folder).unwrap_or_else(|| self.folder.join(local::FOLDER));
+        folder_url(&home.join("store"))
     }
 
     /// The objects of a run that Redis knows, in the store that it was pushed to unless another one was named here.

@@ -63,7 +63,15 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
     Ok(())
 }
 
-/// Finds what is to be deleted, and holds the run so that no worker starts on it meanwhile.
+/// Refuses a run that workers hold tasks of: they would go on uploading.
+async fn refuse_leased(queue: &Queue, run: &RunId) -> Result<(), LaunchpadError> {
+    match queue.progress(run).await?.leased {
+        0 => Ok(()),
+        leased => Err(LaunchpadError::Leased { run: run.clone(), leased }),
+    }
+}
+
+/// Finds what is to be deleted.
 async fn find(
     context: &Context,
     queue: &Queue,
@@ -72,10 +80,7 @@ async fn find(
     let run = &arguments.run;
     match queue.run_info(run).await {
         Ok(info) => {
-            let leased = queue.progress(run).await?.leased;
-            if leased > 0 {
-                return Err(LaunchpadError::Leased { run: run.clone(), leased });
-            }
+            refuse_leased(queue, run).await?;
             if !arguments.outputs {
                 return Ok(None);
             }
@@ -111,7 +116,9 @@ impl Outputs {
     async fn delete(&self, queue: &Queue) -> Result<u64, LaunchpadError> {
         let mut deleted = 0;
         if self.in_redis {
+            // Nothing more is leased from here on; what was leased while the person was asked is seen below.
             queue.set_paused(&self.run, Some("being removed")).await?;
+            refuse_leased(queue, &self.run).await?;
         }
         let manifest = self.store.find(key::MANIFEST).await?.unwrap_or_default();
         let mut inputs = BTreeSet::new();

@@ -1,11 +1,8 @@
 //! `show`: one task with its molecules, every attempt and what each left in the log, and its result.
 
 use bytes::Buf as _;
-use common::queue::TaskInfo;
-use common::storage::{RunStore, StorageError, key};
-use common::task::{
-    AttemptFile, AttemptRecord, Ending, LeaseName, ManifestReader, Molecule, Shard, State, StepRecord, TaskId,
-};
+use common::storage::key;
+use common::task::{ManifestReader, Molecule, StepRecord, TaskId};
 use serde::Serialize;
 
 use super::Context;
@@ -13,10 +10,8 @@ use crate::cli;
 use crate::consolidation::read_manifest;
 use crate::error::LaunchpadError;
 use crate::output::{Report, Table, duration};
+use crate::task_history::{self, Attempt, ShownRow};
 
-/// Lines of a log that are shown, and the bytes at its end in which they are looked for.
-const TAIL_LINES: usize = 20;
-const TAIL_BYTES: u64 = 16 * 1024;
 /// Molecules that are listed in text; JSON has all.
 const LISTED: usize = 20;
 
@@ -39,24 +34,6 @@ struct ShownTask {
     shard_fault: Option<String>,
 }
 
-/// One attempt. What only its record says is absent when it left none.
-#[derive(Debug, Serialize)]
-struct Attempt {
-    lease: LeaseName,
-    ending: String,
-    record: Option<AttemptRecord>,
-    tail: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShownRow {
-    molecule_id: String,
-    verdict: &'static str,
-    reason: String,
-    score: String,
-    unit: String,
-}
-
 /// Shows a task.
 pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(), LaunchpadError> {
     let (run, task) = (&arguments.run, arguments.task);
@@ -70,8 +47,8 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
     let (_, molecules) = ManifestReader::new(manifest.reader()).nth(position).ok_or_else(absent)??;
     let info = queue.tasks(run, &[task]).await?.pop().ok_or_else(absent)?;
     let tail = queue.tail(run, task).await?;
-    let attempts = attempts(&store, task, &info, tail).await?;
-    let (rows, shard_fault) = rows(&store, task, &info).await?;
+    let attempts = task_history::attempts(&store, task, &info, tail).await?;
+    let (rows, shard_fault) = task_history::rows(&store, task, &info).await?;
     context.output.report(&ShownTask {
         task,
         state: info.state.name(),
@@ -89,94 +66,6 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
     Ok(())
 }
 
-/// All attempts, the oldest first. The tail in Redis is that of the last failed one.
-async fn attempts(
-    store: &RunStore,
-    task: TaskId,
-    info: &TaskInfo,
-    tail: Option<String>,
-) -> Result<Vec<Attempt>, StorageError> {
-    let former = info.former.iter().map(|(lease, ending)| (lease, Some(*ending)));
-    let latest = info.lease.as_ref().map(|lease| (lease, info.ending));
-    let mut attempts = Vec::new();
-    for (lease, ending) in former.chain(latest) {
-        let record = store.find(&key::attempt_record(task, lease)).await?;
-        let record = record.and_then(|bytes| serde_json::from_slice::<AttemptRecord>(&bytes).ok());
-        let log = match &record {
-            Some(record) => stored_tail(store, record).await?,
-            None => None,
-        };
-        let ending = ending.map_or_else(|| unended(info.state), ending_name);
-        attempts.push(Attempt { lease: lease.clone(), ending: ending.to_owned(), record, tail: log });
-    }
-    let failed = attempts.iter_mut().rev().find(|attempt| attempt.ending == ending_name(Ending::Failed));
-    if let (Some(attempt), Some(tail)) = (failed, tail) {
-        attempt.tail = Some(tail);
-    }
-    Ok(attempts)
-}
-
-const fn ending_name(ending: Ending) -> &'static str {
-    match ending {
-        Ending::Succeeded => "succeeded",
-        Ending::Failed => "failed",
-        Ending::Released => "released",
-        Ending::Lapsed => "lapsed",
-        Ending::Cancelled => "cancelled",
-    }
-}
-
-/// What became of the latest attempt when the task's hash names no ending.
-const fn unended(state: State) -> &'static str {
-    match state {
-        State::Succeeded => "succeeded",
-        State::Leased => "running",
-        State::Waiting | State::Pending | State::Delayed | State::Dead | State::Cancelled => "not known",
-    }
-}
-
-/// The last lines of the standard error of an attempt's last step that wrote any.
-async fn stored_tail(store: &RunStore, record: &AttemptRecord) -> Result<Option<String>, StorageError> {
-    let is_log = |file: &&AttemptFile| file.object.contains("stderr") && file.bytes > 0;
-    let Some(log) = record.files.iter().rev().find(is_log) else { return Ok(None) };
-    let length = log.bytes.min(TAIL_BYTES);
-    match store.read_range(&log.object, log.bytes - length, length).await {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let lines: Vec<&str> = text.lines().collect();
-            Ok(Some(lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")))
-        }
-        Err(StorageError::Missing { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-async fn rows(
-    store: &RunStore,
-    task: TaskId,
-    info: &TaskInfo,
-) -> Result<(Vec<ShownRow>, Option<String>), StorageError> {
-    if info.state != State::Succeeded {
-        return Ok((Vec::new(), None));
-    }
-    let Some(bytes) = store.find(&key::shard(task)).await? else {
-        return Ok((Vec::new(), Some(format!("`{}` is not in the store", key::shard(task)))));
-    };
-    let shard = match Shard::parse(&bytes) {
-        Ok(shard) => shard,
-        Err(error) => return Ok((Vec::new(), Some(error.to_string()))),
-    };
-    let unit = shard.score_unit;
-    let rows = shard.rows.into_iter().map(|row| ShownRow {
-        molecule_id: row.molecule_id,
-        verdict: row.verdict.name(),
-        reason: row.reason,
-        unit: if row.score.is_empty() { String::new() } else { unit.clone() },
-        score: row.score,
-    });
-    Ok((rows.collect(), None))
-}
-
 impl Report for ShownTask {
     fn text(&self) -> String {
         let reason = self.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
@@ -189,7 +78,7 @@ impl Report for ShownTask {
             let structure = if molecule.smiles().is_empty() { "SDF record" } else { molecule.smiles() };
             molecules.row([molecule.id.clone(), structure.to_owned()]);
         }
-        let attempts: String = self.attempts.iter().map(Attempt::text).collect();
+        let attempts: String = self.attempts.iter().map(attempt_text).collect();
         let fault = self.shard_fault.as_ref();
         let fault = fault.map_or(String::new(), |fault| format!("\nThe shard can't be shown: {fault}\n"));
         format!("{head}{molecules}{}{attempts}{}{fault}", more(self.molecules.len()), self.result())
@@ -215,25 +104,23 @@ fn more(listed: usize) -> String {
     if more > 0 { format!("and {more} more\n") } else { String::new() }
 }
 
-impl Attempt {
-    fn text(&self) -> String {
-        let mut lines = vec![String::new(), format!("attempt {}: {}", self.lease, self.ending)];
-        if let Some(record) = &self.record {
-            let why = [&record.reason, &record.detail].into_iter().flatten().cloned().collect::<Vec<_>>();
-            if !why.is_empty() {
-                lines.push(format!("  {}", why.join(": ")));
-            }
-            lines.push(format!("  host {}", record.provenance.host));
-            let step = |step: &StepRecord| {
-                format!("  step {}: {} after {}", step.name, step.ended, duration(step.elapsed_ms))
-            };
-            lines.extend(record.steps.iter().map(step));
+fn attempt_text(attempt: &Attempt) -> String {
+    let mut lines = vec![String::new(), format!("attempt {}: {}", attempt.lease, attempt.ending)];
+    if let Some(record) = &attempt.record {
+        let why = [&record.reason, &record.detail].into_iter().flatten().cloned().collect::<Vec<_>>();
+        if !why.is_empty() {
+            lines.push(format!("  {}", why.join(": ")));
         }
-        if let Some(tail) = self.tail.as_ref().filter(|tail| !tail.trim().is_empty()) {
-            lines.push("  the end of its log:".to_owned());
-            lines.extend(tail.lines().map(|line| format!("    {line}")));
-        }
-        lines.push(String::new());
-        lines.join("\n")
+        lines.push(format!("  host {}", record.provenance.host));
+        let step = |step: &StepRecord| {
+            format!("  step {}: {} after {}", step.name, step.ended, duration(step.elapsed_ms))
+        };
+        lines.extend(record.steps.iter().map(step));
     }
+    if let Some(tail) = attempt.tail.as_ref().filter(|tail| !tail.trim().is_empty()) {
+        lines.push("  the end of its log:".to_owned());
+        lines.extend(tail.lines().map(|line| format!("    {line}")));
+    }
+    lines.push(String::new());
+    lines.join("\n")
 }

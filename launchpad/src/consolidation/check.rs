@@ -2,7 +2,7 @@
 
 use common::digest::sha256_hex;
 use common::queue::TaskInfo;
-use common::storage::{RunStore, StorageDisposition, StorageError, key};
+use common::storage::{RunStore, StorageError, key};
 use common::task::{Molecule, Shard, ShardError, TaskId};
 
 /// Why a task has no result that can be trusted.
@@ -20,7 +20,8 @@ impl Fault {
     }
 }
 
-/// Fetches and checks the shard of a succeeded task. Passing faults of the store are errors, everything else is the task's fault.
+/// Fetches and checks the shard of a succeeded task. What the store does not have is the task's fault; a store that refuses or can't
+/// be reached is an error, since it says nothing about the task.
 pub(crate) async fn check_shard(
     store: &RunStore,
     task: TaskId,
@@ -31,7 +32,7 @@ pub(crate) async fn check_shard(
     let (Some(shard_sha256), Some(index_sha256)) = (&info.shard_sha256, &info.index_sha256) else {
         return Ok(Err(Fault::new("digest_missing", "Redis has no digest of the shard or of its index")));
     };
-    let Some(bytes) = fetch(store, &name).await? else {
+    let Some(bytes) = store.find(&name).await? else {
         return Ok(Err(Fault::new("shard_missing", format!("`{name}` is not in the store"))));
     };
     let shard = match judge(&bytes, molecules, shard_sha256, &name) {
@@ -47,7 +48,7 @@ pub(crate) async fn check_shard(
         return Ok(Err(Fault::new("counts_differ", detail)));
     }
     let index = key::index(task, shard_sha256);
-    Ok(match fetch(store, &index).await? {
+    Ok(match store.find(&index).await? {
         None => Err(Fault::new("index_missing", format!("`{index}` is not in the store"))),
         Some(bytes) if sha256_hex(&bytes) != *index_sha256 => Err(Fault::new(
             "index_altered",
@@ -58,16 +59,6 @@ pub(crate) async fn check_shard(
         )),
         Some(_) => Ok(shard),
     })
-}
-
-async fn fetch(store: &RunStore, object: &str) -> Result<Option<bytes::Bytes>, StorageError> {
-    match store.find(object).await {
-        Err(error) if error.disposition() == StorageDisposition::GiveUp => {
-            tracing::warn!(%error, object, "the store refuses an object");
-            Ok(None)
-        }
-        other => other,
-    }
 }
 
 /// Holds a shard's bytes against its digest and its task. When the digest differs, it tells what kind of damage that is.

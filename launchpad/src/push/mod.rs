@@ -6,6 +6,7 @@ mod error;
 mod ligands;
 mod manifest;
 mod plan;
+mod report;
 mod request;
 mod upload;
 
@@ -14,5 +15,6 @@ pub(crate) use error::PushError;
 pub(crate) use ligands::LigandFile;
 pub(crate) use manifest::{StagedManifest, stage};
 pub(crate) use plan::PushPlan;
+pub(crate) use report::{DryRun, Pushed};
 pub(crate) use request::PushRequest;
 pub(crate) use upload::{check_stored, upload};

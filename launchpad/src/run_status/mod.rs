@@ -87,12 +87,12 @@ impl RunStatus {
         let now_ms = queue.now_ms().await?;
         let workers = alive(&registered, now_ms);
         let drained = info.sealed && progress.terminal() == progress.total;
-        let rate = if drained {
-            rate::overall(&info, &progress)
-        } else {
-            rate::recent(&queue.events(run, EVENTS_MAX).await?, now_ms)
-        };
-        let why = Why::find(&info, &progress, workers.len());
+        let events = queue.events(run, EVENTS_MAX).await?;
+        let rate = if drained { rate::overall(&info, &progress) } else { rate::recent(&events, now_ms) };
+        // A worker that has just started may not be in the registry yet.
+        let alive =
+            !workers.is_empty() || rate::has_work_since(&events, now_ms.saturating_sub(WORKER_GONE_MS));
+        let why = Why::find(&info, &progress, alive);
         let host = |lease: &LeaseName| {
             let card = registered.iter().find(|worker| worker.id == lease.worker);
             card.and_then(|worker| worker.fields.get("host").cloned())

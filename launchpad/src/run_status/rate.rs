@@ -8,15 +8,24 @@ const WINDOW_MS: u64 = 300_000;
 /// Molecules per second over the last five minutes, or over as much of them as the events (the newest first) cover.
 pub(super) fn recent(events: &[Event], now_ms: u64) -> f64 {
     let from = now_ms.saturating_sub(WINDOW_MS);
-    let window = || events.iter().filter(|event| event.at_ms >= from);
-    let molecules: u64 = window()
-        .filter(|event| event.fields.get("verb").is_some_and(|verb| verb == "complete"))
-        .filter_map(|event| event.fields.get("molecules")?.parse::<u64>().ok())
-        .sum();
-    // Where older events exist, the window began without one: it is whole.
-    let older = events.len() > window().count();
-    let start = if older { from } else { events.last().map_or(from, |oldest| oldest.at_ms) };
-    per_second(molecules, now_ms.saturating_sub(start))
+    let work = || events.iter().filter(|event| is_work(event));
+    let window = || work().filter(|event| event.at_ms >= from);
+    let molecules: u64 =
+        window().filter_map(|event| event.fields.get("molecules")?.parse::<u64>().ok()).sum();
+    // Work that began before the window filled all of it.
+    let oldest = work().map(|event| event.at_ms).min().unwrap_or(from);
+    per_second(molecules, now_ms.saturating_sub(oldest.max(from)))
+}
+
+/// Whether a worker did something with a task lately.
+pub(super) fn has_work_since(events: &[Event], from_ms: u64) -> bool {
+    events.iter().any(|event| event.at_ms >= from_ms && is_work(event))
+}
+
+/// Whether it is a worker that tells of itself, not a person. Only `complete` has molecules.
+fn is_work(event: &Event) -> bool {
+    let verb = event.fields.get("verb").map(String::as_str);
+    matches!(verb, Some("lease" | "complete" | "fail" | "release"))
 }
 
 /// Molecules per second from the push to the last end.
@@ -52,8 +61,11 @@ mod tests {
     use super::*;
 
     fn event(at_ms: u64, verb: &str, molecules: u64) -> Event {
-        let fields = [("verb", verb.to_owned()), ("molecules", molecules.to_string())];
-        Event { at_ms, fields: fields.map(|(name, value)| (name.to_owned(), value)).into() }
+        let mut fields = vec![("verb".to_owned(), verb.to_owned())];
+        if verb == "complete" {
+            fields.push(("molecules".to_owned(), molecules.to_string()));
+        }
+        Event { at_ms, fields: fields.into_iter().collect() }
     }
 
     #[test]
@@ -63,12 +75,18 @@ mod tests {
         };
         check(&[], 1_000_000, 0.0);
         check(
-            &[event(990_000, "complete", 5), event(980_000, "fail", 9), event(960_000, "lease", 9)],
+            &[event(990_000, "complete", 5), event(960_000, "lease", 0), event(800_000, "push", 0)],
             1_000_000,
             0.125,
         );
-        // Older than the window: it is not counted, and shows that the window is whole.
+        // Work before the window fills all of it, and does not count.
         check(&[event(990_000, "complete", 30), event(600_000, "complete", 99)], 1_000_000, 0.1);
         check(&[event(1_000_000, "complete", 3)], 1_000_000, 3.0);
+    }
+
+    #[test]
+    fn a_push_is_no_work() {
+        assert!(has_work_since(&[event(5, "push", 0), event(4, "lease", 0)], 4));
+        assert!(!has_work_since(&[event(5, "push", 0), event(3, "lease", 0)], 4));
     }
 }

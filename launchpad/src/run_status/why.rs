@@ -21,25 +21,25 @@ pub(crate) enum Why {
     /// All that is left waits after a failure.
     Delayed { delayed: u64 },
     /// Workers are there and will ask within seconds.
-    Idle { pending: u64, workers: usize },
+    Idle { pending: u64 },
 }
 
 impl Why {
-    /// Finds it.
-    pub(crate) fn find(info: &RunInfo, progress: &Progress, workers: usize) -> Self {
+    /// Finds it; `alive` says whether any worker was seen lately.
+    pub(crate) fn find(info: &RunInfo, progress: &Progress, alive: bool) -> Self {
         let Progress { total, leased, pending, delayed, dead, cancelled, .. } = *progress;
         let (open, parallelism) = (total - progress.terminal(), info.limits.parallelism);
         match &info.paused {
             _ if open == 0 && info.sealed => Self::Drained { dead, cancelled },
             Some(why) => Self::Paused { why: why.clone(), leased },
             None if open == 0 => Self::Unsealed { total, tasks: info.spec.manifest.tasks },
-            None if workers == 0 => Self::NoWorker { open, leased },
+            None if !alive => Self::NoWorker { open, leased },
             None if parallelism > 0 && leased >= parallelism && pending > 0 => {
                 Self::Cap { parallelism, pending }
             }
             None if leased > 0 => Self::Running { leased, pending },
             None if pending == 0 => Self::Delayed { delayed },
-            None => Self::Idle { pending, workers },
+            None => Self::Idle { pending },
         }
     }
 
@@ -69,7 +69,7 @@ impl Why {
                 "Every task has ended; {dead} are dead and {cancelled} cancelled. `launchpad show {run} TASK` tells why."
             ),
             Self::Paused { why, leased } => {
-                format!("Paused: {why}. {leased} tasks still run. `launchpad resume {run}` lets it go on.")
+                format!("Paused ({why}): {leased} tasks still run. `launchpad resume {run}` lets it go on.")
             }
             Self::Unsealed { total, tasks } => {
                 format!(
@@ -94,9 +94,9 @@ impl Why {
                     "{delayed} tasks have failed and wait for their next try, 10 min at most unless set otherwise."
                 )
             }
-            Self::Idle { pending, workers } => {
+            Self::Idle { pending } => {
                 format!(
-                    "{pending} tasks wait; {workers} workers are registered and ask within seconds, unless they serve other runs."
+                    "{pending} tasks wait. Workers are there and ask within seconds, unless they serve other runs."
                 )
             }
         }
@@ -138,21 +138,21 @@ mod tests {
     #[test]
     fn the_first_reason_wins() {
         type Change = fn(&mut RunInfo, &mut Progress);
-        let check = |word: &str, workers: usize, change: Change| {
+        let check = |word: &str, alive: bool, change: Change| {
             let (mut info, mut progress) = (info(), Progress { total: 10, ..Progress::default() });
             change(&mut info, &mut progress);
-            assert_eq!(Why::find(&info, &progress, workers).word(), word);
+            assert_eq!(Why::find(&info, &progress, alive).word(), word);
         };
-        check("drained", 0, |_, p| p.succeeded = 10);
-        check("drained", 0, |i, p| (p.succeeded, p.dead, i.paused) = (9, 1, Some("x".into())));
-        check("unsealed", 1, |i, p| (i.sealed, p.total, p.succeeded) = (false, 3, 3));
-        check("paused", 0, |i, p| (i.paused, p.pending) = (Some("x".into()), 10));
-        check("no_worker", 0, |_, p| p.pending = 10);
-        check("no_worker", 0, |_, p| p.leased = 10);
-        check("cap", 1, |_, p| (p.leased, p.pending) = (4, 6));
-        check("running", 1, |_, p| (p.leased, p.pending) = (3, 7));
-        check("running", 1, |_, p| (p.leased, p.succeeded) = (4, 6));
-        check("delayed", 1, |_, p| (p.delayed, p.succeeded) = (1, 9));
-        check("idle", 1, |_, p| p.pending = 10);
+        check("drained", false, |_, p| p.succeeded = 10);
+        check("drained", false, |i, p| (p.succeeded, p.dead, i.paused) = (9, 1, Some("x".into())));
+        check("unsealed", true, |i, p| (i.sealed, p.total, p.succeeded) = (false, 3, 3));
+        check("paused", false, |i, p| (i.paused, p.pending) = (Some("x".into()), 10));
+        check("no_worker", false, |_, p| p.pending = 10);
+        check("no_worker", false, |_, p| p.leased = 10);
+        check("cap", true, |_, p| (p.leased, p.pending) = (4, 6));
+        check("running", true, |_, p| (p.leased, p.pending) = (3, 7));
+        check("running", true, |_, p| (p.leased, p.succeeded) = (4, 6));
+        check("delayed", true, |_, p| (p.delayed, p.succeeded) = (1, 9));
+        check("idle", true, |_, p| p.pending = 10);
     }
 }
