@@ -357,6 +357,7 @@ impl Walk {
                 }
                 "granted"
             }
+            Answer::Lease(LeaseReply::Differs) => unreachable!("nobody pushes another run"),
             Answer::Lease(LeaseReply::Stale { answered }) => {
                 if let Step::Lease { worker, .. } = step
                     && let Some(player) = self.players.iter_mut().find(|player| player.id == *worker)

@@ -456,18 +456,18 @@ async fn a_worker_that_knows_another_run_under_this_id_gets_nothing() {
     let key = bench.run.key("run");
     let reply = raw(&mut bench.connection, &key, "lease", &["w1", "1", "1", "another digest"]).await;
     assert_eq!(reply, ["differs", &bench.run.digest]);
-    assert_eq!(bench.pending().await, ["0"]);
+    assert_eq!(bench.pending().await, [0]);
     assert_eq!(bench.call("lease", &["w1", "1", "1"]).await[0], "granted");
 }
 
 #[tokio::test]
 async fn rule_6_parallelism_is_never_exceeded() {
     let bench = Bench::new(100).await;
-    let (queue, run) = (&bench.run.queue, &bench.run.id);
+    let (queue, run, digest) = (&bench.run.queue, &bench.run.id, &bench.run.digest);
     queue.set_parallelism(run, 7).await.unwrap();
     let asking = (0..20).map(|number| async move {
         let worker: WorkerId = format!("w{number}").parse().unwrap();
-        queue.lease(run, &bench.run.digest, &worker, 1, 3).await.unwrap()
+        queue.lease(run, digest, &worker, 1, 3).await.unwrap()
     });
     let replies = futures::future::join_all(asking).await;
     let granted: usize = replies
@@ -483,7 +483,7 @@ async fn rule_6_parallelism_is_never_exceeded() {
         .sum();
     assert_eq!(granted, 7);
     queue.set_parallelism(run, 2).await.unwrap();
-    let reply = queue.lease(run, &bench.run.digest, &"late".parse().unwrap(), 1, 1).await.unwrap();
+    let reply = queue.lease(run, digest, &"late".parse().unwrap(), 1, 1).await.unwrap();
     assert!(matches!(reply, LeaseReply::Nothing(nothing) if nothing.why == WhyNothing::Cap), "{reply:?}");
     queue.set_parallelism(run, 0).await.unwrap();
     assert_eq!(bench.run.lease("late", 1, 99).await.len(), 93);
