@@ -23,6 +23,8 @@ const IN_FLIGHT: usize = 4;
 const LEASE: u64 = 64;
 /// Workers that lease side by side.
 const WORKERS: u64 = 4;
+/// Calls of workers that find nothing to do.
+const IDLE_CALLS: u64 = 20_000;
 /// A GROMACS engine of 7 hours, in ms.
 const ENGINE_MS: u64 = 7 * 3_600_000;
 
@@ -41,12 +43,29 @@ async fn main() {
     let pending = used_memory(&redis).await;
     println!("pending: {} bytes per task", (pending - empty) / TASKS);
     let started = Instant::now();
-    stream::iter(0..WORKERS).for_each_concurrent(None, |worker| work(&run.queue, &run.id, worker)).await;
+    stream::iter(0..WORKERS).for_each_concurrent(None, |worker| work(&run, worker)).await;
     let seconds = started.elapsed().as_secs_f64();
     let progress = run.queue.progress(&run.id).await.unwrap();
     assert_eq!(progress.succeeded, TASKS);
     println!("lease + complete: {:.0} tasks/s ({seconds:.1} s)", TASKS as f64 / seconds);
     println!("finished: {} bytes per task", (used_memory(&redis).await - empty) / TASKS);
+    println!("complete and lease: {:.0} µs of Redis per call", script_micros(&redis).await);
+    for number in 0..IDLE_CALLS {
+        let worker: WorkerId = format!("idle{}", number % 13_000).parse().unwrap();
+        run.queue.lease(&run.id, &run.digest, &worker, 1, 1).await.unwrap();
+    }
+    println!("idle lease: {:.0} µs of Redis per call", script_micros(&redis).await);
+}
+
+/// Mean time that Redis spent in a script since the last call of this, in µs.
+async fn script_micros(redis: &TestRedis) -> f64 {
+    let mut connection = redis.connection().await;
+    let mut info = redis::cmd("INFO");
+    let info: String = info.arg("commandstats").query_async(&mut connection).await.unwrap();
+    redis::cmd("CONFIG").arg("RESETSTAT").exec_async(&mut connection).await.unwrap();
+    let line = info.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+    let micros = line.split(',').find_map(|field| field.strip_prefix("usec_per_call="));
+    micros.unwrap().parse().unwrap()
 }
 
 /// Pushes a run with one chunk size, prints the rate, and removes it.
@@ -71,16 +90,18 @@ async fn push_all(run: &TestRun, inputs: &[String], chunk: usize) {
 }
 
 /// Leases and completes until nothing is left.
-async fn work(queue: &Queue, run: &RunId, number: u64) {
+async fn work(run: &TestRun, number: u64) {
+    let (queue, id) = (&run.queue, &run.id);
     let worker: WorkerId = format!("worker{number:06}").parse().unwrap();
     for request in 1.. {
-        match queue.lease(run, &worker, request, LEASE).await.unwrap() {
+        match queue.lease(id, &run.digest, &worker, request, LEASE).await.unwrap() {
             LeaseReply::Granted { now_ms, grants } => {
-                let completions = grants.iter().map(|grant| Ok(complete(queue, run, grant, now_ms)));
+                let completions = grants.iter().map(|grant| Ok(complete(queue, id, grant, now_ms)));
                 stream::iter(completions).try_buffer_unordered(IN_FLIGHT).try_collect::<()>().await.unwrap();
             }
             LeaseReply::Nothing(_) => return,
             LeaseReply::Stale { answered } => unreachable!("request {request} is stale: {answered}"),
+            LeaseReply::Differs => unreachable!("nobody pushed another run"),
         }
     }
 }

@@ -58,7 +58,7 @@ impl TestRun {
     /// Leases tasks and panics if there are none.
     pub async fn lease(&self, worker: &str, request: u64, slots: u64) -> Vec<Grant> {
         let worker: WorkerId = worker.parse().unwrap();
-        match self.queue.lease(&self.id, &worker, request, slots).await.unwrap() {
+        match self.queue.lease(&self.id, &self.digest, &worker, request, slots).await.unwrap() {
             LeaseReply::Granted { grants, .. } => grants,
             other => panic!("no task for `{worker}`: {other:?}"),
         }

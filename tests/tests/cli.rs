@@ -70,7 +70,9 @@ impl Pretender {
 
     async fn lease(&self, request: u64, slots: u64) -> Vec<Grant> {
         let worker = "pretender".parse().unwrap();
-        match self.queue.lease(&run_id(self.run), &worker, request, slots).await.unwrap() {
+        let run = run_id(self.run);
+        let digest = self.queue.run_info(&run).await.unwrap().digest;
+        match self.queue.lease(&run, &digest, &worker, request, slots).await.unwrap() {
             LeaseReply::Granted { grants, .. } => grants,
             other => panic!("nothing was leased: {other:?}"),
         }

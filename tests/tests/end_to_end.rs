@@ -91,7 +91,7 @@ async fn a_box_in_empty_space_is_no_score() {
 #[tokio::test]
 async fn a_large_batch_that_is_all_bad_for_one_reason_is_tried_twice() {
     let lab = Lab::new(PROGRAMS).await;
-    let batch: String = (0..10).map(|n| format!("C1C[C@@H]2CC[C@@H]1C2 cage-{n}\n")).collect();
+    let batch = (0..10).map(|n| format!("C1C[C@@H]2CC[C@@H]1C2 cage-{n}")).collect::<Vec<_>>().join("\n");
     lab.push("r", &batch, &["--batch-size", "10"]);
     assert_eq!(lab.worker("one", &[]).left().await, 0);
     let (progress, task) = (lab.progress("r").await, lab.task("r", 0).await);

@@ -11,10 +11,11 @@ use common::task::{LeaseName, Limits, Molecule, Moments, State, TaskId, WorkerId
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use redis::aio::MultiplexedConnection;
+use redis::{FromRedisValue, Value};
 use tests::{TestRedis, TestRun, sample_input};
 
 const SEEDS: std::ops::Range<u64> = 1..19;
-const STEPS: usize = 240;
+const STEPS: usize = 260;
 /// From here on, people seal the run and cancel what is left, so that it drains.
 const ENDING: usize = 200;
 const TASKS_MAX: u64 = 12;
@@ -105,6 +106,10 @@ struct Walk {
 
 /// Everything that Redis holds of the run, as text by key and field.
 type Snapshot = BTreeMap<String, String>;
+type Hash = BTreeMap<String, String>;
+
+/// The fields of the run's hash that scripts change.
+const RUN_FIELDS: [&str; 6] = ["clock_ms", "ran_at", "last_terminal_at", "paused", "sealed", "parallelism"];
 
 impl Walk {
     async fn new(redis: &TestRedis, seed: u64) -> Self {
@@ -128,7 +133,10 @@ impl Walk {
 
     /// A lease name: mostly a task's latest one, else any that ever was, or one that never was.
     fn name(&mut self) -> (TaskId, LeaseName) {
-        let latest: Vec<(TaskId, LeaseName)> = (0..).zip(&self.model.tasks).filter_map(latest_name).collect();
+        let only_held = self.chance(60);
+        let tasks =
+            (0..).zip(&self.model.tasks).filter(|(_, task)| !only_held || task.state == State::Leased);
+        let latest: Vec<(TaskId, LeaseName)> = tasks.filter_map(latest_name).collect();
         if !latest.is_empty() && self.chance(75) {
             return latest[self.rng.random_range(0..latest.len())].clone();
         }
@@ -147,13 +155,18 @@ impl Walk {
         let Player { id, request } = &self.players[player];
         let (worker, current) = (id.clone(), *request);
         let request = if self.chance(15) { self.rng.random_range(1..=current) } else { current };
-        Step::Lease { worker, request, slots: self.rng.random_range(0..5) }
+        let slots = if self.chance(8) { 0 } else { self.rng.random_range(1..5) };
+        Step::Lease { worker, request, slots }
     }
 
     fn step(&mut self, number: usize) -> Step {
         if number >= ENDING && self.chance(40) {
             let total = self.model.tasks.len() as u64;
-            return if self.chance(50) { Step::Seal(total) } else { Step::CancelNext(6) };
+            return match self.rng.random_range(0..3) {
+                0 => Step::Seal(total),
+                1 => Step::CancelNext(6),
+                _ => Step::Pass(6_000),
+            };
         }
         match self.rng.random_range(0..100) {
             0..8 => {
@@ -164,11 +177,11 @@ impl Walk {
             8 => Step::Seal(TASKS_MAX),
             9..43 => self.lease_step(),
             43..52 => Step::Heartbeat((0..self.rng.random_range(0..4)).map(|_| self.name()).collect()),
-            52..57 => {
+            52..56 => {
                 let (task, lease) = self.name();
                 Step::Complete(task, lease)
             }
-            57..67 => {
+            56..67 => {
                 let (task, lease) = self.name();
                 let is_final = self.chance(15);
                 Step::Fail { task, lease, is_final, jitter_ppm: self.rng.random_range(0..1_000_000) }
@@ -202,7 +215,7 @@ impl Walk {
             Step::Push { first, tasks } => Answer::Total(self.run.push(*first, *tasks).await),
             Step::Seal(tasks) => Answer::Sealed(queue.seal(run, *tasks).await.unwrap() == Sealed::Yes),
             Step::Lease { worker, request, slots } => {
-                Answer::Lease(queue.lease(run, worker, *request, *slots).await.unwrap())
+                Answer::Lease(queue.lease(run, &self.run.digest, worker, *request, *slots).await.unwrap())
             }
             Step::Heartbeat(leases) => Answer::Pulses(queue.heartbeat(run, leases).await.unwrap()),
             Step::Complete(task, lease) => {
@@ -344,6 +357,7 @@ impl Walk {
                 }
                 "granted"
             }
+            Answer::Lease(LeaseReply::Differs) => unreachable!("nobody pushes another run"),
             Answer::Lease(LeaseReply::Stale { answered }) => {
                 if let Step::Lease { worker, .. } = step
                     && let Some(player) = self.players.iter_mut().find(|player| player.id == *worker)
@@ -376,62 +390,65 @@ impl Walk {
             Answer::Total(_) | Answer::Sealed(_) | Answer::Count(0) | Answer::Nothing => "other",
         };
         *self.seen.entry(kind).or_default() += 1;
+        let is_killer = |task: &Task| task.state == State::Dead && task.reason.as_deref() == Some("lapses");
+        *self.seen.entry("killed its workers").or_default() +=
+            u64::from(self.model.tasks.iter().any(is_killer));
     }
 
     /// What Redis holds.
     async fn in_store(&mut self) -> Snapshot {
-        let run = &self.run;
-        let mut pipe = redis::pipe();
-        pipe.hgetall(run.key("run")).hgetall(run.key("progress")).hgetall(run.key("grants"));
-        pipe.lrange(run.key("pending"), 0, -1).lrange(run.key("dead"), 0, -1).hkeys(run.key("inputs"));
-        for zset in ["delayed", "leases", "idle"] {
-            pipe.zrange_withscores(run.key(zset), 0, -1);
-        }
-        type Hash = BTreeMap<String, String>;
-        type Lists = (Vec<u64>, Vec<u64>, Vec<u64>);
-        type Scores = Vec<(String, u64)>;
-        let ((hash, progress, grants), (pending, dead, mut inputs), (delayed, leases, idle)): (
-            (Hash, Hash, Hash),
-            Lists,
-            (Scores, Scores, Scores),
-        ) = regroup(pipe.query_async(&mut self.connection).await.unwrap());
-        inputs.sort_unstable();
-        let mut snapshot = Snapshot::new();
-        for name in ["clock_ms", "ran_at", "last_terminal_at", "paused", "sealed", "parallelism"] {
-            if let Some(value) = hash.get(name) {
-                snapshot.insert(format!("run {name}"), value.clone());
-            }
-        }
-        snapshot.extend(progress.into_iter().map(|(name, value)| (format!("progress {name}"), value)));
-        snapshot.extend(grants.into_iter().map(|(worker, given)| (format!("grants {worker}"), given)));
-        for (name, list) in [("pending", pending), ("dead", dead), ("inputs", inputs)] {
-            snapshot.insert(name.into(), format!("{list:?}"));
-        }
-        for (name, scores) in [("delayed", delayed), ("leases", leases), ("idle", idle)] {
-            snapshot.insert(name.into(), format!("{scores:?}"));
-        }
-        let total: u64 = snapshot["progress total"].parse().unwrap();
+        let mut snapshot = self.structures().await;
+        let total = snapshot["progress total"].parse().unwrap();
         let mut pipe = redis::pipe();
         for task in 0..total {
             pipe.hgetall(self.run.key(&format!("task:{task}")));
         }
         // redis-rs refuses a pipeline without commands.
-        pipe.ping();
-        let values: Vec<redis::Value> = pipe.query_async(&mut self.connection).await.unwrap();
-        let hashes = values.into_iter().take(usize::try_from(total).unwrap());
-        let hashes = hashes.map(|value| redis::from_redis_value::<Hash>(value).unwrap());
-        for (task, hash) in hashes.enumerate() {
+        let values: Vec<Value> = pipe.ping().query_async(&mut self.connection).await.unwrap();
+        for (task, value) in values.into_iter().take(total).enumerate() {
+            let hash: Hash = redis::from_redis_value(value).unwrap();
             let shown = hash.into_iter().filter(|(field, _)| field != "timings_ms");
             snapshot.extend(shown.map(|(field, value)| (format!("task:{task} {field}"), value)));
         }
         snapshot
     }
+
+    /// Everything but the tasks' hashes, in one round trip.
+    async fn structures(&mut self) -> Snapshot {
+        let run = &self.run;
+        let mut pipe = redis::pipe();
+        for hash in ["run", "progress", "grants"] {
+            pipe.hgetall(run.key(hash));
+        }
+        for list in ["pending", "dead"] {
+            pipe.lrange(run.key(list), 0, -1);
+        }
+        for zset in ["delayed", "leases", "idle"] {
+            pipe.zrange_withscores(run.key(zset), 0, -1);
+        }
+        pipe.hkeys(run.key("inputs"));
+        let mut values = pipe.query_async::<Vec<Value>>(&mut self.connection).await.unwrap().into_iter();
+        let mut snapshot = Snapshot::new();
+        for name in ["run", "progress", "grants"] {
+            let mut hash: Hash = next(&mut values);
+            hash.retain(|field, _| name != "run" || RUN_FIELDS.contains(&field.as_str()));
+            snapshot.extend(hash.into_iter().map(|(field, value)| (format!("{name} {field}"), value)));
+        }
+        for name in ["pending", "dead"] {
+            snapshot.insert(name.into(), format!("{:?}", next::<Vec<u64>>(&mut values)));
+        }
+        for name in ["delayed", "leases", "idle"] {
+            snapshot.insert(name.into(), format!("{:?}", next::<Vec<(String, u64)>>(&mut values)));
+        }
+        let mut inputs: Vec<u64> = next(&mut values);
+        inputs.sort_unstable();
+        snapshot.insert("inputs".into(), format!("{inputs:?}"));
+        snapshot
+    }
 }
 
-type Flat<H, L, S> = (H, H, H, L, L, L, S, S, S);
-fn regroup<H, L, S>(flat: Flat<H, L, S>) -> ((H, H, H), (L, L, L), (S, S, S)) {
-    let (a, b, c, d, e, f, g, h, i) = flat;
-    ((a, b, c), (d, e, f), (g, h, i))
+fn next<T: FromRedisValue>(values: &mut impl Iterator<Item = Value>) -> T {
+    redis::from_redis_value(values.next().unwrap()).unwrap()
 }
 
 fn failure(is_final: bool, jitter_ppm: u32) -> Failure<'static> {
@@ -588,6 +605,7 @@ async fn scripts_and_model_agree_after_every_step() {
         "pulse unheld",
         "pulse cancelled",
         "pulse lost",
+        "killed its workers",
     ] {
         assert!(seen.get(kind).is_some_and(|times| *times >= 10), "the walk hardly met `{kind}`: {seen:?}");
     }

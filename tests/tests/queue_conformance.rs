@@ -35,14 +35,23 @@ impl Bench {
     /// Calls a script as its text stands, with a lease clock that stands still.
     async fn call(&mut self, script: &str, arguments: &[&str]) -> Vec<String> {
         self.set_ran_at(i64::MAX / 4096).await;
-        raw(&mut self.connection, &self.run.key("run"), script, arguments).await
+        self.raw(script, arguments).await
+    }
+
+    /// Calls a script as the worker does that knows this run: `lease` names the digest last.
+    async fn raw(&mut self, script: &str, arguments: &[&str]) -> Vec<String> {
+        let mut arguments = arguments.to_vec();
+        if script == "lease" {
+            arguments.push(&self.run.digest);
+        }
+        raw(&mut self.connection, &self.run.key("run"), script, &arguments).await
     }
 
     /// Calls a script the given time after the one before.
     async fn call_after(&mut self, ms: i64, script: &str, arguments: &[&str]) -> Vec<String> {
         let now = i64::try_from(self.run.queue.now_ms().await.unwrap()).unwrap();
         self.set_ran_at(now - ms).await;
-        raw(&mut self.connection, &self.run.key("run"), script, arguments).await
+        self.raw(script, arguments).await
     }
 
     async fn set_ran_at(&mut self, at: i64) {
@@ -265,10 +274,28 @@ async fn rule_1_the_scripts_of_launchpad_have_the_effect_of_one_when_they_run_tw
         let mut twice = bench.everything().await;
         if script == "set" {
             let events = bench.run.key("events");
-            (once.remove(&events), twice.remove(&events));
+            once.remove(&events);
+            twice.remove(&events);
         }
         assert_same(&twice, &once, script);
     }
+}
+
+#[tokio::test]
+async fn rule_1_a_requeue_revives_only_what_the_person_saw() {
+    let mut bench = Bench::new(2).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    bench.call("fail", &["0", "1.w1.1", "exit_code", "1", "0", ""]).await;
+    for (seen, requeued) in [("0", "0"), ("2", "0"), ("1", "1")] {
+        assert_eq!(bench.call("requeue", &["0", seen]).await, ["ok", requeued], "seen {seen}");
+    }
+    assert_eq!(bench.pending().await, [1, 0], "behind the others");
+    let progress = bench.run.queue.progress(&bench.run.id).await.unwrap();
+    assert_eq!((progress.failures, progress.dead), (0, 0), "its failures are forgiven");
+    bench.call("lease", &["w1", "2", "2"]).await;
+    bench.call("fail", &["0", "2.w1.2", "exit_code", "1", "0", ""]).await;
+    assert_eq!(bench.call("requeue", &["0", "1"]).await, ["ok", "0"], "a late repeat of the first requeue");
+    assert_eq!(bench.state(0).await, "dead");
 }
 
 #[tokio::test]
@@ -363,6 +390,14 @@ async fn rule_4_a_request_is_repeated_before_anything_is_reclaimed() {
     bench.call("release", &arguments("release", "1", "1.w1.1")).await;
     let rest = bench.call("lease", &["w1", "1", "2"]).await;
     assert_eq!(rest.len(), 3, "only what is still held: {rest:?}");
+    bench.call("release", &arguments("release", "0", "1.w1.1")).await;
+    assert_eq!(bench.pending().await, [0, 1, 2, 3], "released at the head");
+    let ended = bench.call("lease", &["w1", "1", "2"]).await;
+    assert_eq!(
+        (ended[0].as_str(), ended[2].as_str()),
+        ("stale", "1"),
+        "nothing new under an answered number"
+    );
     bench.call("lease", &["w1", "2", "1"]).await;
     let late = bench.call("lease", &["w1", "1", "2"]).await;
     assert_eq!((late[0].as_str(), late[2].as_str()), ("stale", "2"), "a late request gets nothing");
@@ -416,13 +451,23 @@ async fn rule_5_finished_work_is_adopted_from_whoever_had_it_last() {
 }
 
 #[tokio::test]
+async fn a_worker_that_knows_another_run_under_this_id_gets_nothing() {
+    let mut bench = Bench::new(1).await;
+    let key = bench.run.key("run");
+    let reply = raw(&mut bench.connection, &key, "lease", &["w1", "1", "1", "another digest"]).await;
+    assert_eq!(reply, ["differs", &bench.run.digest]);
+    assert_eq!(bench.pending().await, [0]);
+    assert_eq!(bench.call("lease", &["w1", "1", "1"]).await[0], "granted");
+}
+
+#[tokio::test]
 async fn rule_6_parallelism_is_never_exceeded() {
     let bench = Bench::new(100).await;
-    let (queue, run) = (&bench.run.queue, &bench.run.id);
+    let (queue, run, digest) = (&bench.run.queue, &bench.run.id, &bench.run.digest);
     queue.set_parallelism(run, 7).await.unwrap();
     let asking = (0..20).map(|number| async move {
         let worker: WorkerId = format!("w{number}").parse().unwrap();
-        queue.lease(run, &worker, 1, 3).await.unwrap()
+        queue.lease(run, digest, &worker, 1, 3).await.unwrap()
     });
     let replies = futures::future::join_all(asking).await;
     let granted: usize = replies
@@ -433,12 +478,12 @@ async fn rule_6_parallelism_is_never_exceeded() {
                 assert_eq!(nothing.why, WhyNothing::Cap);
                 0
             }
-            LeaseReply::Stale { .. } => unreachable!("first requests"),
+            LeaseReply::Stale { .. } | LeaseReply::Differs => unreachable!("first requests"),
         })
         .sum();
     assert_eq!(granted, 7);
     queue.set_parallelism(run, 2).await.unwrap();
-    let reply = queue.lease(run, &"late".parse().unwrap(), 1, 1).await.unwrap();
+    let reply = queue.lease(run, digest, &"late".parse().unwrap(), 1, 1).await.unwrap();
     assert!(matches!(reply, LeaseReply::Nothing(nothing) if nothing.why == WhyNothing::Cap), "{reply:?}");
     queue.set_parallelism(run, 0).await.unwrap();
     assert_eq!(bench.run.lease("late", 1, 99).await.len(), 93);
@@ -565,9 +610,9 @@ async fn rule_10_release_requeue_and_resume_tell_a_listening_worker_also_after_a
         } else if script == "set" {
             bench.call("set", &["paused", "why"]).await;
         }
-        let client = &queue;
+        let (client, digest) = (&queue, &bench.run.digest);
         let reply = eventually("a lease call after the connection was cut", || async {
-            client.lease(&run, &"listener".parse().unwrap(), 1, 1).await
+            client.lease(&run, digest, &"listener".parse().unwrap(), 1, 1).await
         })
         .await;
         assert!(matches!(reply, LeaseReply::Nothing(_)), "before {script}: {reply:?}");

@@ -1,5 +1,5 @@
 //! What the architecture says of the code, held against the code: who may name keys, start programs, print, list, and depend on whom.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report")]
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -80,7 +80,11 @@ fn only_process_and_local_redis_start_programs() {
 #[test]
 fn only_output_prints() {
     let words = ["print!(", "println!(", "eprint!(", "eprintln!(", "io::stdout()"];
-    only_in(&["launchpad/src/output", "worker/src/process/guardian"], &words, "only launchpad/src/output prints");
+    only_in(
+        &["launchpad/src/output", "worker/src/process/guardian"],
+        &words,
+        "only launchpad/src/output prints",
+    );
 }
 
 #[test]

@@ -160,8 +160,8 @@ impl Dispatcher {
         self.held.show(WorkerCard::default());
         let queue = &self.shared.queue;
         let goodbye = async {
-            for (run, request) in self.runs.requests() {
-                queue.lease(run, &self.worker, request, 0).await?;
+            for (serving, request) in self.runs.requests() {
+                queue.lease(&serving.run, &serving.info.digest, &self.worker, request, 0).await?;
             }
             queue.hide_worker(&self.worker).await
         };
@@ -241,11 +241,12 @@ impl Dispatcher {
                 self.asking.spawn(async move { Answer::Registry(queue.runs().await) });
             }
             Some(Next::Serve(run)) => self.ask_to_serve(run),
-            Some(Next::Lease { run, request, slots }) => {
+            Some(Next::Lease { serving, request, slots }) => {
                 let worker = self.worker.clone();
                 self.asking.spawn(async move {
-                    let reply = queue.lease(&run, &worker, request, slots.into()).await;
-                    Answer::Leased(run, reply)
+                    let (run, digest) = (&serving.run, &serving.info.digest);
+                    let reply = queue.lease(run, digest, &worker, request, slots.into()).await;
+                    Answer::Leased(run.clone(), reply)
                 });
             }
             None => {}
@@ -353,6 +354,7 @@ impl Dispatcher {
                 self.runs.nothing(run, nothing.why, jittered(nothing));
             }
             LeaseReply::Stale { answered } => self.runs.stale(run, answered),
+            LeaseReply::Differs => self.runs.changed(run),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{Connection, Hook, HookError, Manager, Pool, PoolError, Runtime};
+use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime};
+use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, ToRedisArgs,
 };
@@ -141,13 +142,16 @@ impl Queue {
         &self.url
     }
 
-    pub(super) async fn connection(&self) -> Result<Connection, QueueError> {
-        self.pool.get().await.map_err(|error| match error {
+    /// A connection that was alive a moment ago. It carries many calls at once and goes back to the pool at once, so that a heartbeat
+    /// never waits behind another call.
+    pub(super) async fn connection(&self) -> Result<MultiplexedConnection, QueueError> {
+        let pooled = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source)) => {
                 self.error(source)
             }
             other => self.error(std::io::Error::other(other.to_string()).into()),
-        })
+        })?;
+        Ok(MultiplexedConnection::clone(&pooled))
     }
 
     pub(super) fn error(&self, source: redis::RedisError) -> QueueError {

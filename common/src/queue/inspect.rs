@@ -224,7 +224,6 @@ impl Queue {
         let last = isize::try_from(bound).unwrap_or(isize::MAX) - 1;
         let ids: Result<Vec<u64>, _> = connection.zrange(RunKeys::new(run).leases(), 0, last).await;
         let ids: Vec<TaskId> = ids.map_err(|source| self.error(source))?.into_iter().map(TaskId).collect();
-        drop(connection);
         let tasks = self.tasks(run, &ids).await?;
         let held = ids.into_iter().zip(tasks).filter(|(_, info)| info.state == State::Leased);
         Ok(held.filter_map(|(task, info)| Some(LeaseInfo { task, lease: info.lease? })).collect())
@@ -271,7 +270,6 @@ impl Queue {
             .into_iter()
             .filter_map(|(id, at)| Some((id.parse().ok()?, at)))
             .collect();
-        drop(connection);
         let cards = self.hashes(seen.iter().map(|(id, _)| keys::worker(id))).await?;
         #[expect(
             clippy::cast_possible_truncation,

@@ -23,6 +23,8 @@ pub enum LeaseReply {
         /// The highest number of this worker that was answered.
         answered: u64,
     },
+    /// Under this id there is another run than the one that the worker knows: read it again. No task was given.
+    Differs,
 }
 
 /// Why there is no task, and when to ask again.
@@ -150,15 +152,17 @@ pub struct WorkerCard {
 const CARD_SECONDS: i64 = 7 * 24 * 3600;
 
 impl Queue {
-    /// Asks for up to `slots` tasks. The same `request` gives the same tasks until the worker raises it.
+    /// Asks for up to `slots` tasks of the run whose spec has this digest. The same `request` gives the same tasks until the worker
+    /// raises it.
     pub async fn lease(
         &self,
         run: &RunId,
+        digest: &str,
         worker: &WorkerId,
         request: u64,
         slots: u64,
     ) -> Result<LeaseReply, QueueError> {
-        let reply = self.run_script(&scripts::LEASE, run, (worker.as_str(), request, slots)).await?;
+        let reply = self.run_script(&scripts::LEASE, run, (worker.as_str(), request, slots, digest)).await?;
         match reply.code() {
             "granted" => {
                 let grants = reply
@@ -180,6 +184,7 @@ impl Queue {
                 Ok(LeaseReply::Nothing(Nothing { why, wait_ms: reply.number(3)? }))
             }
             "stale" => Ok(LeaseReply::Stale { answered: reply.number(2)? }),
+            "differs" => Ok(LeaseReply::Differs),
             _ => Err(reply.unknown()),
         }
     }

@@ -3,19 +3,24 @@
 -- ARGV[1]: the worker's id
 -- ARGV[2]: the number of its request, raised only after an answer that gave tasks
 -- ARGV[3]: its free slots; 0 takes it off the list of idle workers
+-- ARGV[4]: the spec's digest as the worker knows it: under the same id, a run may have been removed and another one pushed
 -- returns: {'granted', now, {id, lease, input, former, queued_at, failures}...}; {'nothing', now, why, wait_ms} where why is paused, cap,
---          empty, drained or none_asked; {'stale', now, request} if this request was answered and nothing of it is held; {'gone'}
+--          empty, drained or none_asked; {'stale', now, request} if this request was answered and nothing of it is held;
+--          {'differs', digest}; {'gone'}
 -- transitions: leased -> pending (reclaim), leased -> dead (reclaim), delayed -> pending (promote), pending -> leased
 
 local BOUND = 100
 local SETTLE_MS = 5000
 
 local worker, request, slots = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local lease_ms, clock = tick()
+local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest =
+  tick('pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed', 'digest')
 if not lease_ms then
   return { 'gone' }
 end
-local run = redis.call('HMGET', KEYS[1], 'pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed', 'last_terminal_at')
+if digest ~= ARGV[4] then
+  return { 'differs', digest }
+end
 local longest_wait = math.max(1, math.min(SETTLE_MS, math.floor(lease_ms / 12)))
 
 local function grant(ids)
@@ -23,7 +28,7 @@ local function grant(ids)
   for _, id in ipairs(ids) do
     local task = redis.call('HMGET', task_key(id), 'lease', 'former', 'queued_at', 'failures')
     local input = redis.call('HGET', key('inputs'), id)
-    reply[#reply + 1] = { id, task[1], input or '', task[2] or '', task[3] or run[1], task[4] or '0' }
+    reply[#reply + 1] = { id, task[1], input or '', task[2] or '', task[3] or pushed_at, task[4] or '0' }
   end
   return reply
 end
@@ -62,7 +67,7 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', clock, 'LIMIT', 0, BOUND)) do
   local _, lease = state_and_lease(id)
   redis.call('HSET', task_key(id), 'ending', 'lapsed')
-  if count(id, 'lapses') >= tonumber(run[2]) then
+  if count(id, 'lapses') >= tonumber(lapses_max) then
     redis.call('HSET', task_key(id), 'reason', 'lapses')
     move(id, 'leased', 'dead')
   else
@@ -79,10 +84,10 @@ end
 if slots == 0 then
   return nothing('none_asked', longest_wait)
 end
-if run[3] then
+if paused then
   return nothing('paused', longest_wait)
 end
-local parallelism = tonumber(run[4])
+parallelism = tonumber(parallelism)
 if parallelism > 0 then
   slots = math.min(slots, parallelism - redis.call('ZCARD', key('leases')))
   if slots <= 0 then
@@ -95,15 +100,17 @@ local ids = redis.call('LPOP', key('pending'), slots)
 if not ids then
   local open = redis.call('HMGET', key('progress'), 'waiting', 'delayed', 'leased')
   slots = tonumber(ARGV[3])
-  if run[5] and tonumber(open[1]) + tonumber(open[2]) + tonumber(open[3]) == 0 then
+  if sealed and tonumber(open[1]) + tonumber(open[2]) + tonumber(open[3]) == 0 then
     local settled = (tonumber(redis.call('HGET', KEYS[1], 'last_terminal_at')) or 0) + SETTLE_MS
     if now > settled then
       return nothing('drained', longest_wait)
     end
     return nothing('empty', settled - now + 1)
   end
-  local first = redis.call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')
-  return nothing('empty', first[2] and tonumber(first[2]) - now or longest_wait)
+  if tonumber(open[2]) == 0 then
+    return nothing('empty', longest_wait)
+  end
+  return nothing('empty', tonumber(redis.call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')[2]) - now)
 end
 
 for _, id in ipairs(ids) do

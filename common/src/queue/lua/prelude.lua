@@ -24,10 +24,10 @@ local function run_exists()
   return run[1] and not run[2]
 end
 
--- Moves the run's lease clock on, by lease/6 at most however long nobody called, and returns the lease's length and the clock.
--- Returns nothing if there is no such run. Only scripts that workers call do this.
-local function tick()
-  local run = redis.call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing')
+-- Moves the run's lease clock on, by lease/6 at most however long nobody called, and returns the lease's length, the clock,
+-- and the values of the fields that are asked for. Returns nothing if there is no such run. Only scripts that workers call do this.
+local function tick(...)
+  local run = redis.call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing', ...)
   if not run[1] or run[4] then
     return nil
   end
@@ -35,7 +35,7 @@ local function tick()
   local passed = now - (tonumber(run[3]) or now)
   local clock = (tonumber(run[2]) or 0) + math.max(0, math.min(passed, math.floor(lease_ms / 6)))
   redis.call('HSET', KEYS[1], 'clock_ms', clock, 'ran_at', now)
-  return lease_ms, clock
+  return lease_ms, clock, unpack(run, 5)
 end
 
 local function event(verb, id, ...)
