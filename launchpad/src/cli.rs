@@ -312,7 +312,7 @@ pub struct LocalFolder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineName {
-    /// `AutoDock` Vina
+    /// Docking with AutoDock Vina
     Vina,
 }
 

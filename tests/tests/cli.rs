@@ -14,7 +14,6 @@ use common::digest::sha256_hex;
 use common::queue::{Completion, Failed, Failure, Grant, LeaseReply, Queue};
 use common::storage::{Creation, RunStore, Store, key};
 use common::task::{LeaseName, Moments, Row, Shard, TaskId, Verdict};
-use futures::StreamExt as _;
 use rand::RngExt as _;
 use serde_json::Value;
 use tests::{Lab, Programs, Ran, eventually, run_id};
@@ -287,20 +286,19 @@ async fn kill_and_push_again(lab: &Lab, run: &str, moment: Moment) -> u64 {
     cut_at
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_push_killed_at_any_moment_is_completed_by_the_same_push() {
     let lab = Lab::new(PROGRAMS).await;
     let molecules: Vec<String> = (0..TASKS).map(|n| format!("C m{n}\n")).collect();
     lab.write("big.smi", &molecules.concat());
-    let moments = (0..20).map(|round| match round % 5 {
-        0 => Moment::ManifestStored,
-        _ => Moment::TasksInRedis(rand::rng().random_range(0..TASKS)),
-    });
-    let runs = moments.enumerate().map(|(round, moment)| {
-        let lab = &lab;
-        async move { kill_and_push_again(lab, &format!("r{round}"), moment).await }
-    });
-    let cut_at: Vec<u64> = futures::stream::iter(runs).buffer_unordered(2).collect().await;
+    let mut cut_at = Vec::new();
+    for round in 0..20 {
+        let moment = match round % 5 {
+            0 => Moment::ManifestStored,
+            _ => Moment::TasksInRedis(rand::rng().random_range(0..TASKS)),
+        };
+        cut_at.push(kill_and_push_again(&lab, &format!("r{round}"), moment).await);
+    }
     let halves = cut_at.iter().filter(|tasks| **tasks < TASKS).count();
     assert!(halves >= 15, "hardly any push was killed half-way: {cut_at:?}");
 }
