@@ -23,8 +23,7 @@ pub(crate) struct Stored {
 impl Attempt {
     /// The shard of an earlier attempt, if there is one: our own lost answer, or somebody else's.
     pub(crate) async fn find_stored(&mut self) -> Result<Option<Stored>, Halt> {
-        let digest = &self.serving.info.digest;
-        self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
+        self.confirm().await?;
         let name = key::shard(self.grant.task);
         let found = self.ask_store("look for the shard", || self.serving.store.find(&name)).await?;
         match found {
@@ -54,7 +53,8 @@ impl Attempt {
         Ok(Stored { shard_sha256, index_sha256: sha256_hex(&stored), molecules_ok, molecules_bad })
     }
 
-    /// Stores everything that the attempt made.
+    /// Stores everything that the attempt made. If the store was not the run's at some point in between, an unmounted disk, then part
+    /// of it went elsewhere: all of it is stored once more, which changes nothing that stands there.
     pub(crate) async fn upload(
         &mut self,
         staged: &Staged,
@@ -62,6 +62,50 @@ impl Attempt {
         shard: Shard,
     ) -> Result<Stored, Halt> {
         self.moments.upload_started = Some(self.clock.now_ms());
+        let shard_bytes = Bytes::from(shard.encode());
+        let shard_sha256 = sha256_hex(&shard_bytes);
+        let index_name = key::index(self.grant.task, &shard_sha256);
+        let (molecules_ok, molecules_bad) = shard.counts();
+        loop {
+            self.confirm().await?;
+            let index = self.put_evidence(staged, scratch, &index_name, &shard_sha256).await?;
+            self.confirm().await?;
+            let stored = self.put(&key::shard(self.grant.task), &shard_bytes).await?;
+            if stored != shard_bytes {
+                return self.adopt(&stored).await;
+            }
+            self.confirm().await?;
+            if self.stands(&key::shard(self.grant.task), &shard_bytes).await?
+                && self.stands(&index_name, &index).await?
+            {
+                self.moments.upload_ended = Some(self.clock.now_ms());
+                let index_sha256 = sha256_hex(&index);
+                return Ok(Stored { shard_sha256, index_sha256, molecules_ok, molecules_bad });
+            }
+            tracing::warn!("the store changed under the upload, storing everything once more");
+        }
+    }
+
+    /// Makes sure that the store is the run's: an empty mount point must not collect results.
+    async fn confirm(&self) -> Result<(), Halt> {
+        let digest = &self.serving.info.digest;
+        self.ask_store("confirm", || self.serving.store.confirm(digest)).await
+    }
+
+    /// Whether these bytes stand there.
+    async fn stands(&self, object: &str, bytes: &Bytes) -> Result<bool, Halt> {
+        let found = self.ask_store("read back", || self.serving.store.find(object)).await?;
+        Ok(found.as_ref() == Some(bytes))
+    }
+
+    /// Stores the attempt's files and its record, and gives the index as it then stands there.
+    async fn put_evidence(
+        &mut self,
+        staged: &Staged,
+        scratch: &Path,
+        index_name: &str,
+        shard_sha256: &str,
+    ) -> Result<Bytes, Halt> {
         let mut paths = Self::log_files(scratch);
         let kept = self.serving.engine.keeps(&self.workload(staged, scratch));
         paths.extend(kept.into_iter().filter(|path| scratch.join(path).is_file()));
@@ -71,25 +115,11 @@ impl Attempt {
             self.bytes_up += file.bytes;
             files.push(file);
         }
-
-        let shard_bytes = Bytes::from(shard.encode());
-        let shard_sha256 = sha256_hex(&shard_bytes);
         let mut record = self.record(Ending::Succeeded, None, files);
-        record.shard_sha256 = Some(shard_sha256.clone());
+        record.shard_sha256 = Some(shard_sha256.to_owned());
         let record = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record always becomes JSON"));
         self.put(&key::attempt_record(self.grant.task, &self.grant.lease), &record).await?;
-        let index = self.put(&key::index(self.grant.task, &shard_sha256), &record).await?;
-
-        // The disk may have gone since this attempt began; an empty mount point must not collect results.
-        let digest = &self.serving.info.digest;
-        self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
-        let stored = self.put(&key::shard(self.grant.task), &shard_bytes).await?;
-        if stored != shard_bytes {
-            return self.adopt(&stored).await;
-        }
-        self.moments.upload_ended = Some(self.clock.now_ms());
-        let (molecules_ok, molecules_bad) = shard.counts();
-        Ok(Stored { shard_sha256, index_sha256: sha256_hex(&index), molecules_ok, molecules_bad })
+        self.put(index_name, &record).await
     }
 
     /// Creates an object and gives the bytes that then stand there.
