@@ -25,7 +25,7 @@ pub enum ExitWhen {
 #[derive(Debug, Clone, Parser)]
 #[command(name = "worker", version, about, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// Redis, as a URL [default: the private Redis of `launchpad local up` in this folder or above, else <redis://127.0.0.1:6379>]
+    /// Redis, as a URL (default: the private Redis of `launchpad local up` in this folder or above, else <redis://127.0.0.1:6379>)
     #[arg(long, env = env::REDIS, value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
 
@@ -33,7 +33,7 @@ pub struct Arguments {
     #[arg(long, env = env::STORE, value_name = "URL")]
     pub store: Option<String>,
 
-    /// Work for this run only; can be given several times [default: all runs, the highest priority first]
+    /// Work for this run only; can be given several times (default: all runs, the highest priority first)
     #[arg(long = "run", value_name = "RUN")]
     pub runs: Vec<RunId>,
 
@@ -41,15 +41,15 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "drained")]
     pub exit_when: ExitWhen,
 
-    /// Cores to use: that many tasks of one thread run side by side [default: all]
+    /// Cores to use: that many tasks of one thread run side by side (default: all)
     #[arg(long, value_name = "N")]
     pub cores: Option<u32>,
 
-    /// Where attempts get their scratch folders [default: molfleet-<user id>/scratch in the folder for temporary files]
+    /// Where attempts get their scratch folders (default: molfleet-USERID/scratch in the folder for temporary files)
     #[arg(long, env = env::SCRATCH, value_name = "FOLDER")]
     pub scratch: Option<PathBuf>,
 
-    /// Where staged inputs are kept, shared by the workers of this host [default: molfleet-<user id>/cache in the folder for temporary files]
+    /// Where staged inputs are kept, shared by the workers of this host (default: molfleet-USERID/cache in the folder for temporary files)
     #[arg(long, env = env::CACHE, value_name = "FOLDER")]
     pub cache: Option<PathBuf>,
 
