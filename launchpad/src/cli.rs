@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
-use common::task::{RunId, TaskId};
+use common::task::{RunId, State, TaskId, WorkerId};
+use regex::Regex;
 use serde::Deserialize;
 
 use crate::input::Format;
@@ -53,6 +54,21 @@ pub enum Command {
     Status(Status),
     /// Show a task: its molecules and every attempt with its log's end
     Show(Show),
+    /// List the tasks of a run, all or some
+    Tasks(Tasks),
+    /// Print the whole logs of an attempt
+    Logs(Logs),
+    /// List the workers: where they run and what they do
+    #[command(
+        after_help = "Examples:\n  launchpad workers\n  launchpad workers --json | jq '.[] | select(.seen_ms_ago > 60000)'"
+    )]
+    Workers,
+    /// List the best molecules so far
+    Top(Top),
+    /// Write the poses of the best molecules to one file
+    Poses(Poses),
+    /// Write what every task took, as a table
+    Export(Export),
     /// Build one table of all results and prove that it is complete
     Consolidate(Consolidate),
     /// Stop a run, or some of its tasks; engines are killed within a heartbeat
@@ -201,6 +217,149 @@ pub struct Show {
     pub run: RunId,
     /// The task: its number in the manifest, from 0
     pub task: TaskId,
+}
+
+/// Arguments of `tasks`. Conditions of different flags must all hold; of one flag given several times, any.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad tasks first --state dead
+  launchpad tasks first --with lapses --with failures
+  launchpad tasks first --worker 4k2m9x7q1w3e --state leased
+  launchpad tasks first --reason '^engine_|time_limit' --limit 20
+  launchpad tasks first --with bad --json | jq .task")]
+pub struct Tasks {
+    /// The run
+    pub run: RunId,
+    /// Only tasks in this state: waiting, pending, delayed, leased, succeeded, dead or cancelled; may be given several times
+    #[arg(long = "state", value_name = "STATE")]
+    pub states: Vec<State>,
+    /// Only tasks that have some of these; may be given several times
+    #[arg(long, value_name = "WHAT")]
+    pub with: Vec<Having>,
+    /// Only tasks whose latest lease is this worker's
+    #[arg(long, value_name = "ID")]
+    pub worker: Option<WorkerId>,
+    /// Only tasks whose reason matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub reason: Option<Regex>,
+    /// At most so many, the first ones
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+/// What a task may have some of, by the names of the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Having {
+    /// It failed at least once
+    Failures,
+    /// A worker of it vanished at least once
+    Lapses,
+    /// It was handed back at least once
+    Releases,
+    /// Molecules that are ok
+    Ok,
+    /// Molecules that are bad
+    Bad,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad logs first 42
+  launchpad logs first 42 --attempt 1 | less
+  launchpad logs first 42 --json | jq -r 'select(.stream == \"stderr\").text'
+
+An attempt's logs are stored when it ends. Those of a worker that vanished went with it.")]
+pub struct Logs {
+    /// The run
+    pub run: RunId,
+    /// The task: its number in the manifest, from 0
+    pub task: TaskId,
+    /// The attempt's number, from 1 [default: the latest]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub attempt: Option<u64>,
+}
+
+/// By what molecules are ranked.
+#[derive(Debug, Clone, Args)]
+pub struct Order {
+    /// Rank by the score, or by this column of the engine
+    #[arg(long, value_name = "COLUMN", default_value = "score")]
+    pub by: String,
+    /// The highest first, instead of the lowest
+    #[arg(long)]
+    pub highest: bool,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad top first
+  launchpad top first --by contacts --highest -n 100 --json
+
+It works while the run goes, too, and says how many tasks are in. Shards are checked against their digests.")]
+pub struct Top {
+    /// The run
+    pub run: RunId,
+    /// Ranked by what
+    #[command(flatten)]
+    pub order: Order,
+    /// How many molecules
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+}
+
+/// Arguments of `poses`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad poses first --top 10 -o best.sdf
+  launchpad poses first --top 100 --modes 3 -o best.pdbqt
+
+An SDF has the bonds and charges that were docked, polar hydrogens only, and the tags molecule_id, smiles, score,
+score_unit, rank, run, task, lease and mode. A PDBQT has the engine's own models with these as remarks.")]
+pub struct Poses {
+    /// The run
+    pub run: RunId,
+    /// How many molecules
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: u32,
+    /// Poses of each molecule at most, the best first
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub modes: u32,
+    /// Ranked by what
+    #[command(flatten)]
+    pub order: Order,
+    /// Where they go: a file that ends with .sdf or .pdbqt
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad export first --csv -o timings.csv
+  launchpad export first --jsonl | jq -s 'map(.engine_ended_ms - .engine_started_ms) | add'
+
+One line per task, in the order of the manifest. Moments are ms of the Redis clock; a task that has not succeeded has
+none. Nothing is changed or deleted.")]
+pub struct Export {
+    /// The run
+    pub run: RunId,
+    /// Comma-separated values with a header [default]
+    #[arg(long)]
+    pub csv: bool,
+    /// One JSON object per line; also with --json
+    #[arg(long, conflicts_with = "csv")]
+    pub jsonl: bool,
+    /// Where it goes [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Arguments of `consolidate`.
