@@ -151,7 +151,7 @@ async fn write_all<W: Write>(
 ) -> Result<(u64, W), LaunchpadError> {
     let failed = |source| LaunchpadError::File { action: "write", path: path.to_owned(), source };
     let mut tasks = 0;
-    scan(queue, run, |task, info| {
+    scan(queue, run, &[], |task, info| {
         tasks += 1;
         sink.write(&Exported::new(task, info)).map_err(failed)?;
         Ok(ControlFlow::Continue(()))

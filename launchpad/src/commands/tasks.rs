@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use common::queue::TaskInfo;
-use common::task::{LeaseName, State, TaskId, WorkerId};
+use common::task::{LeaseName, TaskId, WorkerId};
 use serde::Serialize;
 
 use super::Context;
@@ -73,13 +73,13 @@ pub(super) async fn tasks(context: &Context, arguments: &cli::Tasks) -> Result<(
     let queue = context.location.queue()?;
     queue.run_info(&arguments.run).await?;
     let limit = arguments.limit.unwrap_or(u64::MAX);
-    let (mut seen, mut listed) = (0_u64, 0_u64);
+    let total = queue.progress(&arguments.run).await?.total;
+    let mut listed = 0_u64;
     let mut listing = context.output.listing();
-    scan(&queue, &arguments.run, |task, info| {
+    scan(&queue, &arguments.run, &arguments.states, |task, info| {
         if listed >= limit {
             return Ok(ControlFlow::Break(()));
         }
-        seen += 1;
         if fulfils(arguments, &info) {
             listed += 1;
             if !listing.line(&TaskLine::new(task, info)) {
@@ -90,12 +90,12 @@ pub(super) async fn tasks(context: &Context, arguments: &cli::Tasks) -> Result<(
     })
     .await?;
     listing.finish();
-    context.output.note(&format!("{} of {} tasks", thousands(listed), thousands(seen)));
+    context.output.note(&format!("{} of {} tasks", thousands(listed), thousands(total)));
     Ok(())
 }
 
+/// Whether a task fulfils all conditions but that of its state.
 fn fulfils(wanted: &cli::Tasks, info: &TaskInfo) -> bool {
-    let state = |states: &[State]| states.is_empty() || states.contains(&info.state);
     let has = |what: &Having| match what {
         Having::Failures => info.failures > 0,
         Having::Lapses => info.lapses > 0,
@@ -104,8 +104,7 @@ fn fulfils(wanted: &cli::Tasks, info: &TaskInfo) -> bool {
         Having::Bad => info.molecules_bad > 0,
     };
     let worker = info.lease.as_ref().map(|lease| &lease.worker);
-    state(&wanted.states)
-        && (wanted.with.is_empty() || wanted.with.iter().any(has))
+    (wanted.with.is_empty() || wanted.with.iter().any(has))
         && wanted.worker.as_ref().is_none_or(|wanted| worker == Some(wanted))
         && wanted
             .reason
