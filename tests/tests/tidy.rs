@@ -80,7 +80,11 @@ fn only_process_and_local_redis_start_programs() {
 #[test]
 fn only_output_prints() {
     let words = ["print!(", "println!(", "eprint!(", "eprintln!(", "io::stdout()"];
-    only_in(&["launchpad/src/output", "worker/src/process/guardian"], &words, "only launchpad/src/output prints");
+    only_in(
+        &["launchpad/src/output", "worker/src/process/guardian"],
+        &words,
+        "only launchpad/src/output prints",
+    );
 }
 
 #[test]
