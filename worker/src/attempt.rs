@@ -242,7 +242,7 @@ impl From<StorageError> for Halt {
         let detail = chain(&error);
         match error {
             StorageError::Missing { .. } => Self::failed("input_missing", detail),
-            StorageError::Digest { .. } => Self::failed("input_altered", detail),
+            StorageError::Digest { .. } | StorageError::Short { .. } => Self::failed("input_altered", detail),
             StorageError::Url { .. }
             | StorageError::Open { .. }
             | StorageError::NotTheRunsStore { .. }
