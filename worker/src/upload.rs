@@ -1,7 +1,7 @@
 //! The second half of an attempt: its outputs into the store, in the order that makes a crash between any two steps harmless:
 //! attempt files, index, shard. The shard's creation is the commit; what stands there first, stays.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use common::digest::sha256_hex;
@@ -54,7 +54,7 @@ impl Attempt {
         Ok(Stored { shard_sha256, index_sha256: sha256_hex(&stored), molecules_ok, molecules_bad })
     }
 
-    /// Stores everything that the attempt made.
+    /// Stores everything that the attempt made, and makes sure that it stands in the run's store.
     pub(crate) async fn upload(
         &mut self,
         staged: &Staged,
@@ -65,13 +65,28 @@ impl Attempt {
         let mut paths = Self::log_files(scratch);
         let kept = self.serving.engine.keeps(&self.workload(staged, scratch));
         paths.extend(kept.into_iter().filter(|path| scratch.join(path).is_file()));
+        loop {
+            // An empty mount point must not collect results: the disk may have gone since this attempt began.
+            let digest = &self.serving.info.digest;
+            self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
+            let stored = self.put_all(scratch, &paths, &shard).await?;
+            if self.stands(&stored).await? {
+                self.moments.upload_ended = Some(self.clock.now_ms());
+                return Ok(stored);
+            }
+            tracing::warn!("the store went away during the upload, uploading again");
+        }
+    }
+
+    /// Attempt files, record, index, shard: each is created or found, so all of it can be done again.
+    async fn put_all(&mut self, scratch: &Path, paths: &[PathBuf], shard: &Shard) -> Result<Stored, Halt> {
+        self.bytes_up = 0;
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
-            let file = self.ask_store("upload a file", || self.put_file(scratch, &path)).await?;
+            let file = self.ask_store("upload a file", || self.put_file(scratch, path)).await?;
             self.bytes_up += file.bytes;
             files.push(file);
         }
-
         let shard_bytes = Bytes::from(shard.encode());
         let shard_sha256 = sha256_hex(&shard_bytes);
         let mut record = self.record(Ending::Succeeded, None, files);
@@ -79,17 +94,27 @@ impl Attempt {
         let record = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record always becomes JSON"));
         self.put(&key::attempt_record(self.grant.task, &self.grant.lease), &record).await?;
         let index = self.put(&key::index(self.grant.task, &shard_sha256), &record).await?;
-
-        // The disk may have gone since this attempt began; an empty mount point must not collect results.
-        let digest = &self.serving.info.digest;
-        self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
         let stored = self.put(&key::shard(self.grant.task), &shard_bytes).await?;
         if stored != shard_bytes {
             return self.adopt(&stored).await;
         }
-        self.moments.upload_ended = Some(self.clock.now_ms());
         let (molecules_ok, molecules_bad) = shard.counts();
         Ok(Stored { shard_sha256, index_sha256: sha256_hex(&index), molecules_ok, molecules_bad })
+    }
+
+    /// Whether a result is where it should be: what was written while a disk was away lies hidden below its mount point.
+    async fn stands(&self, stored: &Stored) -> Result<bool, Halt> {
+        for (object, sha256) in [
+            (key::index(self.grant.task, &stored.shard_sha256), &stored.index_sha256),
+            (key::shard(self.grant.task), &stored.shard_sha256),
+            (key::SPEC.to_owned(), &self.serving.info.digest),
+        ] {
+            let found = self.ask_store("read back", || self.serving.store.find(&object)).await?;
+            if found.is_none_or(|bytes| sha256_hex(&bytes) != *sha256) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Creates an object and gives the bytes that then stand there.
