@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::queue::{LeaseReply, Nothing, Pulse, QueueError, Wakes, WhyNothing, WorkerCard};
+use common::queue::{Grant, LeaseReply, Nothing, Pulse, QueueError, Wakes, WhyNothing, WorkerCard};
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,13 +19,15 @@ use crate::attempt::{Attempt, AttemptEnd, Shared};
 use crate::config::ExitWhen;
 use crate::control::{Control, StopWhy};
 use crate::heartbeat::{Heard, Held, chain};
+use crate::patience::insist;
 use crate::redis_clock::RedisClock;
 use crate::runs::{Next, Runs};
 use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
 use crate::slots::Slots;
 
-/// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace.
-const LEAVING_EXTRA: Duration = Duration::from_secs(20);
+/// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace. With the default grace and
+/// the goodbye that is 27 s: spot VMs and Kubernetes give 30 s.
+const LEAVING_EXTRA: Duration = Duration::from_secs(15);
 /// How long to lease nothing after this machine failed a task; doubles with each further time.
 const MACHINE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longest: Duration::from_mins(5) };
 /// How long a worker that leaves waits for Redis to note it.
@@ -82,7 +84,8 @@ pub(crate) struct Dispatcher {
     /// When the worker leaves whatever still runs; `None` until it is told to leave.
     leave_by: Option<Instant>,
     redis_tries: u32,
-    reached: Instant,
+    /// Since when Redis has not answered; `None` if its last answer came.
+    away_since: Option<Instant>,
     machine_faults: u32,
     disk_full: bool,
 }
@@ -119,7 +122,7 @@ impl Dispatcher {
             ask_at: Instant::now(),
             leave_by: None,
             redis_tries: 0,
-            reached: Instant::now(),
+            away_since: None,
             machine_faults: 0,
             disk_full: false,
         }
@@ -161,9 +164,13 @@ impl Dispatcher {
         let queue = &self.shared.queue;
         let goodbye = async {
             for (serving, request) in self.runs.requests() {
-                queue.lease(&serving.run, &serving.info.digest, &self.worker, request, 0).await?;
+                let (run, digest) = (&serving.run, &serving.info.digest);
+                let last = insist("goodbye", || queue.lease(run, digest, &self.worker, request, 0)).await?;
+                if let LeaseReply::Granted { grants, .. } = last {
+                    self.hand_back(run, grants).await?;
+                }
             }
-            queue.hide_worker(&self.worker).await
+            insist("goodbye", || queue.hide_worker(&self.worker)).await
         };
         match tokio::time::timeout(GOODBYE, goodbye).await {
             Ok(Ok(())) => {}
@@ -172,6 +179,15 @@ impl Dispatcher {
             }
             Err(_) => tracing::debug!("the registry keeps this worker for a while"),
         }
+    }
+
+    /// Tasks of a request whose answer was lost are ours without our knowing, until the same request is made again.
+    async fn hand_back(&self, run: &RunId, grants: Vec<Grant>) -> Result<(), QueueError> {
+        for Grant { task, lease, .. } in grants {
+            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving"));
+            tracing::info!(%run, task_id = %task, released = ?released.await?, "task of a lost answer handed back");
+        }
+        Ok(())
     }
 
     fn leave(&mut self) {
@@ -193,23 +209,22 @@ impl Dispatcher {
         if !quiet {
             return None;
         }
-        if let Some(error) = self.runs.all_unfit() {
-            return Some(Left::Unfit(error));
-        }
         let done = match self.shared.config.exit_when {
             ExitWhen::Drained => self.runs.all_drained(),
             ExitWhen::Empty => self.runs.all_empty(),
             ExitWhen::Never => false,
         };
-        if done {
-            return Some(Left::Done);
+        if done || self.runs.all_unfit() {
+            return Some(match self.runs.take_unfit() {
+                None => Left::Done,
+                Some(error) if self.runs.is_told() => Left::Unfit(error),
+                Some(_) => Left::WorkRemains,
+            });
         }
-        let unreachable = self.redis_tries > 0 && self.reached.elapsed() > self.shared.config.unreachable_max;
+        let away = self.away_since?.elapsed();
+        let unreachable = away > self.shared.config.unreachable_max;
         if unreachable {
-            tracing::error!(
-                seconds = self.reached.elapsed().as_secs(),
-                "Redis was away too long and nothing runs, leaving"
-            );
+            tracing::error!(seconds = away.as_secs(), "Redis was away too long and nothing runs, leaving");
         }
         unreachable.then_some(Left::WorkRemains)
     }
@@ -331,13 +346,15 @@ impl Dispatcher {
 
     fn redis_answered(&mut self) {
         self.redis_tries = 0;
-        self.reached = Instant::now();
+        self.away_since = None;
     }
 
     fn redis_failed(&mut self, error: &QueueError) {
         self.redis_tries += 1;
+        self.away_since.get_or_insert_with(Instant::now);
         let pause = REDIS_BACKOFF.pause(self.redis_tries, &mut rand::rng());
-        self.ask_at = Instant::now() + pause;
+        // A longer pause, after a fault of this machine, stands.
+        self.ask_at = self.ask_at.max(Instant::now() + pause);
         tracing::warn!(tries = self.redis_tries, error = %chain(error), "asking for work failed, trying again");
     }
 
@@ -358,7 +375,7 @@ impl Dispatcher {
         }
     }
 
-    fn start(&mut self, run: &RunId, grant: common::queue::Grant, clock: RedisClock) {
+    fn start(&mut self, run: &RunId, grant: Grant, clock: RedisClock) {
         let Some(serving) = self.runs.serving(run) else { return };
         let key = (run.clone(), grant.task, grant.lease.clone());
         if self.running.contains_key(&key) {

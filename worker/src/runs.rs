@@ -66,6 +66,10 @@ impl Known {
         self.serving.as_ref().map_or(1, |serving| slots.fit(serving.info.spec.threads_per_task))
     }
 
+    fn is_unfit_for_good(&self) -> bool {
+        self.unfit.as_ref().is_some_and(|error| !error.may_pass())
+    }
+
     fn later(&mut self, pause: Duration) {
         self.due = Instant::now() + pause;
     }
@@ -73,11 +77,14 @@ impl Known {
 
 impl Runs {
     pub(crate) fn new(told: &[RunId]) -> Self {
-        Self {
-            known: told.iter().cloned().map(Known::new).collect(),
-            registry_due: told.is_empty().then(Instant::now),
-            registry_read: false,
+        let mut known: Vec<Known> = Vec::with_capacity(told.len());
+        for run in told {
+            // A run that was named twice has one row of request numbers all the same.
+            if known.iter().all(|other| other.run != *run) {
+                known.push(Known::new(run.clone()));
+            }
         }
+        Self { known, registry_due: told.is_empty().then(Instant::now), registry_read: false }
     }
 
     /// What to ask now, if anything: the highest priority that is due and fits into the free slots.
@@ -116,7 +123,12 @@ impl Runs {
 
     /// A slot is free: ask this run now.
     pub(crate) fn wake_one(&mut self, run: &RunId) {
-        self.with(run, |known| known.due = Instant::now());
+        let now = Instant::now();
+        // What was due and not asked for want of slots has said its last word long ago: it counts no more.
+        for known in self.known.iter_mut().filter(|known| known.due < now) {
+            known.why = None;
+        }
+        self.with(run, |known| known.due = now);
     }
 
     /// The registry has these runs, the highest priority first.
@@ -200,16 +212,25 @@ impl Runs {
         self.all(nothing) || (self.registry_read && self.known.is_empty())
     }
 
+    /// Whether this holds of every run that the worker can serve, or perhaps can later.
     fn all(&self, is: impl Fn(Why) -> bool) -> bool {
-        let mut fit = self.known.iter().filter(|known| known.unfit.is_none()).peekable();
-        fit.peek().is_some() && fit.all(|known| known.why.is_some_and(&is))
+        let mut fit = self.known.iter().filter(|known| !known.is_unfit_for_good()).peekable();
+        fit.peek().is_some() && fit.all(|known| known.unfit.is_none() && known.why.is_some_and(&is))
     }
 
-    /// The reason why not one of the runs that the worker was told can be served, for good.
-    pub(crate) fn all_unfit(&mut self) -> Option<ServingError> {
-        let for_good = |known: &Known| known.unfit.as_ref().is_some_and(|error| !error.may_pass());
-        let all = self.registry_due.is_none() && self.known.iter().all(for_good);
-        if all { self.known.first_mut()?.unfit.take() } else { None }
+    /// Whether not one of the runs that the worker was told can be served, for good.
+    pub(crate) fn all_unfit(&self) -> bool {
+        self.is_told() && self.known.iter().all(Known::is_unfit_for_good)
+    }
+
+    /// Whether the worker was told its runs, by name.
+    pub(crate) fn is_told(&self) -> bool {
+        self.registry_due.is_none()
+    }
+
+    /// The reason why a run can't be served for good, if there is one.
+    pub(crate) fn take_unfit(&mut self) -> Option<ServingError> {
+        self.known.iter_mut().find(|known| known.is_unfit_for_good())?.unfit.take()
     }
 
     fn with(&mut self, run: &RunId, change: impl FnOnce(&mut Known)) {
@@ -263,6 +284,39 @@ mod tests {
         assert!(runs.next(Slots::new(1)).is_none());
         runs.wake();
         assert!(matches!(runs.next(Slots::new(1)), Some(Next::Serve(next)) if next == run("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_is_named_twice_is_asked_once() {
+        let mut runs = Runs::new(&[run("a"), run("a")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(runs.all_drained());
+        assert_eq!(runs.next(Slots::new(1)), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_answer_is_no_reason_to_leave() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        runs.granted(&run("b"));
+        // An hour of work for `b` on all cores, in which somebody requeues a task of `a`.
+        tokio::time::advance(Duration::from_hours(1)).await;
+        runs.wake_one(&run("b"));
+        runs.nothing(&run("b"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(!runs.all_drained());
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(runs.all_drained());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_cannot_be_served_now_is_not_drained() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        runs.unfit(&run("b"), ServingError::Queue(common::queue::QueueError::NoSuchRun(run("b"))));
+        assert!(!runs.all_drained() && !runs.all_empty() && !runs.all_unfit());
+        runs.unfit(&run("b"), ServingError::Cores { run: run("b"), needed: 2, cores: 1 });
+        assert!(runs.all_drained() && !runs.all_unfit());
+        assert!(matches!(runs.take_unfit(), Some(ServingError::Cores { .. })));
     }
 
     #[tokio::test(start_paused = true)]
