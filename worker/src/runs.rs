@@ -291,7 +291,7 @@ mod tests {
         let mut runs = Runs::new(&[run("a"), run("a")]);
         runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
         assert!(runs.all_drained());
-        assert_eq!(runs.next(Slots::new(1)), None);
+        assert!(runs.next(Slots::new(1)).is_none());
     }
 
     #[tokio::test(start_paused = true)]
