@@ -10,6 +10,7 @@ use common::queue::{Progress, Queue, TaskInfo};
 use common::task::{RunId, TaskId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use redis::AsyncCommands as _;
 use tempfile::TempDir;
 
 use crate::{TestRedis, eventually};
@@ -154,9 +155,10 @@ impl Lab {
             &format!("{run}.toml"),
             &format!(
                 "engine = \"vina\"\n\
-                 [options]\nreceptor = {receptor:?}\nbox_center = [42.32, 45.43, 18.17]\nbox_size = [14, 14, 14]\n\
+                 [options]\nreceptor = '{}'\nbox_center = [42.32, 45.43, 18.17]\nbox_size = [14, 14, 14]\n\
                  exhaustiveness = 1\n\
-                 [limits]\nlease_ms = {LEASE_MS}\nheartbeat_ms = 400\nbackoff_ms = 10\n"
+                 [limits]\nlease_ms = {LEASE_MS}\nheartbeat_ms = 400\nbackoff_ms = 10\n",
+                receptor.display()
             ),
         );
         let mut arguments = vec!["push", ligands.to_str().unwrap(), "--run", run, "--confirm-after-ms", "0"];
@@ -217,8 +219,7 @@ impl Lab {
     pub async fn lease_clock_ms(&self, run: &str) -> u64 {
         let mut connection = self.redis.connection().await;
         let key = format!("molfleet:{{{run}}}:run");
-        let clock =
-            redis::cmd("HGET").arg(key).arg("clock_ms").query_async::<Option<u64>>(&mut connection).await;
+        let clock: redis::RedisResult<Option<u64>> = connection.hget(key, "clock_ms").await;
         clock.unwrap().unwrap_or(0)
     }
 
