@@ -1,5 +1,4 @@
 //! A worker's dealings with Redis and with its own end: answers that get lost, heartbeats in time, leaving, exit codes.
-#![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use common::queue::LeaseReply;
 use common::task::State;
