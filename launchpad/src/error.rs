@@ -217,7 +217,9 @@ fn no_such_attempt(task: TaskId, number: Option<u64>, known: &[String]) -> Strin
 const fn storage_exit_code(error: &StorageError) -> u8 {
     match error {
         StorageError::Url { .. } => exit_code::CONFIG,
-        StorageError::Missing { .. } | StorageError::Digest { .. } => exit_code::DATA,
+        StorageError::Missing { .. } | StorageError::Digest { .. } | StorageError::Short { .. } => {
+            exit_code::DATA
+        }
         StorageError::Open { .. }
         | StorageError::NotTheRunsStore { .. }
         | StorageError::Refused { .. }
