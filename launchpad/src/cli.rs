@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
 use common::task::{RunId, TaskId};
+use regex::Regex;
 use serde::Deserialize;
 
 use crate::input::Format;
@@ -55,6 +56,8 @@ pub enum Command {
     Show(Show),
     /// Build one table of all results and prove that it is complete
     Consolidate(Consolidate),
+    /// Let workers try dead or cancelled tasks again
+    Retry(Retry),
     /// Stop a run, or some of its tasks; engines are killed within a heartbeat
     Cancel(Cancel),
     /// Lease no more tasks of a run; what runs goes on
@@ -224,6 +227,39 @@ pub struct Consolidate {
     /// CSV with measured values to print beside the scores, and the column that has them
     #[arg(long, value_name = "FILE:COLUMN")]
     pub measured: Option<MeasuredColumn>,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad retry first --dry-run
+  launchpad retry first --reason 'engine_(crashed|timed_out)' --limit 100
+  launchpad retry first --task 17 --task 18
+
+Without a selector, all dead tasks are retried. Several selectors narrow each other, but --dead --cancelled means both. \
+Bad molecules are not retried: `launchpad push --from` makes another run of them.")]
+pub struct Retry {
+    /// The run
+    pub run: RunId,
+    /// Dead tasks, which gave up [default, unless --task or --cancelled is given]
+    #[arg(long)]
+    pub dead: bool,
+    /// Cancelled tasks
+    #[arg(long)]
+    pub cancelled: bool,
+    /// Only tasks whose reason matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub reason: Option<Regex>,
+    /// Only this task, if it is dead or cancelled; may be given several times
+    #[arg(long = "task", value_name = "ID")]
+    pub tasks: Vec<TaskId>,
+    /// At most this many, the lowest task ids first
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Show what would be retried; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `cancel`.

@@ -6,6 +6,7 @@ mod local;
 mod pause;
 mod push;
 mod remove;
+mod retry;
 mod schema;
 mod set;
 mod show;
@@ -32,6 +33,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Status(arguments) => status::status(&context, &arguments).await,
         Command::Show(arguments) => show::show(&context, &arguments).await,
         Command::Consolidate(arguments) => consolidate::consolidate(&context, &arguments).await,
+        Command::Retry(arguments) => retry::retry(&context, &arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&context, &arguments).await,
         Command::Pause(arguments) => pause::pause(&context, &arguments).await,
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
