@@ -85,12 +85,34 @@ Examples:
   launchpad push a.csv b.sdf --run second --receptor r.pdbqt --box-center 42.3,45.4,18.2 --box-size 14
   launchpad push --config run.toml --dry-run
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
+  launchpad push --from first --run second --exhaustiveness 32
+  launchpad push --from first --sample 10 --of-top 100 --run look
 
+--from takes molecules, engine, parameters, inputs and limits from a run that has ended; flags and run.toml win.
 Pushing the same again goes on where the last push stopped, and changes nothing once it has finished.")]
 pub struct Push {
     /// Files of molecules: .smi, .sdf, .csv or .tsv with a header, .jsonl; `-` is standard input
-    #[arg(value_name = "LIGANDS")]
+    #[arg(value_name = "LIGANDS", conflicts_with = "from")]
     pub ligands: Vec<PathBuf>,
+    /// Take the molecules of this run that have no score: bad ones, and those of dead tasks
+    #[arg(long, value_name = "RUN")]
+    pub from: Option<RunId>,
+    /// With --from: bad molecules only, unless --dead is given, too
+    #[arg(long, requires = "from")]
+    pub bad: bool,
+    /// With --from: molecules of dead tasks only, unless --bad is given, too
+    #[arg(long, requires = "from")]
+    pub dead: bool,
+    /// With --from: this many molecules, drawn by the seed from the best ones instead
+    #[arg(long, value_name = "N", requires_all = ["from", "of_top"], conflicts_with_all = ["bad", "dead"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+    /// How many of the best --sample draws from
+    #[arg(long, value_name = "M", requires = "sample", value_parser = clap::value_parser!(u32).range(1..))]
+    pub of_top: Option<u32>,
+    /// What the best ones have the lowest of: `score`, or a column of the engine
+    #[arg(long, value_name = "COLUMN", requires = "sample", default_value = "score")]
+    pub by: String,
     /// Name of the run, 1 to 64 of A-Z a-z 0-9 _ . -
     #[arg(long, value_name = "R")]
     pub run: Option<RunId>,

@@ -80,8 +80,11 @@ async fn choose(
     let mut named = arguments.tasks.clone();
     named.sort_unstable();
     named.dedup();
-    let mut ids: Box<dyn Iterator<Item = TaskId> + Send> =
-        if named.is_empty() { Box::new((0..progress.total).map(TaskId)) } else { Box::new(named.into_iter()) };
+    let mut ids: Box<dyn Iterator<Item = TaskId> + Send> = if named.is_empty() {
+        Box::new((0..progress.total).map(TaskId))
+    } else {
+        Box::new(named.into_iter())
+    };
     // What the counters have can end the walk early; what dies meanwhile is for the next call.
     let mut unseen = selection.counted(progress);
     let mut chosen = Vec::new();
@@ -159,7 +162,10 @@ impl Report for Retried {
             more => format!("and {} more\n", thousands(more as u64)),
         };
         let done = if self.dry_run {
-            format!("Nothing was changed. {selected} tasks of {run} would be pending again{}.\n", self.reasons())
+            format!(
+                "Nothing was changed. {selected} tasks of {run} would be pending again{}.\n",
+                self.reasons()
+            )
         } else {
             format!("{} tasks of {run} are pending again{}.\n", thousands(self.requeued), self.reasons())
         };
