@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
 use common::task::{RunId, TaskId};
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::input::Format;
 
@@ -234,12 +234,22 @@ pub struct Show {
 Examples:
   launchpad consolidate first -o results.csv
   launchpad consolidate first -o results.csv --measured affinities.csv:dg_kcal_mol
+  launchpad consolidate first second -o results.csv
 
 Every shard is checked against the digest in Redis and the manifest. If anything is missing, each molecule is named,
-the exit code is 65, and no results file is written.")]
+the exit code is 65, and no results file is written.
+
+Of several runs, each must be complete. Each molecule has one row: one that is ok goes before one that is not; of two
+that are ok, or two that are not, the one of the run named first stands, whatever the scores. The column `run` says which.")]
 pub struct Consolidate {
     /// The run
     pub run: RunId,
+    /// Runs that follow it, whose results are merged in by molecule id
+    #[arg(value_name = "FOLLOWUP")]
+    pub followups: Vec<RunId>,
+    /// Which run stands where a molecule is ok in several, or in none [default: first]
+    #[arg(long, value_name = "WHICH", requires = "followups")]
+    pub prefer: Option<Prefer>,
     /// Where the table goes
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -372,6 +382,17 @@ pub struct LocalFolder {
 pub enum EngineName {
     /// Docking with AutoDock Vina
     Vina,
+}
+
+/// Which of several runs goes before the others, by their order on the command line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// The one named first
+    #[default]
+    First,
+    /// The one named last
+    Last,
 }
 
 /// Three coordinates, in Å.

@@ -3,6 +3,7 @@
 mod cancel;
 mod consolidate;
 mod local;
+mod merge;
 mod pause;
 mod push;
 mod remove;
