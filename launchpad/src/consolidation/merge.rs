@@ -84,8 +84,10 @@ impl Settled {
 
 fn described(row: &TableRow) -> String {
     let run = row.run.as_ref().map_or("", |run| run.as_str());
-    let structure = if row.smiles.is_empty() { "an SDF record" } else { &row.smiles };
-    format!("`{structure}` in run `{run}`")
+    match row.smiles.as_str() {
+        "" => format!("an SDF record in run `{run}`"),
+        smiles => format!("`{smiles}` in run `{run}`"),
+    }
 }
 
 #[cfg(test)]
