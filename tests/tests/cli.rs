@@ -1,5 +1,5 @@
 //! The chemist's command, as a program against a real Redis: what it prints, what it refuses, and what is left when it is killed.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report")]
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
 #![expect(
     clippy::disallowed_methods,
     reason = "tests start programs and look into Redis behind the queue's back"
