@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
 use common::task::{RunId, State, TaskId, WorkerId};
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::input::Format;
 
@@ -71,6 +71,8 @@ pub enum Command {
     Export(Export),
     /// Build one table of all results and prove that it is complete
     Consolidate(Consolidate),
+    /// Let workers try dead or cancelled tasks again
+    Retry(Retry),
     /// Stop a run, or some of its tasks; engines are killed within a heartbeat
     Cancel(Cancel),
     /// Lease no more tasks of a run; what runs goes on
@@ -98,12 +100,34 @@ Examples:
   launchpad push a.csv b.sdf --run second --receptor r.pdbqt --box-center 42.3,45.4,18.2 --box-size 14
   launchpad push --config run.toml --dry-run
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
+  launchpad push --from first --run second --exhaustiveness 32
+  launchpad push --from first --sample 10 --of-top 100 --run look
 
+--from takes molecules, engine, parameters, inputs and limits from a run that has ended; flags and run.toml win.
 Pushing the same again goes on where the last push stopped, and changes nothing once it has finished.")]
 pub struct Push {
     /// Files of molecules: .smi, .sdf, .csv or .tsv with a header, .jsonl; `-` is standard input
-    #[arg(value_name = "LIGANDS")]
+    #[arg(value_name = "LIGANDS", conflicts_with = "from")]
     pub ligands: Vec<PathBuf>,
+    /// Take the molecules of this run that have no score: bad ones, and those of dead tasks
+    #[arg(long, value_name = "RUN")]
+    pub from: Option<RunId>,
+    /// With --from: bad molecules only, unless --dead is given, too
+    #[arg(long, requires = "from")]
+    pub bad: bool,
+    /// With --from: molecules of dead tasks only, unless --bad is given, too
+    #[arg(long, requires = "from")]
+    pub dead: bool,
+    /// With --from: this many molecules, drawn by the seed from the best ones instead
+    #[arg(long, value_name = "N", requires_all = ["from", "of_top"], conflicts_with_all = ["bad", "dead"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+    /// How many of the best --sample draws from
+    #[arg(long, value_name = "M", requires = "sample", value_parser = clap::value_parser!(u32).range(1..))]
+    pub of_top: Option<u32>,
+    /// What the best ones have the lowest of: `score`, or a column of the engine
+    #[arg(long, value_name = "COLUMN", requires = "sample", default_value = "score")]
+    pub by: String,
     /// Name of the run, 1 to 64 of A-Z a-z 0-9 _ . -
     #[arg(long, value_name = "R")]
     pub run: Option<RunId>,
@@ -368,12 +392,22 @@ pub struct Export {
 Examples:
   launchpad consolidate first -o results.csv
   launchpad consolidate first -o results.csv --measured affinities.csv:dg_kcal_mol
+  launchpad consolidate first second -o results.csv
 
 Every shard is checked against the digest in Redis and the manifest. If anything is missing, each molecule is named,
-the exit code is 65, and no results file is written.")]
+the exit code is 65, and no results file is written.
+
+Of several runs, each must be complete. Each molecule has one row: one that is ok goes before one that is not; of two
+that are ok, or two that are not, the one of the run named first stands, whatever the scores. The column `run` says which.")]
 pub struct Consolidate {
     /// The run
     pub run: RunId,
+    /// Runs that follow it, whose results are merged in by molecule id
+    #[arg(value_name = "FOLLOWUP")]
+    pub followups: Vec<RunId>,
+    /// Which run stands where a molecule is ok in several, or in none [default: first]
+    #[arg(long, value_name = "WHICH", requires = "followups")]
+    pub prefer: Option<Prefer>,
     /// Where the table goes
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -383,6 +417,39 @@ pub struct Consolidate {
     /// CSV with measured values to print beside the scores, and the column that has them
     #[arg(long, value_name = "FILE:COLUMN")]
     pub measured: Option<MeasuredColumn>,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad retry first --dry-run
+  launchpad retry first --reason 'engine_(crashed|timed_out)' --limit 100
+  launchpad retry first --task 17 --task 18
+
+Without a selector, all dead tasks are retried. Several selectors narrow each other, but --dead --cancelled means both. \
+Bad molecules are not retried: `launchpad push --from` makes another run of them.")]
+pub struct Retry {
+    /// The run
+    pub run: RunId,
+    /// Dead tasks, which gave up [default, unless --task or --cancelled is given]
+    #[arg(long)]
+    pub dead: bool,
+    /// Cancelled tasks
+    #[arg(long)]
+    pub cancelled: bool,
+    /// Only tasks whose reason matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub reason: Option<Regex>,
+    /// Only this task, if it is dead or cancelled; may be given several times
+    #[arg(long = "task", value_name = "ID")]
+    pub tasks: Vec<TaskId>,
+    /// At most this many, the lowest task ids first
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Show what would be retried; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `cancel`.
@@ -473,6 +540,17 @@ pub struct LocalFolder {
 pub enum EngineName {
     /// Docking with AutoDock Vina
     Vina,
+}
+
+/// Which of several runs goes before the others, by their order on the command line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// The one named first
+    #[default]
+    First,
+    /// The one named last
+    Last,
 }
 
 /// Three coordinates, in Å.

@@ -5,10 +5,12 @@ mod consolidate;
 mod export;
 mod local;
 mod logs;
+mod merge;
 mod pause;
 mod poses;
 mod push;
 mod remove;
+mod retry;
 mod schema;
 mod set;
 mod show;
@@ -44,6 +46,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Poses(arguments) => poses::poses(&context, &arguments).await,
         Command::Export(arguments) => export::export(&context, &arguments).await,
         Command::Consolidate(arguments) => consolidate::consolidate(&context, &arguments).await,
+        Command::Retry(arguments) => retry::retry(&context, &arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&context, &arguments).await,
         Command::Pause(arguments) => pause::pause(&context, &arguments).await,
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
