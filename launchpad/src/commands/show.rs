@@ -1,8 +1,7 @@
 //! `show`: one task with its molecules, every attempt and what each left in the log, and its result.
 
-use bytes::Buf as _;
 use common::storage::key;
-use common::task::{ManifestReader, Molecule, StepRecord, TaskId};
+use common::task::{Molecule, StepRecord, TaskId};
 use serde::Serialize;
 
 use super::Context;
@@ -40,11 +39,11 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
     let queue = context.location.queue()?;
     let run_info = queue.run_info(run).await?;
     let store = context.location.run_store(&run_info.store, run)?;
-    let manifest = read_manifest(&store, &run_info.spec).await?;
+    let mut manifest = read_manifest(&store, &run_info.spec).await?;
     let absent =
         || LaunchpadError::NoSuchTask { run: run.clone(), task, tasks: run_info.spec.manifest.tasks };
     let position = usize::try_from(task.0).map_err(|_| absent())?;
-    let (_, molecules) = ManifestReader::new(manifest.reader()).nth(position).ok_or_else(absent)??;
+    let (_, molecules) = manifest.nth(position).ok_or_else(absent)??;
     let info = queue.tasks(run, &[task]).await?.pop().ok_or_else(absent)?;
     let tail = queue.tail(run, task).await?;
     let attempts = task_history::attempts(&store, task, &info, tail).await?;

@@ -1,7 +1,7 @@
 //! Walks all tasks of a manifest in order, asks Redis for each, and checks the shards of the succeeded ones, some at a time.
 
-use bytes::{Buf as _, Bytes};
-use common::digest::sha256_hex;
+use std::fs::File;
+
 use common::queue::{Queue, TaskInfo};
 use common::storage::{RunStore, key};
 use common::task::{ManifestReader, Molecule, RunSpec, Shard, State, TaskId};
@@ -43,24 +43,28 @@ pub(crate) enum Outcome {
     Missing(Fault),
 }
 
-/// Reads the stored manifest, which has to be the one that was pushed.
-pub(crate) async fn read_manifest(store: &RunStore, spec: &RunSpec) -> Result<Bytes, LaunchpadError> {
-    let bytes = store.read(key::MANIFEST).await?;
-    let (theirs, ours) = (sha256_hex(&bytes), spec.manifest.sha256.clone());
-    if theirs == ours {
-        return Ok(bytes);
+/// Opens a copy of the stored manifest, which has to be the one that was pushed. The copy vanishes with the reader.
+pub(crate) async fn read_manifest(
+    store: &RunStore,
+    spec: &RunSpec,
+) -> Result<ManifestReader<File>, LaunchpadError> {
+    let failed = |source| LaunchpadError::File { action: "write", path: std::env::temp_dir(), source };
+    let copy = tempfile::NamedTempFile::new().map_err(failed)?;
+    let theirs = store.copy_out(key::MANIFEST, copy.path()).await?;
+    let ours = spec.manifest.sha256.clone();
+    if theirs != ours {
+        return Err(ConsolidationError::Manifest { run: spec.run.clone(), theirs, ours }.into());
     }
-    Err(ConsolidationError::Manifest { run: spec.run.clone(), theirs, ours }.into())
+    Ok(ManifestReader::new(copy.reopen().map_err(failed)?))
 }
 
 impl Walk<'_> {
     /// Gives every task of the manifest, checked, to `take`, in order.
     pub(crate) async fn run(
         &self,
-        manifest: &Bytes,
+        mut tasks: ManifestReader<File>,
         take: &mut impl FnMut(Checked) -> Result<(), LaunchpadError>,
     ) -> Result<(), LaunchpadError> {
-        let mut tasks = ManifestReader::new(manifest.clone().reader());
         loop {
             let chunk = tasks.by_ref().take(CHUNK).collect::<Result<Vec<_>, _>>()?;
             if chunk.is_empty() {
