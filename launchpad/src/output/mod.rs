@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "this is launchpad/src/output")]
 
 mod format;
+mod problems;
 mod progress;
 mod table;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::error::LaunchpadError;
 
 pub(crate) use format::{bytes, duration, thousands};
+pub(crate) use problems::ProblemList;
 pub(crate) use progress::ProgressLine;
 pub(crate) use table::Table;
 

@@ -73,6 +73,16 @@ pub(crate) enum PushError {
         /// Where this push would put them.
         ours: String,
     },
+    /// The user pressed Ctrl-C.
+    #[error("the push of run `{run}` was interrupted with {total} of {tasks} tasks in Redis")]
+    Interrupted {
+        /// The run.
+        run: RunId,
+        /// How many tasks this push knows to be there.
+        total: u64,
+        /// How many there should be.
+        tasks: u64,
+    },
     /// Redis kept forgetting.
     #[error("Redis has {total} of {tasks} tasks of run `{run}` after {rounds} rounds: it keeps forgetting")]
     Unconfirmed {
@@ -92,7 +102,7 @@ impl PushError {
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
             Self::Nothing { .. } | Self::Contradiction { .. } | Self::Zero { .. } => exit_code::USAGE,
-            Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
+            Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::BadEntries { .. }
             | Self::NoMolecules
@@ -111,6 +121,9 @@ impl PushError {
                 Some(format!("push under another run id, or `launchpad remove {run} --outputs` first"))
             }
             Self::OtherStore { theirs, .. } => Some(format!("push with --store '{theirs}'")),
+            Self::Interrupted { run, .. } => Some(format!(
+                "the same command again goes on where it stopped; `launchpad remove {run} --outputs` takes it back"
+            )),
             Self::Unconfirmed { .. } => {
                 Some("push again once Redis is settled; it goes on where it stopped".into())
             }
