@@ -3,7 +3,10 @@
 //!
 //! `MOLFLEET_GOLDEN=write cargo test -p tests --test bad_input` writes the file anew: read the difference before it is committed.
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
-#![expect(clippy::disallowed_methods, reason = "tests start programs, and are told by a variable to write their file")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start programs, and are told by a variable to write their file"
+)]
 
 use std::fmt::Write as _;
 use std::fs;
@@ -38,7 +41,8 @@ impl Desk {
         let options = "[options]\nreceptor = 'receptor.pdb'\nbox_ligand = 'pose.sdf'\n";
         fs::write(folder.path().join("good.toml"), format!("run = 'r'\n{options}")).unwrap();
         let desk = Self { folder, redis: TestRedis::start().await };
-        let pushed = desk.type_line("launchpad push good.smi --config good.toml --run first --confirm-after-ms 0 -q");
+        let pushed =
+            desk.type_line("launchpad push good.smi --config good.toml --run first --confirm-after-ms 0 -q");
         assert!(pushed.ends_with("exit 0\n"), "{pushed}");
         desk
     }
@@ -57,7 +61,10 @@ impl Desk {
         let mut text = String::new();
         for line in printed.lines() {
             // A worker's log lines start with the time.
-            let line = line.split_once("Z ").filter(|(time, _)| time.len() == 26).map_or(line, |(_, rest)| rest.trim_start());
+            let line = line
+                .split_once("Z ")
+                .filter(|(time, _)| time.len() == 26)
+                .map_or(line, |(_, rest)| rest.trim_start());
             writeln!(text, "{line}").unwrap();
         }
         format!("{text}exit {}\n", output.status.code().unwrap())
@@ -83,6 +90,7 @@ async fn every_refusal_says_what_was_found_and_what_to_do() {
     }
     if std::env::var_os("MOLFLEET_GOLDEN").is_some() {
         fs::write(&golden, &found).unwrap();
+        return;
     }
     let blocks = |text: &str| text.split("\n\n").map(str::to_owned).collect::<Vec<_>>();
     for (found, expected) in blocks(&found).iter().zip(blocks(&expected)) {

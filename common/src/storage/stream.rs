@@ -101,7 +101,11 @@ impl RunStore {
         }
     }
 
-    async fn copy_to(&self, object: &str, to: &mut (impl AsyncWrite + Unpin)) -> Result<String, StorageError> {
+    async fn copy_to(
+        &self,
+        object: &str,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<String, StorageError> {
         let local = |source| StorageError::Local { object: object.to_owned(), source };
         let path = self.path(object);
         let get = self.store.retry.run(|| self.store.objects.get(&path));
@@ -173,7 +177,11 @@ async fn put_parts(
     }
     let (found, _) = digest.finish();
     let expected = pinned.sha256.clone();
-    Ok(if found == expected { Ok(()) } else { Err(StorageError::Changed { object: object(), found, expected }) })
+    Ok(if found == expected {
+        Ok(())
+    } else {
+        Err(StorageError::Changed { object: object(), found, expected })
+    })
 }
 
 /// Reads a part; an empty one is the end. The file's own position does not matter and does not change.
@@ -233,7 +241,11 @@ mod tests {
             let mut names = Vec::new();
             while let Some(folder) = folders.pop() {
                 for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
-                    if entry.path().is_dir() { folders.push(entry.path()) } else { names.push(entry.file_name()) }
+                    if entry.path().is_dir() {
+                        folders.push(entry.path())
+                    } else {
+                        names.push(entry.file_name())
+                    }
                 }
             }
             names.into_iter().map(|name| name.into_string().unwrap()).collect()

@@ -8,7 +8,7 @@ mod table;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use common::exit_code;
+use common::{exit_code, usage};
 use serde::Serialize;
 
 use crate::error::LaunchpadError;
@@ -90,10 +90,14 @@ pub(crate) fn can_ask() -> bool {
 }
 
 /// Prints what clap has to say, a help page or a mistake, and returns the exit code.
-pub(crate) fn usage(answer: &clap::Error) -> u8 {
+pub(crate) fn command_line(answer: &clap::Error) -> u8 {
+    if answer.use_stderr() {
+        eprint!("{}", usage::refusal(answer));
+        return exit_code::USAGE;
+    }
     // When not even this can be printed, the exit code is all that is left.
     _ = answer.print();
-    if answer.use_stderr() { exit_code::USAGE } else { exit_code::OK }
+    exit_code::OK
 }
 
 fn to_stdout(text: &str) {

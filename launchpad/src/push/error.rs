@@ -37,7 +37,7 @@ pub(crate) enum PushError {
         path: PathBuf,
     },
     /// Entries that can't be used, each of them listed before.
-    #[error("{bad} entries can't be used, nothing was pushed")]
+    #[error("{bad} {} can't be used, nothing was pushed", if *bad == 1 { "entry" } else { "entries" })]
     BadEntries {
         /// How many.
         bad: u64,
@@ -127,11 +127,13 @@ impl PushError {
             Self::Unconfirmed { .. } => {
                 Some("push again once Redis is settled; it goes on where it stopped".into())
             }
-            Self::Contradiction { .. }
-            | Self::Zero { .. }
-            | Self::ReceptorFormat { .. }
-            | Self::NoMolecules
-            | Self::Changed { .. } => None,
+            Self::Contradiction { one, other } => Some(format!("leave out {one} or {other}")),
+            Self::Zero { .. } => Some("leave it out for the default".into()),
+            Self::ReceptorFormat { .. } => Some("convert it: `obabel receptor.mol2 -O receptor.pdb`".into()),
+            Self::NoMolecules => {
+                Some("every file is empty, or holds nothing but blank lines and comments".into())
+            }
+            Self::Changed { .. } => Some("push again once nothing writes to the file any more".into()),
         }
     }
 }
