@@ -242,9 +242,9 @@ mod tests {
             while let Some(folder) = folders.pop() {
                 for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
                     if entry.path().is_dir() {
-                        folders.push(entry.path())
+                        folders.push(entry.path());
                     } else {
-                        names.push(entry.file_name())
+                        names.push(entry.file_name());
                     }
                 }
             }
