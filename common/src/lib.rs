@@ -12,3 +12,4 @@ pub mod queue;
 pub mod storage;
 pub mod task;
 pub mod telemetry;
+pub mod usage;

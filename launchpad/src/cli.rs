@@ -147,34 +147,34 @@ pub struct Push {
     #[arg(long, value_name = "X,Y,Z", allow_hyphen_values = true)]
     pub box_center: Option<Center>,
     /// Edges of the search box in Å, one number for a cube
-    #[arg(long, value_name = "X[,Y,Z]")]
+    #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true)]
     pub box_size: Option<Edges>,
     /// Space in Å between the box ligand and each side of the box, where no size is given [default: 4]
-    #[arg(long, value_name = "Å", conflicts_with_all = ["box_size", "box_center"])]
+    #[arg(long, value_name = "Å", allow_negative_numbers = true, conflicts_with_all = ["box_size", "box_center"])]
     pub box_padding: Option<f64>,
     /// How hard Vina searches [default: 8]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub exhaustiveness: Option<u32>,
     /// Poses kept per molecule at most [default: 9]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub modes: Option<u32>,
     /// Seed that all random numbers of the run are made from [default: 42]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Molecules per task [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub batch_size: Option<u64>,
     /// Threads that an engine gets [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub threads_per_task: Option<u32>,
     /// Tasks worked on at any time, fleet-wide; 0 is no limit [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub parallelism: Option<u64>,
     /// Failures after which a task is given up [default: 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub failures_max: Option<u64>,
     /// Seconds that one step of an engine may take [default: 3600]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub step_seconds_max: Option<u64>,
     /// How long a lease lives without a heartbeat, in ms
     #[arg(long, value_name = "MS", hide = true)]
@@ -624,13 +624,23 @@ impl FromStr for Edges {
     }
 }
 
+impl Label {
+    /// What a label's name may be.
+    pub(crate) const NAME_EXPECTED: &str = "letters, digits, _ . -";
+
+    /// Whether a label may have this name: it is part of a field of the run's hash.
+    pub(crate) fn is_name(name: &str) -> bool {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        !name.is_empty() && name.chars().all(allowed)
+    }
+}
+
 impl FromStr for Label {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() && name.chars().all(allowed) => {
+            Some((name, value)) if Self::is_name(name) => {
                 Ok(Self { name: name.to_owned(), value: value.to_owned() })
             }
             _ => Err(refuse(text, "name=value, the name of letters, digits, _ . -")),

@@ -166,8 +166,8 @@ impl LaunchpadError {
         match self {
             Self::Queue(error) => error.hint(),
             Self::Storage(error) => error.hint(),
-            Self::Input(error) => error.hint().map(str::to_owned),
-            Self::RunFile(error) => error.hint(),
+            Self::Input(error) => Some(error.hint().to_owned()),
+            Self::RunFile(error) => Some(error.hint()),
             Self::LocalRedis(error) => error.hint().map(str::to_owned),
             Self::Push(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
@@ -177,12 +177,16 @@ impl LaunchpadError {
             }
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
-            Self::SearchBox(_)
-            | Self::Limits(_)
-            | Self::Manifest(_)
-            | Self::File { .. }
-            | Self::Folder { .. }
-            | Self::NoSuchTask { .. }
+            Self::File { source, .. } => Some(file_hint(source).to_owned()),
+            Self::NoSuchTask { tasks, .. } => {
+                Some(format!("tasks are numbered from 0 to {}", tasks.saturating_sub(1)))
+            }
+            Self::SearchBox(_) => {
+                Some("all lengths of the box are in Å, and an edge is usually 15 to 30 Å".into())
+            }
+            Self::Limits(_) => Some("leave it out for the default".into()),
+            Self::Folder { .. } => Some("name the folder by an absolute path".into()),
+            Self::Manifest(_)
             | Self::NoSuchAttempt { .. }
             | Self::NoSuchColumn { .. }
             | Self::Declined
@@ -198,7 +202,11 @@ impl LaunchpadError {
             other => other.source(),
         };
         while let Some(error) = cause {
-            text = format!("{text}: {error}");
+            let said = error.to_string();
+            // Some libraries repeat their cause.
+            if !text.ends_with(&said) {
+                text = format!("{text}: {said}");
+            }
             cause = error.source();
         }
         text
@@ -214,12 +222,25 @@ fn no_such_attempt(task: TaskId, number: Option<u64>, known: &[String]) -> Strin
     }
 }
 
+/// What to do about a file that can't be opened, read or written.
+pub(crate) fn file_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "paths are relative to the current folder, those in a run.toml to the folder that it is in"
+        }
+        io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => "name a file, not a folder",
+        _ => "is the disk full or away?",
+    }
+}
+
 const fn storage_exit_code(error: &StorageError) -> u8 {
     match error {
         StorageError::Url { .. } => exit_code::CONFIG,
-        StorageError::Missing { .. } | StorageError::Digest { .. } | StorageError::Short { .. } => {
-            exit_code::DATA
-        }
+        StorageError::Missing { .. }
+        | StorageError::Digest { .. }
+        | StorageError::Short { .. }
+        | StorageError::Changed { .. } => exit_code::DATA,
         StorageError::Open { .. }
         | StorageError::NotTheRunsStore { .. }
         | StorageError::Refused { .. }

@@ -30,7 +30,7 @@ mod task_scan;
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(answer) => return output::usage(&answer),
+        Err(answer) => return output::command_line(&answer),
     };
     telemetry::start(&cli.log, LogFormat::Text);
     let output = output::Output::new(cli.json, cli.quiet);

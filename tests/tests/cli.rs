@@ -116,8 +116,9 @@ async fn entries_that_cannot_be_used_are_named_and_nothing_is_pushed() {
     let problems: Vec<&str> = ran.stderr.lines().collect();
     assert!(problems[0].starts_with("a.csv:3: "), "{problems:?}");
     assert_eq!(problems[1], "a.csv:5: the id `a` is that of line 2 already");
-    assert_eq!(problems[2], "b.smi:1: the id `c` is that of a.csv:4 already");
-    assert_eq!(problems[3], "error: 3 entries can't be used, nothing was pushed");
+    assert_eq!(problems[2], "  hint: give every molecule an id of its own");
+    assert_eq!(problems[3], "b.smi:1: the id `c` is that of a.csv:4 already", "the hint comes once");
+    assert_eq!(problems[4], "error: 3 entries can't be used, nothing was pushed");
     assert!(dump(&lab, "*").await.is_empty() && !lab.store_folder().exists());
 
     let ran = try_push(&lab, "r", "a.csv", &["b.smi", "--skip-bad", "--json"]);
@@ -235,6 +236,37 @@ async fn a_push_killed_at_any_moment_is_completed_by_the_same_push() {
     }
     let halves = cut_at.iter().filter(|tasks| **tasks < TASKS).count();
     assert!(halves >= 15, "hardly any push was killed half-way: {cut_at:?}");
+}
+
+#[tokio::test]
+async fn an_interrupted_push_says_how_to_go_on_and_does() {
+    let lab = Lab::new(PROGRAMS).await;
+    let molecules: Vec<String> = (0..TASKS).map(|n| format!("C m{n}\n")).collect();
+    lab.write("big.smi", &molecules.concat());
+    let receptor = receptor();
+    let mut arguments = vec!["push", "big.smi", "--run", "r", "--receptor", &receptor, "--quiet"];
+    arguments.extend(["--box-center", "0,0,0", "--box-size", "9", "--confirm-after-ms"]);
+    // However quick this push is, it is still there when the signal comes: it would confirm after ten minutes.
+    let mut command = lab.launchpad_command(&[&arguments[..], &["600000"]].concat());
+    let push = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    lab.until_total("r", 1).await;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(push.id()).unwrap()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    let ended = push.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(75), "{told}");
+    assert!(told.starts_with("error: the push of run `r` was interrupted with "), "{told}");
+    assert!(told.contains(&format!(" of {TASKS} tasks in Redis\n")), "{told}");
+    assert!(told.contains("hint: the same command again goes on where it stopped"), "{told}");
+
+    let again = lab.launchpad(&[&arguments[..], &["0"]].concat());
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.total, progress.pending), (TASKS, TASKS));
+    assert!(lab.queue().run_info(&run_id("r")).await.unwrap().sealed);
 }
 
 #[tokio::test]

@@ -248,6 +248,7 @@ impl From<StorageError> for Halt {
             | StorageError::NotTheRunsStore { .. }
             | StorageError::Refused { .. }
             | StorageError::Unreachable { .. }
+            | StorageError::Changed { .. }
             | StorageError::Local { .. } => Self::Machine(detail),
         }
     }

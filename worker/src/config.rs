@@ -110,6 +110,17 @@ pub enum ConfigError {
     CurrentFolder(#[source] std::io::Error),
 }
 
+impl ConfigError {
+    /// What a person could do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoCores => "without --cores, all cores are used",
+            Self::Folder { .. } => "--scratch and --cache name folders that this user may write to",
+            Self::CurrentFolder(_) => "start the worker in a folder that exists",
+        }
+    }
+}
+
 /// A worker's configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -2,6 +2,7 @@
 //!
 //! [`main`] is the whole program, so that a test binary can run it with another store.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use clap::Parser as _;
 use common::exit_code;
 use common::queue::{Queue, QueueError};
 use common::task::WorkerId;
-use common::telemetry;
+use common::{telemetry, usage};
 
 mod attempt;
 mod cache;
@@ -56,8 +57,12 @@ pub fn main(open_store: OpenStore) -> ExitCode {
         Ok(arguments) => arguments,
         Err(told) => {
             // Nobody is left to tell if the terminal is gone.
+            if told.use_stderr() {
+                _ = std::io::stderr().write_all(usage::refusal(&told).as_bytes());
+                return ExitCode::from(exit_code::CONFIG);
+            }
             _ = told.print();
-            return ExitCode::from(if told.use_stderr() { exit_code::CONFIG } else { exit_code::OK });
+            return ExitCode::from(exit_code::OK);
         }
     };
     telemetry::start(&arguments.log, arguments.log_format);
@@ -74,7 +79,7 @@ pub fn main(open_store: OpenStore) -> ExitCode {
 async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
     let config = match arguments.resolve() {
         Ok(config) => config,
-        Err(error) => return refuse(&error, None),
+        Err(error) => return refuse(&error, Some(error.hint())),
     };
     let worker = WorkerId::random(&mut rand::rng());
     let parts = match assemble(config, worker, open_store).await {

@@ -4,6 +4,7 @@ mod error;
 pub mod key;
 mod retry;
 mod store;
+mod stream;
 
 pub use error::{StorageDisposition, StorageError};
 pub use retry::RetryPolicy;

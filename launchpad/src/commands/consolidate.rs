@@ -2,10 +2,13 @@
 //! The table of several runs is that of `merge`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use common::storage::{RunStore, key};
+use common::task::ObjectRef;
 use common::task::RunId;
 use serde::Serialize;
 
@@ -61,9 +64,9 @@ async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), La
     let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
     if receipt.missing.is_empty() {
         let (sha256, best) = results.finish()?;
-        receipt.close(Some(sha256));
+        receipt.close(Some(sha256.clone()));
         write_whole(&receipt_path, &receipt.encode())?;
-        store_results(&store, &arguments.output, &receipt).await?;
+        store_results(&store, &arguments.output, sha256, &receipt).await?;
         let comparison = measured.map(Measured::compare);
         let output = arguments.output.clone();
         context.output.report(&Consolidated { receipt: &receipt, output, receipt_path, comparison, best });
@@ -101,10 +104,17 @@ pub(super) fn name_missing(run: Option<&RunId>, checked: &Checked) {
 }
 
 /// Puts the table and its receipt into the store, too. They can be made again at any time, so they may be replaced.
-async fn store_results(store: &RunStore, output: &Path, receipt: &Receipt) -> Result<(), LaunchpadError> {
+async fn store_results(
+    store: &RunStore,
+    output: &Path,
+    sha256: String,
+    receipt: &Receipt,
+) -> Result<(), LaunchpadError> {
     let failed = |source| LaunchpadError::File { action: "read", path: output.to_owned(), source };
-    let table = Bytes::from(std::fs::read(output).map_err(failed)?);
-    store.replace(key::RESULTS, table).await?;
+    let table = File::open(output).map_err(failed)?;
+    let bytes = table.metadata().map_err(failed)?.len();
+    let pinned = ObjectRef { object: key::RESULTS.to_owned(), sha256, bytes };
+    store.replace_file(&pinned, &Arc::new(table)).await?;
     Ok(store.replace(key::RECEIPT, Bytes::from(receipt.encode())).await?)
 }
 

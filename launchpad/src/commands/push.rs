@@ -10,9 +10,9 @@ use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
 use crate::input::Problem;
-use crate::output;
+use crate::output::{self, ProblemList};
 use crate::push::{
-    DryRun, Enqueue, FollowUp, LigandFile, NothingToPush, PushError, PushPlan, PushRequest, Pushed,
+    DryRun, Enqueue, Enqueued, FollowUp, LigandFile, NothingToPush, PushError, PushPlan, PushRequest, Pushed,
     SharedObjects, Wanted, check_stored, stage, upload,
 };
 
@@ -38,11 +38,11 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());
     }
-    carry_out(context, flags, &request, &plan, &store_url).await
+    fill(context, flags, &request, &plan, &store_url).await
 }
 
-/// Stores the objects, and fills Redis with the tasks.
-async fn carry_out(
+/// Stores the objects, and fills Redis with the tasks. An interrupt leaves a run that the same push completes, and says so.
+async fn fill(
     context: &Context,
     flags: &cli::Push,
     request: &PushRequest,
@@ -59,10 +59,6 @@ async fn carry_out(
         limits: &request.limits,
         labels: &request.labels,
     };
-    check_registered(queue.run_info(&request.run).await, &definition)?;
-    let store = Store::open(store_url)?.run(&request.run);
-    check_stored(&store, plan).await?;
-    upload(&store, plan).await?;
     let enqueue = Enqueue {
         queue: &queue,
         definition,
@@ -70,11 +66,38 @@ async fn carry_out(
         manifest: &plan.manifest,
         confirm_after: Duration::from_millis(flags.confirm_after_ms),
     };
-    let mut line = context.output.progress("pushing", plan.manifest.digest.tasks);
-    let enqueued = enqueue.run(&mut |total| line.set(total)).await;
+    let tasks = plan.manifest.digest.tasks;
+    let mut line = context.output.progress("pushing", tasks);
+    let mut total = 0;
+    let mut tell = |in_redis| {
+        total = in_redis;
+        line.set(in_redis);
+    };
+    // Until here, Ctrl-C may end the process as ever: nothing was written.
+    let enqueued = tokio::select! {
+        enqueued = carry_out(&enqueue, plan, &mut tell) => enqueued,
+        interrupt = tokio::signal::ctrl_c() => match interrupt {
+            Ok(()) => Err(PushError::Interrupted { run: request.run.clone(), total, tasks }.into()),
+            Err(source) => Err(LaunchpadError::Runtime(source)),
+        },
+    };
     line.finish();
     context.output.report(&Pushed::new(plan, enqueued?, queue.url(), store_url));
     Ok(())
+}
+
+/// Writes the run: objects, then tasks. May be dropped at any await.
+async fn carry_out(
+    enqueue: &Enqueue<'_>,
+    plan: &PushPlan,
+    tell: &mut impl FnMut(u64),
+) -> Result<Enqueued, LaunchpadError> {
+    let definition = &enqueue.definition;
+    check_registered(enqueue.queue.run_info(definition.run).await, definition)?;
+    let store = Store::open(definition.store)?.run(definition.run);
+    check_stored(&store, plan).await?;
+    upload(&store, plan).await?;
+    enqueue.run(tell).await
 }
 
 /// Reads all molecules and plans the push, in bounded memory and without writing anything but a temporary file.
@@ -83,8 +106,11 @@ fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadE
     let shared = SharedObjects::of_files(receptor)?;
     let open = |path: &PathBuf| LigandFile::open(path, request.format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let mut tell = |problem: &Problem| output::problem(&problem.to_string());
-    let manifest = stage(&files, &request.columns, request.batch_size, &mut tell)?;
+    let mut problems = ProblemList::default();
+    let mut tell = |problem: &Problem| problems.tell(problem);
+    let manifest = stage(&files, &request.columns, request.batch_size, &mut tell);
+    problems.finish();
+    let manifest = manifest?;
     if manifest.bad > 0 && !skip_bad {
         return Err(PushError::BadEntries { bad: manifest.bad }.into());
     }

@@ -65,7 +65,7 @@ pub(crate) enum ConsolidationError {
         found: String,
     },
     /// A measured value is not a number.
-    #[error("`{}`:{line}: the measured value is `{found}` (expected a number, or nothing)", path.display())]
+    #[error("{}:{line}: the measured value is `{found}` (expected a number, or nothing)", path.display())]
     Value {
         /// The file.
         path: PathBuf,
@@ -95,7 +95,9 @@ impl ConsolidationError {
             Self::Column { .. } => {
                 Some("--measured takes FILE:COLUMN; ids are matched by molecule_id, id or name".into())
             }
-            Self::Twice(_) | Self::Measured { .. } | Self::Value { .. } => None,
+            Self::Twice(_) => None,
+            Self::Measured { .. } => Some("--measured takes FILE:COLUMN, a CSV with a header".into()),
+            Self::Value { .. } => Some("leave the field empty where nothing was measured".into()),
         }
     }
 }

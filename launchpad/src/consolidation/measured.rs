@@ -172,6 +172,6 @@ mod tests {
         };
         check("name,x\n", "has no column `dg` (found: `name`, `x`)");
         check("ligand,dg\n", "has no column `molecule_id`, `id`, `name` (found: `ligand`, `dg`)");
-        check("name,dg\na,-1\nb,NaN\n", "m.csv`:3: the measured value is `NaN`");
+        check("name,dg\na,-1\nb,NaN\n", "m.csv:3: the measured value is `NaN`");
     }
 }

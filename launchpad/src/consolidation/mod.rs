@@ -18,4 +18,4 @@ pub(crate) use merged_receipt::MergedReceipt;
 pub(crate) use receipt::{Receipt, Verdicts};
 pub(crate) use results::{Best, ResultsFile, write_whole};
 pub(crate) use table_row::TableRow;
-pub(crate) use walk::{Checked, Outcome, Walk, read_manifest};
+pub(crate) use walk::{Checked, ManifestCopy, Outcome, Walk, read_manifest};

@@ -47,6 +47,7 @@ impl ResultsFile {
     /// Starts a table of one run that will be at this path.
     pub(crate) fn create(path: &Path) -> Result<Self, LaunchpadError> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::metadata(folder).map_err(failed("write", path))?;
         let file = tempfile::Builder::new().prefix(".results-").tempfile_in(folder);
         let file = file.map_err(failed("write", path))?;
         let csv = csv::Writer::from_writer(BufWriter::new(file));

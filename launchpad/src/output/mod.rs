@@ -3,18 +3,20 @@
 
 mod format;
 mod listing;
+mod problems;
 mod progress;
 mod table;
 
 use std::io::{self, IsTerminal as _, Write};
 
-use common::exit_code;
+use common::{exit_code, usage};
 use serde::Serialize;
 
 use crate::error::LaunchpadError;
 
 pub(crate) use format::{bytes, duration, thousands};
 pub(crate) use listing::{Line, Listing};
+pub(crate) use problems::ProblemList;
 pub(crate) use progress::ProgressLine;
 pub(crate) use table::Table;
 
@@ -100,10 +102,14 @@ pub(crate) fn can_ask() -> bool {
 }
 
 /// Prints what clap has to say, a help page or a mistake, and returns the exit code.
-pub(crate) fn usage(answer: &clap::Error) -> u8 {
+pub(crate) fn command_line(answer: &clap::Error) -> u8 {
+    if answer.use_stderr() {
+        eprint!("{}", usage::refusal(answer));
+        return exit_code::USAGE;
+    }
     // When not even this can be printed, the exit code is all that is left.
     _ = answer.print();
-    if answer.use_stderr() { exit_code::USAGE } else { exit_code::OK }
+    exit_code::OK
 }
 
 /// Where the content of a file goes that was not given a name.

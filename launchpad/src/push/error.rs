@@ -37,7 +37,7 @@ pub(crate) enum PushError {
         path: PathBuf,
     },
     /// Entries that can't be used, each of them listed before.
-    #[error("{bad} entries can't be used, nothing was pushed")]
+    #[error("{bad} {} can't be used, nothing was pushed", if *bad == 1 { "entry" } else { "entries" })]
     BadEntries {
         /// How many.
         bad: u64,
@@ -95,6 +95,16 @@ pub(crate) enum PushError {
         /// Where this push would put them.
         ours: String,
     },
+    /// The user pressed Ctrl-C.
+    #[error("the push of run `{run}` was interrupted with {total} of {tasks} tasks in Redis")]
+    Interrupted {
+        /// The run.
+        run: RunId,
+        /// How many tasks this push knows to be there.
+        total: u64,
+        /// How many there should be.
+        tasks: u64,
+    },
     /// Redis kept forgetting.
     #[error("Redis has {total} of {tasks} tasks of run `{run}` after {rounds} rounds: it keeps forgetting")]
     Unconfirmed {
@@ -118,7 +128,7 @@ impl PushError {
             | Self::Zero { .. }
             | Self::OwnFollowUp { .. }
             | Self::NoColumn { .. } => exit_code::USAGE,
-            Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
+            Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::BadEntries { .. }
             | Self::NoMolecules
@@ -142,15 +152,20 @@ impl PushError {
                 Some(format!("`launchpad status {run}` tells whether work is going on"))
             }
             Self::OtherStore { theirs, .. } => Some(format!("push with --store '{theirs}'")),
+            Self::Interrupted { run, .. } => Some(format!(
+                "the same command again goes on where it stopped; `launchpad remove {run} --outputs` takes it back"
+            )),
             Self::Unconfirmed { .. } => {
                 Some("push again once Redis is settled; it goes on where it stopped".into())
             }
-            Self::Contradiction { .. }
-            | Self::Zero { .. }
-            | Self::ReceptorFormat { .. }
-            | Self::NoMolecules
-            | Self::NoColumn { .. }
-            | Self::Changed { .. } => None,
+            Self::NoColumn { .. } => None,
+            Self::Contradiction { one, other } => Some(format!("leave out {one} or {other}")),
+            Self::Zero { .. } => Some("leave it out for the default".into()),
+            Self::ReceptorFormat { .. } => Some("convert it: `obabel receptor.mol2 -O receptor.pdb`".into()),
+            Self::NoMolecules => {
+                Some("every file is empty, or holds nothing but blank lines and comments".into())
+            }
+            Self::Changed { .. } => Some("push again once nothing writes to the file any more".into()),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::fs::File;
 
-use bytes::{Buf as _, Bytes};
 use common::digest::sha256_hex;
 use common::queue::{Queue, RunInfo};
 use common::storage::RunStore;
@@ -13,7 +12,7 @@ use common::task::{ManifestReader, MoleculeSource, ObjectRef, Shard, State, Verd
 
 use super::manifest::{Staging, temporary};
 use super::{LigandFile, PushError, StagedManifest};
-use crate::consolidation::{Checked, Outcome, Walk, read_manifest};
+use crate::consolidation::{Checked, ManifestCopy, Outcome, Walk, read_manifest};
 use crate::error::LaunchpadError;
 
 /// Tasks without a result that are named one by one.
@@ -67,7 +66,7 @@ impl FollowUp<'_> {
         }
         let mut staging = Staging::new(batch_size)?;
         let mut objects = BTreeSet::new();
-        for (row, ordinal) in ManifestReader::rows(manifest.reader()).zip(0..) {
+        for (row, ordinal) in ManifestReader::rows(manifest.open()?).zip(0..) {
             let row = row?;
             if chosen.binary_search(&ordinal).is_err() {
                 continue;
@@ -87,7 +86,7 @@ impl FollowUp<'_> {
 
     async fn choose(
         &self,
-        manifest: &Bytes,
+        manifest: &ManifestCopy,
         progress: &mut impl FnMut(u64),
         tell: &mut impl FnMut(&str),
     ) -> Result<Choice<'_>, LaunchpadError> {

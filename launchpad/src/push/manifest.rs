@@ -116,11 +116,9 @@ impl StagedManifest {
         ManifestReader::new(FromStart { file: Arc::clone(&self.file), at: 0 })
     }
 
-    /// All its bytes, as they are uploaded.
-    pub(crate) fn contents(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or(0));
-        FromStart { file: Arc::clone(&self.file), at: 0 }.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    /// The file itself, as it is uploaded.
+    pub(super) const fn file(&self) -> &Arc<File> {
+        &self.file
     }
 }
 
@@ -181,7 +179,8 @@ mod tests {
         let (staged, problems) = staged(&[("a.smi", "C a\nCC b\n"), ("b.csv", "id,smiles\nc,CCC\n")], 2);
         let staged = staged.unwrap();
         assert!(problems.is_empty());
-        let text = String::from_utf8(staged.contents().unwrap()).unwrap();
+        let mut text = String::new();
+        FromStart { file: Arc::clone(&staged.file), at: 0 }.read_to_string(&mut text).unwrap();
         assert_eq!(
             text,
             "task_id,molecule_id,smiles,object,offset,length,kind,group,source_line\n\
