@@ -356,7 +356,7 @@ mod tests {
         let check = |text: &str, message: &str, hint: &str| {
             let error = parse(text).unwrap_err();
             assert!(error.to_string().starts_with(message), "{error}");
-            assert_eq!(error.hint().unwrap(), hint);
+            assert_eq!(error.hint(), hint);
         };
         check(
             "batchsize = 3",
