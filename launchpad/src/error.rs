@@ -92,6 +92,30 @@ pub(crate) enum LaunchpadError {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// Something that a checkup needs did not answer.
+    #[error("{silent} of {checks} checks got no answer")]
+    NoAnswer {
+        /// How many got none.
+        silent: usize,
+        /// All of them.
+        checks: usize,
+    },
+    /// A checkup found something that a person has to change.
+    #[error("{wrong} of {checks} checks found something that has to be changed")]
+    Unfit {
+        /// How many did.
+        wrong: usize,
+        /// All of them.
+        checks: usize,
+    },
+    /// No molecule of a trial was scored.
+    #[error("none of the {molecules} molecules of run `{run}` was scored")]
+    TrialFailed {
+        /// The trial.
+        run: RunId,
+        /// How many were tried.
+        molecules: u64,
+    },
     /// The program's own set-up.
     #[error("could not start")]
     Runtime(#[source] io::Error),
@@ -109,8 +133,10 @@ impl LaunchpadError {
         match self {
             Self::Queue(error) => queue_exit_code(error),
             Self::Storage(error) => storage_exit_code(error),
-            Self::LocalRedis(_) => exit_code::UNAVAILABLE,
-            Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } => exit_code::CONFIG,
+            Self::LocalRedis(_) | Self::NoAnswer { .. } => exit_code::UNAVAILABLE,
+            Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } | Self::Unfit { .. } => {
+                exit_code::CONFIG
+            }
             Self::SearchBox(_) | Self::NobodyToAsk { .. } => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
@@ -119,7 +145,8 @@ impl LaunchpadError {
             | Self::Consolidation(_)
             | Self::Manifest(_)
             | Self::File { .. }
-            | Self::NoSuchTask { .. } => exit_code::DATA,
+            | Self::NoSuchTask { .. }
+            | Self::TrialFailed { .. } => exit_code::DATA,
         }
     }
 
@@ -134,6 +161,8 @@ impl LaunchpadError {
             Self::Push(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
+            Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
+            Self::TrialFailed { run, .. } => Some(format!("`launchpad show {run} 0` tells why")),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
             Self::SearchBox(_)
             | Self::Limits(_)

@@ -17,6 +17,7 @@ pub mod local_redis;
 mod location;
 mod output;
 mod push;
+mod redis_checks;
 mod run_file;
 mod run_status;
 pub mod search_box;
@@ -29,7 +30,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Err(answer) => return output::usage(&answer),
     };
     telemetry::start(&cli.log, LogFormat::Text);
-    let output = output::Output::new(cli.json, cli.quiet);
+    let output = output::Output::new(
+        cli.json,
+        cli.quiet,
+        cli.no_color.as_ref().is_some_and(|value| !value.is_empty()),
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(commands::execute(cli, output)),

@@ -73,8 +73,8 @@ impl Store {
 /// The objects of one run, by their names below it ([`super::key`]).
 #[derive(Debug, Clone)]
 pub struct RunStore {
-    store: Store,
-    root: Path,
+    pub(super) store: Store,
+    pub(super) root: Path,
 }
 
 impl RunStore {

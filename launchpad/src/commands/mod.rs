@@ -1,8 +1,11 @@
 //! The commands, one file each. They decide what happens in which order; `output` prints.
 
 mod cancel;
+mod completions;
 mod consolidate;
+mod doctor;
 mod local;
+mod man;
 mod pause;
 mod push;
 mod remove;
@@ -10,6 +13,7 @@ mod schema;
 mod set;
 mod show;
 mod status;
+mod trial;
 
 use crate::cli::{Cli, Command};
 use crate::error::LaunchpadError;
@@ -37,6 +41,13 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
         Command::Set(arguments) => set::set(&context, &arguments).await,
         Command::Remove(arguments) => remove::remove(&context, &arguments).await,
+        Command::Trial(arguments) => trial::trial(&context, &arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
+        Command::Completions(arguments) => {
+            completions::completions(&context, &arguments);
+            Ok(())
+        }
+        Command::Man(arguments) => man::man(&context, &arguments),
         Command::Schema => {
             schema::schema(&context);
             Ok(())
