@@ -58,6 +58,12 @@ pub enum Command {
     /// Show a task: its molecules and every attempt with its log's end
     Show(Show),
     /// Push the first molecules as a run of their own, show their scores, and say how long all would take
+    #[command(after_help = "\
+Example:
+  launchpad trial ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf -n 3
+
+It takes the flags of push, and --batch-size 1. The trial is the run first-trial; a worker has to be there, or to be started
+meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 65 none was.")]
     Trial(Box<Trial>),
     /// Build one table of all results and prove that it is complete
     Consolidate(Consolidate),

@@ -114,7 +114,13 @@ pub(crate) enum LaunchpadError {
         /// The trial.
         run: RunId,
         /// How many were tried.
-        molecules: u64,
+        molecules: usize,
+    },
+    /// A run whose trial can't be named.
+    #[error("the trial of run `{run}` can't be called `{run}-trial`, which is longer than 64 characters")]
+    TrialName {
+        /// The run.
+        run: RunId,
     },
     /// The program's own set-up.
     #[error("could not start")]
@@ -137,7 +143,7 @@ impl LaunchpadError {
             Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } | Self::Unfit { .. } => {
                 exit_code::CONFIG
             }
-            Self::SearchBox(_) | Self::NobodyToAsk { .. } => exit_code::USAGE,
+            Self::SearchBox(_) | Self::NobodyToAsk { .. } | Self::TrialName { .. } => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Declined => exit_code::TRY_AGAIN,
@@ -163,6 +169,7 @@ impl LaunchpadError {
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
             Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
             Self::TrialFailed { run, .. } => Some(format!("`launchpad show {run} 0` tells why")),
+            Self::TrialName { .. } => Some("use a run id of at most 58 characters".into()),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
             Self::SearchBox(_)
             | Self::Limits(_)

@@ -22,6 +22,7 @@ mod run_file;
 mod run_status;
 pub mod search_box;
 mod task_history;
+mod trial_report;
 
 /// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {

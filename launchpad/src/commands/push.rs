@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::queue::{QueueError, RunDefinition, RunInfo};
+use common::queue::{Queue, QueueError, RunDefinition, RunInfo};
 use common::storage::Store;
 
 use super::Context;
@@ -12,48 +12,31 @@ use crate::error::LaunchpadError;
 use crate::input::Problem;
 use crate::output;
 use crate::push::{
-    DryRun, Enqueue, LigandFile, PushError, PushPlan, PushRequest, Pushed, check_stored, stage, upload,
+    DryRun, Enqueue, Enqueued, LigandFile, PushError, PushPlan, PushRequest, Pushed, StagedManifest,
+    check_stored, stage, upload,
 };
 
 /// Makes a run, or goes on with one.
 pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), LaunchpadError> {
     let request = PushRequest::resolve(flags)?;
     let store_url = context.location.store_url(request.store.as_deref())?;
-    let plan = prepare(&request, flags.skip_bad)?;
+    let (manifest, files) = read(&request, flags.skip_bad)?;
+    let plan = PushPlan::new(&request, manifest, files)?;
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());
     }
     let queue = context.location.queue()?;
-    let definition = RunDefinition {
-        run: &request.run,
-        digest: &plan.digest,
-        spec_json: &plan.spec_json,
-        store: &store_url,
-        manifest_sha256: &plan.manifest.digest.sha256,
-        limits: &request.limits,
-        labels: &request.labels,
-    };
-    check_registered(queue.run_info(&request.run).await, &definition)?;
-    let store = Store::open(&store_url)?.run(&request.run);
-    check_stored(&store, &plan).await?;
-    upload(&store, &plan).await?;
-    let enqueue = Enqueue {
-        queue: &queue,
-        definition,
-        priority: flags.priority,
-        manifest: &plan.manifest,
-        confirm_after: Duration::from_millis(flags.confirm_after_ms),
-    };
-    let mut line = context.output.progress("pushing", plan.manifest.digest.tasks);
-    let enqueued = enqueue.run(&mut |total| line.set(total)).await;
-    line.finish();
-    context.output.report(&Pushed::new(&plan, enqueued?, queue.url(), &store_url));
+    let enqueued = carry_out(context, &queue, flags, &request, &plan, &store_url).await?;
+    context.output.report(&Pushed::new(&plan, enqueued, queue.url(), &store_url));
     Ok(())
 }
 
-/// Reads all molecules and plans the push, in bounded memory and without writing anything but a temporary file.
-fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadError> {
+/// Reads all molecules, in bounded memory and without writing anything but a temporary file.
+pub(super) fn read(
+    request: &PushRequest,
+    skip_bad: bool,
+) -> Result<(StagedManifest, Vec<LigandFile>), LaunchpadError> {
     let open = |path: &PathBuf| LigandFile::open(path, request.format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut tell = |problem: &Problem| output::problem(&problem.to_string());
@@ -64,7 +47,42 @@ fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadE
     if manifest.digest.molecules == 0 {
         return Err(PushError::NoMolecules.into());
     }
-    PushPlan::new(request, manifest, files)
+    Ok((manifest, files))
+}
+
+/// Uploads what the run needs and fills Redis with its tasks.
+pub(super) async fn carry_out(
+    context: &Context,
+    queue: &Queue,
+    flags: &cli::Push,
+    request: &PushRequest,
+    plan: &PushPlan,
+    store_url: &str,
+) -> Result<Enqueued, LaunchpadError> {
+    let definition = RunDefinition {
+        run: &request.run,
+        digest: &plan.digest,
+        spec_json: &plan.spec_json,
+        store: store_url,
+        manifest_sha256: &plan.manifest.digest.sha256,
+        limits: &request.limits,
+        labels: &request.labels,
+    };
+    check_registered(queue.run_info(&request.run).await, &definition)?;
+    let store = Store::open(store_url)?.run(&request.run);
+    check_stored(&store, plan).await?;
+    upload(&store, plan).await?;
+    let enqueue = Enqueue {
+        queue,
+        definition,
+        priority: flags.priority,
+        manifest: &plan.manifest,
+        confirm_after: Duration::from_millis(flags.confirm_after_ms),
+    };
+    let mut line = context.output.progress("pushing", plan.manifest.digest.tasks);
+    let enqueued = enqueue.run(&mut |total| line.set(total)).await;
+    line.finish();
+    enqueued
 }
 
 /// Refuses a run id that Redis knows for something else, before the store is touched.

@@ -35,10 +35,7 @@ pub(crate) fn stage(
     batch_size: u64,
     tell: &mut dyn FnMut(&Problem),
 ) -> Result<StagedManifest, LaunchpadError> {
-    let temporary = |source| LaunchpadError::File { action: "write", path: std::env::temp_dir(), source };
-    let file = tempfile::tempfile().map_err(temporary)?;
-    let mut writer =
-        ManifestWriter::new(Digesting { to: BufWriter::new(file), digest: Sha256Writer::default() });
+    let mut writer = start()?;
     let mut ids = DuplicateIds::new("");
     let (mut molecules, mut bad) = (0, 0);
     for file in files {
@@ -62,6 +59,26 @@ pub(crate) fn stage(
     if molecules == 0 && bad == 0 {
         return Err(PushError::NoMolecules.into());
     }
+    finish(writer, molecules, batch_size, bad)
+}
+
+type StagingWriter = ManifestWriter<Digesting<BufWriter<File>>>;
+
+fn temporary(source: io::Error) -> LaunchpadError {
+    LaunchpadError::File { action: "write", path: std::env::temp_dir(), source }
+}
+
+fn start() -> Result<StagingWriter, LaunchpadError> {
+    let file = tempfile::tempfile().map_err(temporary)?;
+    Ok(ManifestWriter::new(Digesting { to: BufWriter::new(file), digest: Sha256Writer::default() }))
+}
+
+fn finish(
+    writer: StagingWriter,
+    molecules: u64,
+    batch_size: u64,
+    bad: u64,
+) -> Result<StagedManifest, LaunchpadError> {
     let Digesting { to, digest } = writer.finish()?;
     let file = to.into_inner().map_err(|error| temporary(error.into_error()))?;
     let (sha256, bytes) = digest.finish();
@@ -84,6 +101,23 @@ impl StagedManifest {
     /// Reads the tasks from the first one on. Several readers do not disturb each other.
     pub(crate) fn tasks(&self) -> ManifestReader<impl Read + Send + use<>> {
         ManifestReader::new(FromStart { file: Arc::clone(&self.file), at: 0 })
+    }
+
+    /// The manifest of its first `wanted` molecules, one task each. Their source lines count from 1: those of the files are not kept.
+    pub(crate) fn first(&self, wanted: u64) -> Result<Self, LaunchpadError> {
+        let mut writer = start()?;
+        let mut written = 0;
+        // One molecule at least for each task.
+        for task in self.tasks().take(usize::try_from(wanted).unwrap_or(usize::MAX)) {
+            for molecule in task?.1 {
+                if written == wanted {
+                    break;
+                }
+                writer.write(&ManifestRow::new(TaskId(written), &molecule, written + 1))?;
+                written += 1;
+            }
+        }
+        finish(writer, written, 1, 0)
     }
 
     /// All its bytes, as they are uploaded.
@@ -175,6 +209,19 @@ mod tests {
         );
         let staged = staged.unwrap();
         assert_eq!((staged.digest.molecules, staged.bad), (3, 2));
+    }
+
+    #[test]
+    fn the_first_molecules_are_tasks_of_their_own() {
+        let (staged, _) = staged(&[("a.smi", "C a\nCC b\nCCC c\nCCCC d\n")], 2);
+        let staged = staged.unwrap();
+        let ids = |manifest: StagedManifest| -> Vec<Vec<String>> {
+            manifest.tasks().map(|task| task.unwrap().1.into_iter().map(|one| one.id).collect()).collect()
+        };
+        let first = staged.first(3).unwrap();
+        assert_eq!((first.digest.tasks, first.digest.molecules), (3, 3));
+        assert_eq!(ids(first), [["a"], ["b"], ["c"]]);
+        assert_eq!(ids(staged.first(9).unwrap()).len(), 4, "no more than there are");
     }
 
     #[test]
