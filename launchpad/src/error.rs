@@ -200,7 +200,9 @@ impl LaunchpadError {
 const fn storage_exit_code(error: &StorageError) -> u8 {
     match error {
         StorageError::Url { .. } => exit_code::CONFIG,
-        StorageError::Missing { .. } | StorageError::Digest { .. } => exit_code::DATA,
+        StorageError::Missing { .. } | StorageError::Digest { .. } | StorageError::Short { .. } => {
+            exit_code::DATA
+        }
         StorageError::Open { .. }
         | StorageError::NotTheRunsStore { .. }
         | StorageError::Refused { .. }

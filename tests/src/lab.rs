@@ -173,9 +173,11 @@ impl Lab {
     pub fn worker(&self, name: &str, flags: &[&str]) -> LabWorker {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
-        command.args(["--redis", &self.redis.url(), "--cores", "1"]);
-        if !flags.contains(&"--scratch-free-mib-min") {
-            command.args(["--scratch-free-mib-min", "1"]);
+        let url = self.redis.url();
+        for (flag, value) in [("--redis", url.as_str()), ("--cores", "1"), ("--scratch-free-mib-min", "1")] {
+            if !flags.contains(&flag) {
+                command.args([flag, value]);
+            }
         }
         command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
         command.args(["--log", "debug", "--log-format", "json", "--grace-seconds", "2"]).args(flags);

@@ -6,12 +6,14 @@
 )]
 
 mod eventually;
+mod flaky_proxy;
 mod lab;
 mod redis;
 mod run;
 mod stalling_store;
 
 pub use eventually::eventually;
+pub use flaky_proxy::FlakyProxy;
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
 pub use redis::TestRedis;
 pub use run::{TestRun, sample_input, sample_spec};

@@ -45,7 +45,8 @@ async fn finishes_well(lab: &Lab, mut worker: LabWorker) {
     let progress = lab.progress("r").await;
     assert_eq!((progress.succeeded, progress.molecules_ok, progress.failures), (1, 1, 0));
     assert_eq!(shard(lab), quiet_shard().await);
-    assert_eq!(lab.launchpad(&["consolidate", "r", "-o", "results.csv"]).code, 0);
+    let consolidated = lab.launchpad(&["consolidate", "r", "-o", "results.csv"]);
+    assert_eq!(consolidated.code, 0, "{}", consolidated.stderr);
 }
 
 #[tokio::test]
@@ -228,4 +229,47 @@ async fn a_missing_program_is_the_machines_fault() {
     // The system's own folders are tried, too, and have a Vina that works.
     assert_eq!(lab.worker("one", &["--run", "r"]).left().await, 0);
     assert_eq!(lab.progress("r").await.succeeded, 1);
+}
+
+#[tokio::test]
+async fn what_was_uploaded_to_an_empty_mount_point_is_uploaded_again() {
+    let lab = lab_at_the_gate().await;
+    let worker = lab.worker("one", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    // The first write of the upload hangs, long after the store was last confirmed.
+    lab.write("store.stall", "");
+    lab.unset("gate");
+    eventually("an upload waits", || async { lab.path("store.stalled").exists().then_some(()).ok_or(()) })
+        .await;
+    fs::rename(lab.path("store"), lab.path("unmounted")).unwrap();
+    fs::create_dir(lab.path("store")).unwrap();
+    fs::remove_file(lab.path("store.stall")).unwrap();
+    worker
+        .until_logged("the worker keeps trying", |line| {
+            line["what"] == "confirm" && line["tries"].as_u64() > Some(2)
+        })
+        .await;
+    fs::remove_dir_all(lab.path("store")).unwrap();
+    fs::rename(lab.path("unmounted"), lab.path("store")).unwrap();
+    lab.set("gate", "");
+    finishes_well(&lab, worker).await;
+    assert_eq!(lab.task("r", 0).await.lapses, 0);
+}
+
+#[tokio::test]
+async fn an_input_file_that_was_cut_short_ends_in_a_dead_task() {
+    let lab = Lab::new(PROGRAMS).await;
+    let sdf = "toluene\n\n\n  1  0  0  0  0  0  0  0  0  0999 V2000\n    0.0000    0.0000    0.0000 C   0  0\nM  END\n$$$$\n";
+    let ligands = lab.write("ligands.sdf", sdf);
+    lab.push("r", TOLUENE, &["--dry-run"]);
+    let config = lab.path("r.toml");
+    let arguments = ["push", ligands.to_str().unwrap(), "--run", "r", "--confirm-after-ms", "0"];
+    let pushed = lab.launchpad(&[&arguments[..], &["--config", config.to_str().unwrap()]].concat());
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+    let inputs = fs::read_dir(lab.object("r", "inputs")).unwrap().flatten();
+    let object = inputs.map(|entry| entry.path().join("ligands.sdf")).find(|path| path.exists()).unwrap();
+    fs::write(&object, "").unwrap();
+    assert_eq!(lab.worker("one", UNTIL_DRAINED).left().await, 0);
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.reason.as_deref()), (State::Dead, Some("input_altered")));
 }

@@ -101,7 +101,7 @@ impl Docking {
             std::fs::write(scratch.path().join(path), bytes).unwrap();
         }
         let outcomes: Vec<_> = plan.steps.iter().map(|step| run(step, scratch.path())).collect();
-        let rows = self.engine.judge(&workload, &outcomes)?;
+        let rows = self.engine.judge(&workload, &outcomes)?.into_iter().collect::<Result<Vec<_>, _>>()?;
         let kept = self.engine.keeps(&workload).into_iter();
         let kept =
             kept.filter_map(|path| Some((path.clone(), std::fs::read(scratch.path().join(path)).ok()?)));

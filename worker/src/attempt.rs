@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use common::queue::{Completion, Failed, Failure, Grant, Queue};
+use common::queue::{Completion, Failed, Failure, Grant, Queue, QueueError};
 use common::storage::StorageError;
 use common::task::{Ending, Moments};
 use rand::RngExt as _;
@@ -124,6 +124,13 @@ impl Attempt {
 
     /// The way of a task through the code.
     async fn straight_line(&mut self, scratch: &Scratch) -> Result<Stored, Halt> {
+        if self.grant.molecules.is_empty() {
+            return Err(Halt::Failed {
+                reason: "input_unreadable".to_owned(),
+                detail: "the task's input in Redis is missing, or this version can't read it".to_owned(),
+                is_final: true,
+            });
+        }
         if let Some(stored) = self.find_stored().await? {
             return Ok(stored);
         }
@@ -154,6 +161,10 @@ impl Attempt {
             }
             Ok(Err(fate)) => {
                 tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");
+                AttemptEnd::Stopped
+            }
+            Err(QueueError::NoSuchRun(_)) => {
+                tracing::warn!("the result is stored, but the run was removed");
                 AttemptEnd::Stopped
             }
             Err(error) => {
@@ -231,7 +242,7 @@ impl From<StorageError> for Halt {
         let detail = chain(&error);
         match error {
             StorageError::Missing { .. } => Self::failed("input_missing", detail),
-            StorageError::Digest { .. } => Self::failed("input_altered", detail),
+            StorageError::Digest { .. } | StorageError::Short { .. } => Self::failed("input_altered", detail),
             StorageError::Url { .. }
             | StorageError::Open { .. }
             | StorageError::NotTheRunsStore { .. }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use common::digest::Sha256Writer;
+use common::digest::{Sha256Writer, sha256_hex};
 use common::storage::{RunStore, StorageError};
 use common::task::ObjectRef;
 use nix::fcntl::{Flock, FlockArg};
@@ -48,14 +48,16 @@ impl Cache {
         store: &RunStore,
         pinned: &ObjectRef,
     ) -> Result<(PathBuf, u64), CacheError<StorageError>> {
-        let entry = self.root.join(&pinned.sha256);
-        let file = entry.join(pinned.file_name());
+        // The same bytes under two names are two entries: filling the second must not touch the first, which may be in use.
+        let name = pinned.file_name();
+        let entry = self.root.join(sha256_hex(format!("{}/{name}", pinned.sha256).as_bytes()));
+        let file = entry.join(name);
         if self.is_checked(&file) {
             return Ok((file, 0));
         }
         let fill = async |folder: &Path| store.download(pinned, &folder.join(pinned.file_name())).await;
         let whole = || digest_of(&file).is_ok_and(|sha256| sha256 == pinned.sha256);
-        let made = self.entry(&entry, whole, fill).await?;
+        let made = self.entry(&entry, Path::new(name), whole, fill).await?;
         self.remember(&file);
         Ok((file, if made { pinned.bytes } else { 0 }))
     }
@@ -70,7 +72,7 @@ impl Cache {
         let entry = self.root.join(key);
         let file = entry.join(output);
         if !self.is_checked(&file) {
-            self.entry(&entry, || file.is_file(), make).await?;
+            self.entry(&entry, output, || file.is_file(), make).await?;
             self.remember(&file);
         }
         Ok(file)
@@ -80,6 +82,7 @@ impl Cache {
     async fn entry<E>(
         &self,
         entry: &Path,
+        output: &Path,
         whole: impl Fn() -> bool,
         fill: impl AsyncFnOnce(&Path) -> Result<(), E>,
     ) -> Result<bool, CacheError<E>> {
@@ -94,6 +97,8 @@ impl Cache {
         }
         fs::create_dir_all(&unfinished).map_err(disk)?;
         fill(&unfinished).await.map_err(CacheError::Fill)?;
+        // An entry that is there after a power cut has to be whole: nobody knows the digest of a derived file in advance.
+        File::open(unfinished.join(output)).and_then(|made| made.sync_all()).map_err(disk)?;
         fs::rename(&unfinished, entry).map_err(disk)?;
         Ok(true)
     }
@@ -137,7 +142,6 @@ fn digest_of(file: &Path) -> io::Result<String> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use common::digest::sha256_hex;
     use common::storage::Store;
 
     use super::*;
@@ -180,7 +184,28 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let refused = Cache::open(root.path()).object(&store, &pinned).await;
         assert!(matches!(refused, Err(CacheError::Fill(StorageError::Digest { .. }))));
-        assert!(!root.path().join(&pinned.sha256).exists());
+        let entries = fs::read_dir(root.path()).unwrap().flatten();
+        assert!(
+            entries.into_iter().all(|entry| entry.path().extension().is_some()),
+            "no entry, only its lock"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_same_bytes_under_two_names_are_two_entries() {
+        let (_folder, store, pinned) = store_with("atoms").await;
+        let object = common::storage::key::input(&pinned.sha256, "again.pdb");
+        store.create(&object, "atoms".into()).await.unwrap();
+        let again = ObjectRef { object, ..pinned.clone() };
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::open(root.path());
+        let (first, _) = cache.object(&store, &pinned).await.unwrap();
+        let (second, _) = cache.object(&store, &again).await.unwrap();
+        assert!(first.is_file() && second.is_file(), "the first is still in use");
+        assert_eq!(
+            (first.file_name(), second.file_name()),
+            (Some("receptor.pdb".as_ref()), Some("again.pdb".as_ref()))
+        );
     }
 
     #[tokio::test]

@@ -105,7 +105,7 @@ pub struct Arguments {
     pub scratch_free_mib_min: u64,
 
     /// How long an engine may take to end after SIGTERM before it is killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub grace_seconds: u64,
 
     /// How long to go on without Redis while nothing runs, before leaving with exit code 75
@@ -251,6 +251,13 @@ mod tests {
     fn a_worker_without_cores_is_refused() {
         let error = arguments(&["--cores", "0"]).resolve().unwrap_err();
         assert_eq!(error.to_string(), "--cores is 0 (expected 1 or more)");
+    }
+
+    #[test]
+    fn a_grace_beyond_all_clocks_is_refused() {
+        let parse = |seconds: &str| Arguments::try_parse_from(["worker", "--grace-seconds", seconds]);
+        assert!(parse("18446744073709551615").is_err());
+        assert!(parse("86400").is_ok());
     }
 
     #[test]

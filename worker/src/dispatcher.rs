@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::queue::{LeaseReply, Nothing, Pulse, QueueError, Wakes, WhyNothing, WorkerCard};
+use common::queue::{
+    Disposition, Grant, LeaseReply, Nothing, Pulse, Queue, QueueError, Wakes, WhyNothing, WorkerCard,
+};
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -19,13 +21,15 @@ use crate::attempt::{Attempt, AttemptEnd, Shared};
 use crate::config::ExitWhen;
 use crate::control::{Control, StopWhy};
 use crate::heartbeat::{Heard, Held, chain};
+use crate::patience::insist;
 use crate::redis_clock::RedisClock;
 use crate::runs::{Next, Runs};
 use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
 use crate::slots::Slots;
 
-/// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace.
-const LEAVING_EXTRA: Duration = Duration::from_secs(20);
+/// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace. With the default grace and
+/// the goodbye that is 27 s: spot VMs and Kubernetes give 30 s.
+const LEAVING_EXTRA: Duration = Duration::from_secs(15);
 /// How long to lease nothing after this machine failed a task; doubles with each further time.
 const MACHINE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longest: Duration::from_mins(5) };
 /// How long a worker that leaves waits for Redis to note it.
@@ -34,6 +38,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The pauses between requests that Redis did not answer.
 const REDIS_BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
+
+/// When to look again at a run that is over and could not be served here, in ms: somebody may requeue its tasks.
+const OVER_WAIT_MS: u64 = 60_000;
 
 /// Why a worker left.
 #[derive(Debug)]
@@ -82,7 +89,8 @@ pub(crate) struct Dispatcher {
     /// When the worker leaves whatever still runs; `None` until it is told to leave.
     leave_by: Option<Instant>,
     redis_tries: u32,
-    reached: Instant,
+    /// Since when Redis has not answered; `None` if its last answer came.
+    away_since: Option<Instant>,
     machine_faults: u32,
     disk_full: bool,
 }
@@ -119,7 +127,7 @@ impl Dispatcher {
             ask_at: Instant::now(),
             leave_by: None,
             redis_tries: 0,
-            reached: Instant::now(),
+            away_since: None,
             machine_faults: 0,
             disk_full: false,
         }
@@ -161,9 +169,13 @@ impl Dispatcher {
         let queue = &self.shared.queue;
         let goodbye = async {
             for (serving, request) in self.runs.requests() {
-                queue.lease(&serving.run, &serving.info.digest, &self.worker, request, 0).await?;
+                let (run, digest) = (&serving.run, &serving.info.digest);
+                let last = insist("goodbye", || queue.lease(run, digest, &self.worker, request, 0)).await?;
+                if let LeaseReply::Granted { grants, .. } = last {
+                    self.hand_back(run, grants).await?;
+                }
             }
-            queue.hide_worker(&self.worker).await
+            insist("goodbye", || queue.hide_worker(&self.worker)).await
         };
         match tokio::time::timeout(GOODBYE, goodbye).await {
             Ok(Ok(())) => {}
@@ -172,6 +184,15 @@ impl Dispatcher {
             }
             Err(_) => tracing::debug!("the registry keeps this worker for a while"),
         }
+    }
+
+    /// Tasks of a request whose answer was lost are ours without our knowing, until the same request is made again.
+    async fn hand_back(&self, run: &RunId, grants: Vec<Grant>) -> Result<(), QueueError> {
+        for Grant { task, lease, .. } in grants {
+            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving"));
+            tracing::info!(%run, task_id = %task, released = ?released.await?, "task of a lost answer handed back");
+        }
+        Ok(())
     }
 
     fn leave(&mut self) {
@@ -193,23 +214,22 @@ impl Dispatcher {
         if !quiet {
             return None;
         }
-        if let Some(error) = self.runs.all_unfit() {
-            return Some(Left::Unfit(error));
-        }
         let done = match self.shared.config.exit_when {
             ExitWhen::Drained => self.runs.all_drained(),
             ExitWhen::Empty => self.runs.all_empty(),
             ExitWhen::Never => false,
         };
-        if done {
-            return Some(Left::Done);
+        if done || self.runs.all_unfit() {
+            return Some(match self.runs.take_unfit() {
+                None => Left::Done,
+                Some(error) if self.runs.is_told() => Left::Unfit(error),
+                Some(_) => Left::WorkRemains,
+            });
         }
-        let unreachable = self.redis_tries > 0 && self.reached.elapsed() > self.shared.config.unreachable_max;
+        let away = self.away_since?.elapsed();
+        let unreachable = away > self.shared.config.unreachable_max;
         if unreachable {
-            tracing::error!(
-                seconds = self.reached.elapsed().as_secs(),
-                "Redis was away too long and nothing runs, leaving"
-            );
+            tracing::error!(seconds = away.as_secs(), "Redis was away too long and nothing runs, leaving");
         }
         unreachable.then_some(Left::WorkRemains)
     }
@@ -241,12 +261,12 @@ impl Dispatcher {
                 self.asking.spawn(async move { Answer::Registry(queue.runs().await) });
             }
             Some(Next::Serve(run)) => self.ask_to_serve(run),
-            Some(Next::Lease { serving, request, slots }) => {
+            Some(Next::Lease { run, digest, request, slots }) => {
                 let worker = self.worker.clone();
+                self.runs.asked(&run);
                 self.asking.spawn(async move {
-                    let (run, digest) = (&serving.run, &serving.info.digest);
-                    let reply = queue.lease(run, digest, &worker, request, slots.into()).await;
-                    Answer::Leased(run.clone(), reply)
+                    let reply = queue.lease(&run, &digest, &worker, request, slots.into()).await;
+                    Answer::Leased(run, reply)
                 });
             }
             None => {}
@@ -266,8 +286,14 @@ impl Dispatcher {
                 cores: shared.config.cores,
                 place: &place,
             };
-            let served = Serving::begin(&run, means).await;
-            Answer::Served(run, served.map(Arc::new))
+            match Serving::begin(&run, means).await {
+                // What is over needs nobody who could serve it.
+                Err(error) if !error.may_pass() && is_over(&shared.queue, &run).await => {
+                    let nothing = Nothing { why: WhyNothing::Drained, wait_ms: OVER_WAIT_MS };
+                    Answer::Leased(run, Ok(LeaseReply::Nothing(nothing)))
+                }
+                served => Answer::Served(run, served.map(Arc::new)),
+            }
         });
     }
 
@@ -311,7 +337,13 @@ impl Dispatcher {
                 self.redis_answered();
                 self.runs.gone(&run);
             }
-            Answer::Registry(Err(error)) | Answer::Leased(_, Err(error)) => self.redis_failed(&error),
+            Answer::Leased(run, Err(error)) => {
+                if error.disposition() == Disposition::GiveUp {
+                    self.runs.refused(&run);
+                }
+                self.redis_failed(&error);
+            }
+            Answer::Registry(Err(error)) => self.redis_failed(&error),
         }
     }
 
@@ -331,13 +363,15 @@ impl Dispatcher {
 
     fn redis_answered(&mut self) {
         self.redis_tries = 0;
-        self.reached = Instant::now();
+        self.away_since = None;
     }
 
     fn redis_failed(&mut self, error: &QueueError) {
         self.redis_tries += 1;
+        self.away_since.get_or_insert_with(Instant::now);
         let pause = REDIS_BACKOFF.pause(self.redis_tries, &mut rand::rng());
-        self.ask_at = Instant::now() + pause;
+        // A longer pause, after a fault of this machine, stands.
+        self.ask_at = self.ask_at.max(Instant::now() + pause);
         tracing::warn!(tries = self.redis_tries, error = %chain(error), "asking for work failed, trying again");
     }
 
@@ -358,7 +392,7 @@ impl Dispatcher {
         }
     }
 
-    fn start(&mut self, run: &RunId, grant: common::queue::Grant, clock: RedisClock) {
+    fn start(&mut self, run: &RunId, grant: Grant, clock: RedisClock) {
         let Some(serving) = self.runs.serving(run) else { return };
         let key = (run.clone(), grant.task, grant.lease.clone());
         if self.running.contains_key(&key) {
@@ -396,7 +430,10 @@ impl Dispatcher {
             }
             AttemptEnd::Stopped => self.runs.wake_one(&key.0),
             AttemptEnd::MachineFault => {
-                self.machine_faults += 1;
+                // Attempts side by side end by the same fault: it counts once.
+                if self.machine_faults == 0 || self.ask_at <= Instant::now() {
+                    self.machine_faults += 1;
+                }
                 let pause = MACHINE_BACKOFF.ceiling(self.machine_faults);
                 tracing::warn!(
                     seconds = pause.as_secs(),
@@ -450,6 +487,14 @@ impl Dispatcher {
             "working"
         }
     }
+}
+
+/// Whether a run is sealed and all its tasks are terminal; not if Redis does not tell.
+async fn is_over(queue: &Queue, run: &RunId) -> bool {
+    let (Ok(info), Ok(progress)) = (queue.run_info(run).await, queue.progress(run).await) else {
+        return false;
+    };
+    info.sealed && progress.waiting + progress.pending + progress.delayed + progress.leased == 0
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

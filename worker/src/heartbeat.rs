@@ -10,15 +10,18 @@ use common::clock::{Clock as _, SystemClock};
 use common::queue::{Pulse, Queue, QueueError, WorkerCard};
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
-/// How often a worker without leases shows itself in the registry.
-const IDLE_BEAT: Duration = Duration::from_secs(15);
+/// How often a worker shows itself in the registry.
+const SHOW_EVERY: Duration = Duration::from_secs(15);
 
 /// The leases that the worker holds, and what the registry shows of it; the dispatcher writes, the heartbeat reads.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Held {
     inner: Arc<Mutex<Inner>>,
+    /// A run has its first lease, so that the next beat may be due earlier.
+    sooner: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +33,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 struct RunLeases {
     heartbeat: Duration,
+    /// When its next beat is due: never later than `heartbeat` after the last one, or after its first lease.
+    due: Instant,
     leases: Vec<(TaskId, LeaseName)>,
 }
 
@@ -45,9 +50,11 @@ pub(crate) struct Heard {
 impl Held {
     pub(crate) fn add(&self, run: &RunId, heartbeat: Duration, task: TaskId, lease: &LeaseName) {
         let mut inner = self.inner.lock().expect("no holder panics");
-        let entry = inner.runs.entry(run.clone());
-        let leases = &mut entry.or_insert_with(|| RunLeases { heartbeat, leases: Vec::new() }).leases;
-        leases.push((task, lease.clone()));
+        let entry = inner.runs.entry(run.clone()).or_insert_with(|| {
+            self.sooner.notify_one();
+            RunLeases { heartbeat, due: soon(heartbeat), leases: Vec::new() }
+        });
+        entry.leases.push((task, lease.clone()));
     }
 
     pub(crate) fn remove(&self, run: &RunId, lease: &LeaseName, task: TaskId) {
@@ -64,9 +71,32 @@ impl Held {
         self.inner.lock().expect("no holder panics").card = card;
     }
 
-    fn snapshot(&self) -> (HashMap<RunId, RunLeases>, WorkerCard) {
-        let inner = self.inner.lock().expect("no holder panics");
-        (inner.runs.clone(), inner.card.clone())
+    /// The leases of the runs whose beat is due, each with its run's next one put down.
+    fn take_due(&self) -> Vec<(RunId, RunLeases)> {
+        let now = Instant::now();
+        let mut inner = self.inner.lock().expect("no holder panics");
+        let mut taken = Vec::new();
+        for (run, held) in inner.runs.iter_mut().filter(|(_, held)| held.due <= now) {
+            held.due = soon(held.heartbeat);
+            taken.push((run.clone(), held.clone()));
+        }
+        taken
+    }
+
+    /// Has a run's next beat come within this time.
+    fn hasten(&self, run: &RunId, within: Duration) {
+        let mut inner = self.inner.lock().expect("no holder panics");
+        if let Some(held) = inner.runs.get_mut(run) {
+            held.due = held.due.min(soon(within));
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        self.inner.lock().expect("no holder panics").runs.values().map(|held| held.due).min()
+    }
+
+    fn card(&self) -> WorkerCard {
+        self.inner.lock().expect("no holder panics").card.clone()
     }
 }
 
@@ -95,32 +125,32 @@ pub(crate) fn start(
 
 impl Heart {
     async fn beat(mut self) {
+        let mut show_at = Instant::now();
         while !self.heard.is_closed() {
-            let shortest = self.step().await;
-            // Jitter only shortens: a beat never comes later than the run asks for.
-            let pause = shortest.mul_f64(rand::rng().random_range(0.75..1.0));
+            self.renew().await;
+            if show_at <= Instant::now() {
+                self.show().await;
+                show_at = soon(SHOW_EVERY);
+            }
+            let due = self.held.next_due().map_or(show_at, |due| due.min(show_at));
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep_until(due) => {}
+                () = self.held.sooner.notified() => {}
                 () = self.heard.closed() => {}
             }
         }
     }
 
-    /// Renews everything once, and says how soon the next beat is due at the latest.
-    async fn step(&mut self) -> Duration {
-        let (runs, card) = self.held.snapshot();
-        let mut due = IDLE_BEAT;
-        for (run, RunLeases { heartbeat, leases }) in runs {
-            due = due.min(heartbeat);
+    /// Renews the leases of every run whose beat is due.
+    async fn renew(&mut self) {
+        for (run, RunLeases { heartbeat, leases, .. }) in self.held.take_due() {
             let beat = self.queue.heartbeat(&run, &leases).await;
             match self.note(&run, leases.len(), beat) {
                 Some(pulses) => self.tell(&run, leases, pulses),
                 // A beat that failed is repeated soon: three have to fit into a lease.
-                None => due = due.min(heartbeat / 4),
+                None => self.held.hasten(&run, heartbeat / 4),
             }
         }
-        self.show(&card).await;
-        due
     }
 
     fn tell(&self, run: &RunId, leases: Vec<(TaskId, LeaseName)>, pulses: Vec<Pulse>) {
@@ -152,15 +182,21 @@ impl Heart {
         }
     }
 
-    async fn show(&self, card: &WorkerCard) {
+    async fn show(&self) {
+        let card = self.held.card();
         if card.fields.is_empty() {
             return;
         }
-        let shown = async { self.queue.show_worker(&self.worker, self.queue.now_ms().await?, card).await };
+        let shown = async { self.queue.show_worker(&self.worker, self.queue.now_ms().await?, &card).await };
         if let Err(error) = shown.await {
             tracing::debug!(error = %chain(&error), "the registry was not reached");
         }
     }
+}
+
+/// A moment within this time from now. Jitter only shortens: a beat never comes later than the run asks for.
+fn soon(within: Duration) -> Instant {
+    Instant::now() + within.mul_f64(rand::rng().random_range(0.75..1.0))
 }
 
 /// An error with everything behind it, on one line.
@@ -173,4 +209,29 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn each_run_beats_at_its_own_pace_from_its_first_lease_on() {
+        let held = Held::default();
+        let (slow, quick): (RunId, RunId) = ("slow".parse().unwrap(), "quick".parse().unwrap());
+        let lease: LeaseName = "1.w.1".parse().unwrap();
+        let start = Instant::now();
+        held.add(&slow, Duration::from_secs(15), TaskId(0), &lease);
+        held.add(&quick, Duration::from_secs(1), TaskId(0), &lease);
+        assert!(held.take_due().is_empty());
+        assert!(held.next_due().unwrap() <= start + Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let due: Vec<RunId> = held.take_due().into_iter().map(|(run, _)| run).collect();
+        assert_eq!(due, std::slice::from_ref(&quick));
+        held.hasten(&slow, Duration::from_millis(10));
+        assert!(held.next_due().unwrap() <= Instant::now() + Duration::from_millis(10));
+        held.remove(&slow, &lease, TaskId(0));
+        held.remove(&quick, &lease, TaskId(0));
+        assert_eq!(held.next_due(), None);
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use common::exit_code;
-use common::queue::Queue;
+use common::queue::{Queue, QueueError};
 use common::task::WorkerId;
 use common::telemetry;
 
@@ -90,7 +90,10 @@ async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
     let worker = WorkerId::random(&mut rand::rng());
     let parts = match assemble(config, worker, open_store).await {
         Ok(parts) => parts,
-        Err(error) => return refuse(error.as_ref(), None),
+        Err(error) => {
+            let hint = error.downcast_ref::<QueueError>().and_then(QueueError::hint);
+            return refuse(error.as_ref(), hint.as_deref());
+        }
     };
     let left = Dispatcher::new(parts).run().await;
     match left {

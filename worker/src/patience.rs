@@ -31,7 +31,8 @@ where
     }
 }
 
-/// Does a request to the store until it is answered. Only an error that trying again does not mend comes back.
+/// Does a request to the store until it is answered. Only an error that trying again does not mend comes back, and one of the local
+/// disk: another machine may do better.
 pub(crate) async fn insist_store<T, F>(what: &str, mut request: impl FnMut() -> F) -> Result<T, StorageError>
 where
     F: Future<Output = Result<T, StorageError>>,
@@ -39,6 +40,9 @@ where
     let mut tries = 0;
     loop {
         match request().await {
+            Err(StorageError::Local { object, source }) => {
+                return Err(StorageError::Local { object, source });
+            }
             Err(error) if error.disposition() == StorageDisposition::Retry => {
                 tries += 1;
                 tracing::warn!(what, tries, error = %chain(&error), "the store was not reached, trying again");

@@ -16,6 +16,6 @@ impl RedisClock {
     }
 
     pub(crate) fn now_ms(&self) -> u64 {
-        self.said_ms + self.since.elapsed_ms()
+        self.said_ms.saturating_add(self.since.elapsed_ms())
     }
 }

@@ -12,20 +12,26 @@ use crate::slots::Slots;
 
 /// How often the registry is read for new runs.
 const REGISTRY_EVERY: Duration = Duration::from_secs(5);
-/// How often a run is looked for that is not there.
+/// How often a run is looked for that is not there, or asked again that Redis refused.
 const ABSENT_EVERY: Duration = Duration::from_secs(2);
 /// How often a run is looked at again that this worker could not serve.
 const UNFIT_EVERY: Duration = Duration::from_mins(5);
 
 /// What to ask next.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Which runs there are.
     Registry,
     /// What this run is.
     Serve(RunId),
     /// This many tasks of this run.
-    Lease { serving: Arc<Serving>, request: u64, slots: u32 },
+    Lease {
+        run: RunId,
+        /// Of the spec that the worker knows.
+        digest: String,
+        request: u64,
+        slots: u32,
+    },
 }
 
 /// What is known of one run.
@@ -36,6 +42,8 @@ struct Known {
     unfit: Option<ServingError>,
     /// The number of the next request; raised only after an answer that gave tasks.
     request: u64,
+    /// Whether the last request got no answer: it may have given tasks that nobody renews until it is made again.
+    is_unanswered: bool,
     due: Instant,
     /// Why it gave nothing last; `None` if it gave something, or was not asked yet.
     why: Option<Why>,
@@ -58,12 +66,30 @@ pub(crate) struct Runs {
 
 impl Known {
     fn new(run: RunId) -> Self {
-        Self { run, serving: None, unfit: None, request: 1, due: Instant::now(), why: None }
+        Self {
+            run,
+            serving: None,
+            unfit: None,
+            request: 1,
+            is_unanswered: false,
+            due: Instant::now(),
+            why: None,
+        }
     }
 
     /// How many tasks of it fit into the free slots; a run that is not served yet takes none, and can always be looked at.
     fn fit(&self, slots: Slots) -> u32 {
         self.serving.as_ref().map_or(1, |serving| slots.fit(serving.info.spec.threads_per_task))
+    }
+
+    fn is_unfit_for_good(&self) -> bool {
+        self.unfit.as_ref().is_some_and(|error| !error.may_pass())
+    }
+
+    /// The next request for so many tasks.
+    fn lease(&self, slots: u32) -> Next {
+        let digest = self.serving.as_ref().map_or_else(String::new, |serving| serving.info.digest.clone());
+        Next::Lease { run: self.run.clone(), digest, request: self.request, slots }
     }
 
     fn later(&mut self, pause: Duration) {
@@ -73,31 +99,47 @@ impl Known {
 
 impl Runs {
     pub(crate) fn new(told: &[RunId]) -> Self {
-        Self {
-            known: told.iter().cloned().map(Known::new).collect(),
-            registry_due: told.is_empty().then(Instant::now),
-            registry_read: false,
+        let mut known: Vec<Known> = Vec::with_capacity(told.len());
+        for run in told {
+            // A run that was named twice has one row of request numbers all the same.
+            if known.iter().all(|other| other.run != *run) {
+                known.push(Known::new(run.clone()));
+            }
         }
+        Self { known, registry_due: told.is_empty().then(Instant::now), registry_read: false }
     }
 
-    /// What to ask now, if anything: the highest priority that is due and fits into the free slots.
+    /// What to ask now, if anything: first what was asked in vain, be there a free slot or not; then the highest priority that is due and
+    /// fits into the free slots.
     pub(crate) fn next(&self, slots: Slots) -> Option<Next> {
         let now = Instant::now();
+        if let Some(known) = self.known.iter().find(|known| known.is_unanswered) {
+            return Some(known.lease(known.fit(slots)));
+        }
         if self.registry_due.is_some_and(|due| due <= now) {
             return Some(Next::Registry);
         }
         self.known.iter().filter(|known| known.due <= now).find_map(|known| {
-            let Some(serving) = &known.serving else { return Some(Next::Serve(known.run.clone())) };
+            if known.serving.is_none() {
+                return Some(Next::Serve(known.run.clone()));
+            }
             let slots = known.fit(slots);
-            let lease = || Next::Lease { serving: Arc::clone(serving), request: known.request, slots };
-            (slots > 0).then(lease)
+            (slots > 0).then(|| known.lease(slots))
         })
     }
 
     /// When the next request is due that fits into the free slots.
     pub(crate) fn next_due(&self, slots: Slots) -> Option<Instant> {
+        if self.known.iter().any(|known| known.is_unanswered) {
+            return Some(Instant::now());
+        }
         let fitting = self.known.iter().filter(|known| known.fit(slots) > 0);
         fitting.map(|known| known.due).chain(self.registry_due).min()
+    }
+
+    /// This run is being asked for tasks.
+    pub(crate) fn asked(&mut self, run: &RunId) {
+        self.with(run, |known| known.is_unanswered = true);
     }
 
     /// The runs that were asked for tasks, with the number of the next request.
@@ -116,7 +158,12 @@ impl Runs {
 
     /// A slot is free: ask this run now.
     pub(crate) fn wake_one(&mut self, run: &RunId) {
-        self.with(run, |known| known.due = Instant::now());
+        let now = Instant::now();
+        // What was due and not asked for want of slots has said its last word long ago: it counts no more.
+        for known in self.known.iter_mut().filter(|known| known.due < now) {
+            known.why = None;
+        }
+        self.with(run, |known| known.due = now);
     }
 
     /// The registry has these runs, the highest priority first.
@@ -151,6 +198,7 @@ impl Runs {
     pub(crate) fn gone(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.serving = None;
+            known.is_unanswered = false;
             known.why = Some(Why::Absent);
             known.later(ABSENT_EVERY);
         });
@@ -160,13 +208,23 @@ impl Runs {
     pub(crate) fn changed(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.serving = None;
+            known.is_unanswered = false;
             known.why = None;
+        });
+    }
+
+    /// Redis refused the request. It is made again later, and holds up no other run until then.
+    pub(crate) fn refused(&mut self, run: &RunId) {
+        self.with(run, |known| {
+            known.is_unanswered = false;
+            known.later(ABSENT_EVERY);
         });
     }
 
     pub(crate) fn granted(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.request += 1;
+            known.is_unanswered = false;
             known.why = None;
         });
     }
@@ -176,13 +234,17 @@ impl Runs {
             if known.why != Some(Why::Said(why)) {
                 tracing::info!(%run, ?why, "nothing to do");
             }
+            known.is_unanswered = false;
             known.why = Some(Why::Said(why));
             known.later(wait);
         });
     }
 
     pub(crate) fn stale(&mut self, run: &RunId, answered: u64) {
-        self.with(run, |known| known.request = known.request.max(answered) + 1);
+        self.with(run, |known| {
+            known.request = known.request.max(answered) + 1;
+            known.is_unanswered = false;
+        });
     }
 
     pub(crate) fn serving(&self, run: &RunId) -> Option<Arc<Serving>> {
@@ -200,16 +262,25 @@ impl Runs {
         self.all(nothing) || (self.registry_read && self.known.is_empty())
     }
 
+    /// Whether this holds of every run that the worker can serve, or perhaps can later.
     fn all(&self, is: impl Fn(Why) -> bool) -> bool {
-        let mut fit = self.known.iter().filter(|known| known.unfit.is_none()).peekable();
-        fit.peek().is_some() && fit.all(|known| known.why.is_some_and(&is))
+        let mut fit = self.known.iter().filter(|known| !known.is_unfit_for_good()).peekable();
+        fit.peek().is_some() && fit.all(|known| known.unfit.is_none() && known.why.is_some_and(&is))
     }
 
-    /// The reason why not one of the runs that the worker was told can be served, for good.
-    pub(crate) fn all_unfit(&mut self) -> Option<ServingError> {
-        let for_good = |known: &Known| known.unfit.as_ref().is_some_and(|error| !error.may_pass());
-        let all = self.registry_due.is_none() && self.known.iter().all(for_good);
-        if all { self.known.first_mut()?.unfit.take() } else { None }
+    /// Whether not one of the runs that the worker was told can be served, for good.
+    pub(crate) fn all_unfit(&self) -> bool {
+        self.is_told() && self.known.iter().all(Known::is_unfit_for_good)
+    }
+
+    /// Whether the worker was told its runs, by name.
+    pub(crate) fn is_told(&self) -> bool {
+        self.registry_due.is_none()
+    }
+
+    /// The reason why a run can't be served for good, if there is one.
+    pub(crate) fn take_unfit(&mut self) -> Option<ServingError> {
+        self.known.iter_mut().find(|known| known.is_unfit_for_good())?.unfit.take()
     }
 
     fn with(&mut self, run: &RunId, change: impl FnOnce(&mut Known)) {
@@ -263,6 +334,54 @@ mod tests {
         assert!(runs.next(Slots::new(1)).is_none());
         runs.wake();
         assert!(matches!(runs.next(Slots::new(1)), Some(Next::Serve(next)) if next == run("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_is_named_twice_is_asked_once() {
+        let mut runs = Runs::new(&[run("a"), run("a")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(runs.all_drained());
+        assert!(runs.next(Slots::new(1)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_answer_is_no_reason_to_leave() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        runs.granted(&run("b"));
+        // An hour of work for `b` on all cores, in which somebody requeues a task of `a`.
+        tokio::time::advance(Duration::from_hours(1)).await;
+        runs.wake_one(&run("b"));
+        runs.nothing(&run("b"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(!runs.all_drained());
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(runs.all_drained());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_cannot_be_served_now_is_not_drained() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
+        runs.unfit(&run("b"), ServingError::Queue(common::queue::QueueError::NoSuchRun(run("b"))));
+        assert!(!runs.all_drained() && !runs.all_empty() && !runs.all_unfit());
+        runs.unfit(&run("b"), ServingError::Cores { run: run("b"), needed: 2, cores: 1 });
+        assert!(runs.all_drained() && !runs.all_unfit());
+        assert!(matches!(runs.take_unfit(), Some(ServingError::Cores { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_an_answer_is_made_again_before_anything_else() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        let mut slots = Slots::new(1);
+        runs.asked(&run("b"));
+        let again = Some(Next::Lease { run: run("b"), digest: String::new(), request: 1, slots: 1 });
+        assert_eq!(runs.next(slots), again);
+        slots.take(1);
+        runs.granted(&run("b"));
+        assert_eq!(runs.next(slots), Some(Next::Serve(run("a"))));
+        runs.asked(&run("b"));
+        runs.refused(&run("b"));
+        assert_eq!(runs.next(slots), Some(Next::Serve(run("a"))), "one broken run holds up no other");
     }
 
     #[tokio::test(start_paused = true)]

@@ -77,7 +77,8 @@ impl ScratchRoot {
     }
 
     fn is_gone(&self, worker: &WorkerId) -> bool {
-        let Ok(sign) = File::open(self.root.join(ALIVE).join(worker.as_str())) else { return true };
+        // Dead workers leave their sign, so one that is missing was cleared away by somebody, perhaps from under a living worker.
+        let Ok(sign) = File::open(self.root.join(ALIVE).join(worker.as_str())) else { return false };
         Flock::lock(sign, FlockArg::LockExclusiveNonblock).is_ok()
     }
 }
@@ -148,10 +149,15 @@ mod tests {
         let living = ScratchRoot::open(root.path(), &worker("living")).unwrap();
         let run = "r1".parse().unwrap();
         let used = living.create(&run, TaskId(1), &"1.living.1".parse().unwrap()).unwrap();
+        drop(ScratchRoot::open(root.path(), &worker("dead")).unwrap());
         let left = root.path().join("r1/0000002/1.dead.1");
-        fs::create_dir_all(&left).unwrap();
+        let unclear = root.path().join("r1/0000002/1.nosign.1");
+        for folder in [&left, &unclear] {
+            fs::create_dir_all(folder).unwrap();
+        }
         let _next = ScratchRoot::open(root.path(), &worker("next")).unwrap();
         assert!(!left.exists());
         assert!(used.path().exists());
+        assert!(unclear.exists(), "its worker may live");
     }
 }

@@ -200,7 +200,8 @@ impl Attempt {
         outcomes: &[StepOutcome],
     ) -> Result<Shard, Halt> {
         let engine = &self.serving.engine;
-        let rows = engine.judge(&self.workload(staged, scratch), outcomes)?;
+        let judged = engine.judge(&self.workload(staged, scratch), outcomes)?;
+        let rows = judged.into_iter().collect::<Result<Vec<Row>, _>>()?;
         if let Some(reason) = one_reason_for_all(&rows)
             && self.grant.failures == 0
         {

@@ -1,12 +1,12 @@
 //! The second half of an attempt: its outputs into the store, in the order that makes a crash between any two steps harmless:
 //! attempt files, index, shard. The shard's creation is the commit; what stands there first, stays.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{Creation, key};
-use common::task::{Ending, Shard};
+use common::task::{Ending, Shard, TaskId};
 
 use crate::attempt::{Attempt, Halt};
 use crate::stage::Staged;
@@ -20,10 +20,18 @@ pub(crate) struct Stored {
     pub(crate) molecules_bad: u64,
 }
 
+impl Stored {
+    /// Name and digest of its index.
+    fn index(&self, task: TaskId) -> [(String, String); 1] {
+        [(key::index(task, &self.shard_sha256), self.index_sha256.clone())]
+    }
+}
+
 impl Attempt {
     /// The shard of an earlier attempt, if there is one: our own lost answer, or somebody else's.
     pub(crate) async fn find_stored(&mut self) -> Result<Option<Stored>, Halt> {
-        self.confirm().await?;
+        let digest = &self.serving.info.digest;
+        self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
         let name = key::shard(self.grant.task);
         let found = self.ask_store("look for the shard", || self.serving.store.find(&name)).await?;
         match found {
@@ -53,8 +61,7 @@ impl Attempt {
         Ok(Stored { shard_sha256, index_sha256: sha256_hex(&stored), molecules_ok, molecules_bad })
     }
 
-    /// Stores everything that the attempt made. If the store was not the run's at some point in between, an unmounted disk, then part
-    /// of it went elsewhere: all of it is stored once more, which changes nothing that stands there.
+    /// Stores everything that the attempt made, and makes sure that it stands in the run's store.
     pub(crate) async fn upload(
         &mut self,
         staged: &Staged,
@@ -62,64 +69,66 @@ impl Attempt {
         shard: Shard,
     ) -> Result<Stored, Halt> {
         self.moments.upload_started = Some(self.clock.now_ms());
-        let shard_bytes = Bytes::from(shard.encode());
-        let shard_sha256 = sha256_hex(&shard_bytes);
-        let index_name = key::index(self.grant.task, &shard_sha256);
-        let (molecules_ok, molecules_bad) = shard.counts();
-        loop {
-            self.confirm().await?;
-            let index = self.put_evidence(staged, scratch, &index_name, &shard_sha256).await?;
-            self.confirm().await?;
-            let stored = self.put(&key::shard(self.grant.task), &shard_bytes).await?;
-            if stored != shard_bytes {
-                return self.adopt(&stored).await;
-            }
-            self.confirm().await?;
-            if self.stands(&key::shard(self.grant.task), &shard_bytes).await?
-                && self.stands(&index_name, &index).await?
-            {
-                self.moments.upload_ended = Some(self.clock.now_ms());
-                let index_sha256 = sha256_hex(&index);
-                return Ok(Stored { shard_sha256, index_sha256, molecules_ok, molecules_bad });
-            }
-            tracing::warn!("the store changed under the upload, storing everything once more");
-        }
-    }
-
-    /// Makes sure that the store is the run's: an empty mount point must not collect results.
-    async fn confirm(&self) -> Result<(), Halt> {
-        let digest = &self.serving.info.digest;
-        self.ask_store("confirm", || self.serving.store.confirm(digest)).await
-    }
-
-    /// Whether these bytes stand there.
-    async fn stands(&self, object: &str, bytes: &Bytes) -> Result<bool, Halt> {
-        let found = self.ask_store("read back", || self.serving.store.find(object)).await?;
-        Ok(found.as_ref() == Some(bytes))
-    }
-
-    /// Stores the attempt's files and its record, and gives the index as it then stands there.
-    async fn put_evidence(
-        &mut self,
-        staged: &Staged,
-        scratch: &Path,
-        index_name: &str,
-        shard_sha256: &str,
-    ) -> Result<Bytes, Halt> {
         let mut paths = Self::log_files(scratch);
         let kept = self.serving.engine.keeps(&self.workload(staged, scratch));
         paths.extend(kept.into_iter().filter(|path| scratch.join(path).is_file()));
+        loop {
+            // An empty mount point must not collect results: the disk may have gone since this attempt began.
+            let digest = &self.serving.info.digest;
+            self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
+            if let Some(stored) = self.put_all(scratch, &paths, &shard).await?
+                && self.stands(&stored.index(self.grant.task)).await?
+                && self.stands(&[(key::shard(self.grant.task), stored.shard_sha256.clone())]).await?
+            {
+                self.moments.upload_ended = Some(self.clock.now_ms());
+                return Ok(stored);
+            }
+            tracing::warn!("the store went away during the upload, uploading again");
+        }
+    }
+
+    /// Attempt files, record, index, shard: each is created or found, so all of it can be done again. Without an index that stands in
+    /// the run's store, no shard is made: `None`.
+    async fn put_all(
+        &mut self,
+        scratch: &Path,
+        paths: &[PathBuf],
+        shard: &Shard,
+    ) -> Result<Option<Stored>, Halt> {
+        self.bytes_up = 0;
         let mut files = Vec::with_capacity(paths.len());
         for path in paths {
-            let file = self.ask_store("upload a file", || self.put_file(scratch, &path)).await?;
+            let file = self.ask_store("upload a file", || self.put_file(scratch, path)).await?;
             self.bytes_up += file.bytes;
             files.push(file);
         }
+        let shard_bytes = Bytes::from(shard.encode());
+        let shard_sha256 = sha256_hex(&shard_bytes);
         let mut record = self.record(Ending::Succeeded, None, files);
-        record.shard_sha256 = Some(shard_sha256.to_owned());
+        record.shard_sha256 = Some(shard_sha256.clone());
         let record = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record always becomes JSON"));
         self.put(&key::attempt_record(self.grant.task, &self.grant.lease), &record).await?;
-        self.put(index_name, &record).await
+        let index = self.put(&key::index(self.grant.task, &shard_sha256), &record).await?;
+        let (molecules_ok, molecules_bad) = shard.counts();
+        let ours = Stored { shard_sha256, index_sha256: sha256_hex(&index), molecules_ok, molecules_bad };
+        if !self.stands(&ours.index(self.grant.task)).await? {
+            return Ok(None);
+        }
+        let stored = self.put(&key::shard(self.grant.task), &shard_bytes).await?;
+        if stored == shard_bytes { Ok(Some(ours)) } else { self.adopt(&stored).await.map(Some) }
+    }
+
+    /// Whether these objects, by name and digest, are in the run's store: what was written while a disk was away lies hidden below
+    /// its mount point.
+    async fn stands(&self, objects: &[(String, String)]) -> Result<bool, Halt> {
+        let spec = (key::SPEC.to_owned(), self.serving.info.digest.clone());
+        for (object, sha256) in objects.iter().chain([&spec]) {
+            let found = self.ask_store("read back", || self.serving.store.find(object)).await?;
+            if found.is_none_or(|bytes| sha256_hex(&bytes) != *sha256) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Creates an object and gives the bytes that then stand there.

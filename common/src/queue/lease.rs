@@ -58,7 +58,7 @@ pub struct Grant {
     pub task: TaskId,
     /// The whole lease name: it fences every write and names every file of the attempt.
     pub lease: LeaseName,
-    /// What to work on.
+    /// What to work on; empty if the task's input is missing or can't be read: the other tasks of the answer are not to blame.
     pub molecules: Vec<Molecule>,
     /// Former leases of the task, the oldest first, with how each ended.
     pub former: Vec<(LeaseName, Ending)>,
@@ -323,7 +323,7 @@ fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
         Some(Grant {
             task: task.parse().ok()?,
             lease: lease.parse().ok()?,
-            molecules: decode_molecules(input).ok()?,
+            molecules: decode_molecules(input).unwrap_or_default(),
             former: parse_former(former)?,
             queued_ms: queued.parse().ok()?,
             failures: failures.parse().ok()?,

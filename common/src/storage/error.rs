@@ -57,6 +57,18 @@ pub enum StorageError {
         /// The digest that they should have.
         ours: String,
     },
+    /// An object ends before the range that was asked of it.
+    #[error("`{object}` in the store `{url}` is cut short (theirs: {theirs} bytes, ours: {ours} or more)")]
+    Short {
+        /// The object.
+        object: String,
+        /// The store.
+        url: String,
+        /// How many bytes it has.
+        theirs: u64,
+        /// Where the range ends.
+        ours: u64,
+    },
     /// The store refuses for good.
     #[error("the store `{url}` refuses `{object}`")]
     Refused {
@@ -102,9 +114,11 @@ impl StorageError {
             | Self::NotTheRunsStore { .. }
             | Self::Unreachable { .. }
             | Self::Local { .. } => StorageDisposition::Retry,
-            Self::Url { .. } | Self::Missing { .. } | Self::Digest { .. } | Self::Refused { .. } => {
-                StorageDisposition::GiveUp
-            }
+            Self::Url { .. }
+            | Self::Missing { .. }
+            | Self::Digest { .. }
+            | Self::Short { .. }
+            | Self::Refused { .. } => StorageDisposition::GiveUp,
         }
     }
 
@@ -119,7 +133,7 @@ impl StorageError {
                 "is the disk mounted on this machine? A file:// store has to be one that every worker sees"
                     .into(),
             ),
-            Self::Missing { .. } | Self::Digest { .. } => {
+            Self::Missing { .. } | Self::Digest { .. } | Self::Short { .. } => {
                 Some("something outside Molfleet changed the store; push under a new run id".into())
             }
             Self::Unreachable { .. } => Some("is the store's disk full or away?".into()),

@@ -140,12 +140,24 @@ impl RunStore {
         }
     }
 
-    /// Reads `length` bytes of an object from `offset` on.
+    /// Reads `length` bytes of an object from `offset` on, never fewer.
     pub async fn read_range(&self, object: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
         let path = self.path(object);
         let range = offset..offset.saturating_add(length);
-        let get = self.store.retry.run(|| self.store.objects.get_range(&path, range.clone()));
-        get.await.map_err(|gave_up| self.error(object, gave_up))
+        // A store tells of a range beyond the end by fewer bytes or by an error like any other; only the size tells for sure.
+        let get = self.store.retry.run(|| async {
+            match self.store.objects.get_range(&path, range.clone()).await {
+                Ok(bytes) if bytes.len() as u64 == length => Ok(Ok(bytes)),
+                Err(error @ Error::NotFound { .. }) => Err(error),
+                other => match self.store.objects.head(&path).await?.size {
+                    size if size < range.end => Ok(Err(size)),
+                    _ => other.map(Ok),
+                },
+            }
+        });
+        let read = get.await.map_err(|gave_up| self.error(object, gave_up))?;
+        let (object, url) = (object.to_owned(), self.store.url.clone());
+        read.map_err(|theirs| StorageError::Short { object, url, theirs, ours: range.end })
     }
 
     /// Copies a pinned object to a local file, which is complete and durable when this returns. Refuses other bytes than the pinned ones.
@@ -211,6 +223,20 @@ mod tests {
         assert_eq!(store.create("shards/a", "two".into()).await.unwrap(), Creation::Differs("one".into()));
         assert_eq!(store.read("shards/a").await.unwrap(), "one");
         assert_eq!(store.read_range("shards/a", 1, 2).await.unwrap(), "ne");
+    }
+
+    #[tokio::test]
+    async fn a_range_is_read_whole_or_not_at_all() {
+        let (_folder, store) = run_store();
+        store.create("inputs/a", "one".into()).await.unwrap();
+        for (offset, length) in [(1, 3), (3, 1), (7, 2), (0, u64::MAX), (u64::MAX, 1)] {
+            let read = store.read_range("inputs/a", offset, length).await;
+            assert!(
+                matches!(read, Err(StorageError::Short { theirs: 3, .. })),
+                "{offset} {length}: {read:?}"
+            );
+        }
+        assert!(matches!(store.read_range("inputs/b", 0, 1).await, Err(StorageError::Missing { .. })));
     }
 
     #[tokio::test]

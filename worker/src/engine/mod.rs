@@ -90,7 +90,7 @@ pub struct StepOutcome {
     pub ended: Option<Ended>,
 }
 
-/// Says that an attempt failed as a whole: no verdict on a molecule, try the task again.
+/// Says that the engine failed rather than a molecule: there is no verdict, try again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct EngineFailure {
@@ -99,6 +99,9 @@ pub struct EngineFailure {
     /// One sentence with the evidence.
     pub detail: String,
 }
+
+/// The verdict on a molecule, or why the attempt gives none: try it again.
+pub type Judged = Result<Row, EngineFailure>;
 
 /// Turns a task into steps and outputs into rows.
 pub trait Engine: std::fmt::Debug + Send + Sync {
@@ -111,8 +114,9 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// What to run. Pure: the same workload gives the same plan.
     fn plan(&self, workload: &Workload<'_>) -> Plan;
 
-    /// Judges the outputs, never the exit codes: one row per molecule, in manifest order.
-    fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Row>, EngineFailure>;
+    /// Judges the outputs, never the exit codes: for each molecule, in manifest order, its row, or why there is no verdict on it yet.
+    /// An error of the whole says that no molecule could be judged.
+    fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Judged>, EngineFailure>;
 
     /// Files below the scratch folder worth keeping beside the logs, such as poses. They may be missing.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use common::task::{Row, RunSpec, VinaOptions};
+use common::task::{RunSpec, VinaOptions};
 use serde::Serialize;
 
 use super::receptor::{self, Receptor};
 use super::vina_verdict;
-use super::{Engine, EngineFailure, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload};
+use super::{Engine, EngineFailure, Judged, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload};
 
 /// Role of the driver that makes 3D structures.
 pub(crate) const PREPARE_ROLE: &str = "prepare";
@@ -83,7 +83,7 @@ impl Engine for Vina {
         Plan { files: vec![(PathBuf::from(TASK_FILE), task_json(workload))], steps }
     }
 
-    fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Row>, EngineFailure> {
+    fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Judged>, EngineFailure> {
         let (receptor, _) = shared_inputs(workload)?;
         vina_verdict::judge(&self.options, workload, &receptor, outcomes)
     }

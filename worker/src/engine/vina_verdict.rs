@@ -14,7 +14,7 @@ use super::prepared::{self, Prepared};
 use super::reason::{Reason, Refusal, failure};
 use super::receptor::Receptor;
 use super::vina::{PREPARE_ROLE, PREPARED_FILE, convert_step, dock_step, ligand_pdbqt, poses_pdbqt};
-use super::{EngineFailure, MoleculeInput, StepOutcome, Workload};
+use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload};
 use crate::process::{Ended, How};
 
 /// Vina's words when a line of its input is wrong; the line follows after [`QUOTE`].
@@ -28,10 +28,7 @@ pub(crate) fn judge(
     workload: &Workload<'_>,
     receptor: &Receptor,
     outcomes: &[StepOutcome],
-) -> Result<Vec<Row>, EngineFailure> {
-    for outcome in outcomes {
-        ended_by_itself(outcome, workload)?;
-    }
+) -> Result<Vec<Judged>, EngineFailure> {
     let attempt = Attempt {
         options,
         workload,
@@ -39,7 +36,8 @@ pub(crate) fn judge(
         steps: outcomes.iter().map(|outcome| (outcome.step.name.as_str(), outcome)).collect(),
     };
     let prepared = attempt.prepared()?;
-    workload.molecules.iter().zip(&prepared).map(|(input, prepared)| attempt.row(input, prepared)).collect()
+    let molecules = workload.molecules.iter().zip(&prepared);
+    Ok(molecules.map(|(input, prepared)| attempt.row(input, prepared)).collect())
 }
 
 /// An attempt's files and how its steps went. Results are nested: outside whether the attempt counts, inside the verdict.
@@ -66,7 +64,7 @@ impl Attempt<'_> {
         prepared::parse(&text, self.workload.molecules.len()).map_err(|error| broken(error.to_string()))
     }
 
-    fn row(&self, input: &MoleculeInput, prepared: &Prepared) -> Result<Row, EngineFailure> {
+    fn row(&self, input: &MoleculeInput, prepared: &Prepared) -> Judged {
         let judged = if prepared.ok {
             self.docked(prepared)?.map_err(|refusal| (refusal.reason.name(), refusal.detail))
         } else {
@@ -156,7 +154,11 @@ impl Attempt<'_> {
 
     /// How a step went that has to have been run.
     fn ended(&self, step: &str) -> Result<&Ended, EngineFailure> {
-        let ended = self.steps.get(step).and_then(|outcome| outcome.ended.as_ref());
+        let outcome = self.steps.get(step);
+        if let Some(outcome) = outcome {
+            ended_by_itself(outcome, self.workload)?;
+        }
+        let ended = outcome.and_then(|outcome| outcome.ended.as_ref());
         ended.ok_or_else(|| EngineFailure {
             reason: failure::OUTPUT_LOST,
             detail: format!("step `{step}` was not run, since a file that it needs is missing"),
@@ -317,7 +319,7 @@ mod tests {
                 scratch: self.scratch.path(),
                 shared: &BTreeMap::new(),
             };
-            judge(&options, &workload, &receptor, &self.outcomes)
+            judge(&options, &workload, &receptor, &self.outcomes)?.into_iter().collect()
         }
     }
 

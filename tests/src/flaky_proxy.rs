@@ -1,0 +1,126 @@
+//! A way to a Redis on which the answers of chosen scripts get lost: the script runs, then the connection breaks. Knows of scripts
+//! only their digests.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use common::queue::SOURCES;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// How much is carried at once: far more than any request of a test.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A TCP proxy in front of a Redis. It ends with the test.
+#[derive(Debug)]
+pub struct FlakyProxy {
+    port: u16,
+    faults: Arc<Faults>,
+    listener: JoinHandle<()>,
+}
+
+/// Which answers to lose: one counter for each script, by the digest that `EVALSHA` names.
+#[derive(Debug)]
+struct Faults {
+    scripts: Vec<Fault>,
+}
+
+#[derive(Debug)]
+struct Fault {
+    verb: &'static str,
+    digest: String,
+    to_lose: AtomicU32,
+    lost: AtomicU32,
+}
+
+impl FlakyProxy {
+    /// Listens on a free port of this machine, in front of the Redis on port `to`.
+    #[expect(clippy::disallowed_methods, reason = "the proxy has to recognise the scripts on the wire")]
+    pub async fn start(to: u16) -> Self {
+        let fault = |(verb, source): &(&'static str, &str)| Fault {
+            verb,
+            digest: redis::Script::new(source).get_hash().to_owned(),
+            to_lose: AtomicU32::new(0),
+            lost: AtomicU32::new(0),
+        };
+        let faults = Arc::new(Faults { scripts: SOURCES.iter().map(fault).collect() });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::clone(&faults);
+        let listener = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                // An error is a broken connection, which the test wants or the worker notices.
+                tokio::spawn(carry(client, to, Arc::clone(&shared)));
+            }
+        });
+        Self { port, faults, listener }
+    }
+
+    /// The URL of the Redis behind it.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Loses the next `times` answers of a script.
+    pub fn lose(&self, verb: &str, times: u32) {
+        self.faults.of(verb).to_lose.store(times, Ordering::SeqCst);
+    }
+
+    /// How many answers of a script were lost so far.
+    pub fn lost(&self, verb: &str) -> u32 {
+        self.faults.of(verb).lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for FlakyProxy {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Faults {
+    fn of(&self, verb: &str) -> &Fault {
+        self.scripts.iter().find(|fault| fault.verb == verb).unwrap()
+    }
+
+    /// The fault whose script this request runs, if its answer is to be lost.
+    fn concerning(&self, request: &[u8]) -> Option<&Fault> {
+        let names = |digest: &str| request.windows(digest.len()).any(|part| part == digest.as_bytes());
+        let mut armed = self.scripts.iter().filter(|fault| fault.to_lose.load(Ordering::SeqCst) > 0);
+        armed.find(|fault| names(&fault.digest))
+    }
+}
+
+/// Carries one connection until either side ends it or an answer is lost.
+async fn carry(mut client: TcpStream, to: u16, faults: Arc<Faults>) -> io::Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", to)).await?;
+    let (mut request, mut answer) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
+    let mut losing: Option<&Fault> = None;
+    loop {
+        tokio::select! {
+            read = client.read(&mut request) => {
+                let request = &request[..read?];
+                if request.is_empty() {
+                    return Ok(());
+                }
+                losing = faults.concerning(request).or(losing);
+                server.write_all(request).await?;
+            }
+            read = server.read(&mut answer) => {
+                let answer = &answer[..read?];
+                if answer.is_empty() {
+                    return Ok(());
+                }
+                // The script must have run; after this answer it is loaded and called again.
+                if let Some(fault) = losing.take().filter(|_| !answer.starts_with(b"-NOSCRIPT")) {
+                    fault.to_lose.fetch_sub(1, Ordering::SeqCst);
+                    fault.lost.fetch_add(1, Ordering::SeqCst);
+                    return Ok(());
+                }
+                client.write_all(answer).await?;
+            }
+        }
+    }
+}

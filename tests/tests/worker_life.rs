@@ -1,0 +1,212 @@
+//! A worker's dealings with Redis and with its own end: answers that get lost, heartbeats in time, leaving, exit codes.
+
+use common::queue::LeaseReply;
+use common::task::State;
+use nix::sys::signal::Signal;
+use redis::AsyncCommands as _;
+use tests::{FlakyProxy, LEASE_MS, Lab, Programs, eventually, is_alive, run_id};
+
+const PROGRAMS: Programs = Programs {
+    launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
+    worker: env!("CARGO_BIN_EXE_worker-under-test"),
+    stub: env!("CARGO_BIN_EXE_stub-engine"),
+};
+
+const TOLUENE: &str = "Cc1ccccc1 toluene\n";
+
+/// A lab with one molecule pushed as run `r`, and a way to its Redis that can lose answers.
+async fn lab_behind_a_proxy() -> (Lab, FlakyProxy) {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.stub("vina");
+    lab.push("r", TOLUENE, &[]);
+    let proxy = FlakyProxy::start(lab.redis.port()).await;
+    (lab, proxy)
+}
+
+async fn until_lost(proxy: &FlakyProxy, verb: &str, times: u32) {
+    eventually("an answer is lost", || async {
+        let lost = proxy.lost(verb);
+        if lost >= times { Ok(()) } else { Err(lost) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_success_whose_answers_get_lost_happens_once() {
+    let (lab, proxy) = lab_behind_a_proxy().await;
+    for verb in ["lease", "heartbeat", "complete"] {
+        proxy.lose(verb, 2);
+    }
+    lab.set("gate", "");
+    let mut worker = lab.worker("one", &["--redis", &proxy.url()]);
+    until_lost(&proxy, "heartbeat", 2).await;
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0);
+    assert_eq!((proxy.lost("lease"), proxy.lost("complete")), (2, 2));
+    let (progress, task) = (lab.progress("r").await, lab.task("r", 0).await);
+    assert_eq!((progress.succeeded, progress.molecules_ok), (1, 1));
+    assert_eq!((progress.failures, progress.lapses, progress.releases), (0, 0, 0));
+    assert_eq!(task.lease.unwrap().number, 1);
+    assert_eq!(lab.noted("starts").len(), 1, "the engine ran once");
+}
+
+#[tokio::test]
+async fn a_failure_whose_answer_gets_lost_is_charged_once() {
+    let (lab, proxy) = lab_behind_a_proxy().await;
+    lab.set("crash", "");
+    proxy.lose("fail", 2);
+    assert_eq!(lab.worker("one", &["--redis", &proxy.url()]).left().await, 0);
+    assert_eq!(proxy.lost("fail"), 2);
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.failures, task.lease.unwrap().number), (State::Dead, 3, 3));
+}
+
+#[tokio::test]
+async fn a_release_whose_answer_gets_lost_happens_once() {
+    let (lab, proxy) = lab_behind_a_proxy().await;
+    lab.set("gate", "");
+    let mut worker = lab.worker("one", &["--redis", &proxy.url()]);
+    lab.until_noted("waiting", 1).await;
+    proxy.lose("release", 2);
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75);
+    assert_eq!(proxy.lost("release"), 2);
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.lapses), (State::Pending, 1, 0));
+}
+
+#[tokio::test]
+async fn tasks_of_a_lost_answer_are_handed_back_by_a_worker_that_leaves() {
+    let (lab, proxy) = lab_behind_a_proxy().await;
+    lab.set("gate", "");
+    proxy.lose("lease", 3);
+    let mut worker = lab.worker("one", &["--redis", &proxy.url()]);
+    until_lost(&proxy, "lease", 1).await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75);
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.lapses), (State::Pending, 1, 0), "{}", worker.log());
+}
+
+#[tokio::test]
+async fn one_lost_answer_after_a_long_engine_is_no_outage() {
+    let (lab, proxy) = lab_behind_a_proxy().await;
+    lab.set("gate", "");
+    let mut worker = lab.worker("one", &["--redis", &proxy.url(), "--unreachable-seconds-max", "2"]);
+    lab.until_noted("waiting", 1).await;
+    lab.until_lease_clock("r", 3_000).await;
+    proxy.lose("lease", 1);
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    assert_eq!(proxy.lost("lease"), 1);
+}
+
+#[tokio::test]
+async fn the_first_heartbeat_of_an_idle_worker_comes_in_time() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.stub("vina").set("gate", "");
+    let mut worker = lab.worker("one", &["--run", "r"]);
+    eventually("the idle worker shows itself", || async {
+        let workers = lab.queue().workers().await.unwrap();
+        if workers.is_empty() { Err(()) } else { Ok(()) }
+    })
+    .await;
+    lab.push("r", TOLUENE, &[]);
+    lab.until_noted("waiting", 1).await;
+    let (queue, from) = (lab.queue(), lab.lease_clock_ms("r").await);
+    eventually("the lease clock passes two leases", || async {
+        // Another worker's request, which reclaims what has expired.
+        let digest = queue.run_info(&run_id("r")).await.unwrap().digest;
+        let reply = queue.lease(&run_id("r"), &digest, &"watcher".parse().unwrap(), 1, 0).await.unwrap();
+        assert!(matches!(reply, LeaseReply::Nothing(_)));
+        let passed = lab.lease_clock_ms("r").await - from;
+        if passed > 2 * LEASE_MS { Ok(()) } else { Err(passed) }
+    })
+    .await;
+    assert_eq!(lab.task("r", 0).await.lapses, 0);
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0);
+}
+
+#[tokio::test]
+async fn told_to_leave_without_redis_the_engine_dies_and_the_worker_leaves() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.stub("vina").set("gate", "");
+    lab.push("r", TOLUENE, &[]);
+    let mut worker = lab.worker("one", &[]);
+    let engine: u32 = lab.until_noted("waiting", 1).await[0].parse().unwrap();
+    lab.redis.stop_signal();
+    worker.signal(Signal::SIGTERM);
+    eventually("the engine is gone", || async { if is_alive(engine) { Err(engine) } else { Ok(()) } }).await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75);
+    lab.redis.continue_signal();
+}
+
+#[tokio::test]
+async fn an_input_that_cannot_be_read_kills_its_task_and_no_other() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("two", "Cc1ccccc1 toluene\nc1ccccc1 benzene\nCCc1ccccc1 ethylbenzene\n", &["--batch-size", "1"]);
+    let mut connection = lab.redis.connection().await;
+    let inputs = "molfleet:{two}:inputs";
+    let _: () = connection.hset(inputs, 0, "[{").await.unwrap();
+    let _: () = connection.hdel(inputs, 1).await.unwrap();
+    let mut worker = lab.worker("one", &["--run", "two", "--cores", "3"]);
+    assert_eq!(worker.left().await, 0);
+    let progress = lab.progress("two").await;
+    assert_eq!((progress.succeeded, progress.dead, progress.lapses), (1, 2, 0));
+    for task in [0, 1] {
+        assert_eq!(lab.task("two", task).await.reason.as_deref(), Some("input_unreadable"));
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_needs_more_cores_is_a_matter_of_configuration() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    lab.push("wide", TOLUENE, &["--threads-per-task", "4"]);
+    let mut worker = lab.worker("wide", &["--run", "wide"]);
+    assert_eq!(worker.left().await, 78);
+    assert!(worker.log().contains("give this worker more --cores"), "{}", worker.log());
+    // What the worker can do, it does first.
+    assert_eq!(lab.worker("both", &["--run", "wide", "--run", "r"]).left().await, 78);
+    assert_eq!(lab.progress("r").await.succeeded, 1);
+    // Nobody asked for this run by its name, but there is work left.
+    assert_eq!(lab.worker("all", &[]).left().await, 75);
+    assert_eq!(lab.launchpad(&["cancel", "wide", "--yes"]).code, 0);
+    assert_eq!(lab.worker("over", &[]).left().await, 0);
+}
+
+#[tokio::test]
+async fn exit_codes_tell_why_a_worker_left() {
+    let lab = Lab::new(PROGRAMS).await;
+    let check = async |name: &str, flags: &[&str], code: i32| {
+        let mut worker = lab.worker(name, flags);
+        assert_eq!(worker.left().await, code, "{flags:?}: {}", worker.log());
+    };
+    check("flag", &["--no-such-flag"], 78).await;
+    check("cores", &["--cores", "0"], 78).await;
+    check("url", &["--redis", "http://localhost"], 78).await;
+    check("empty", &["--exit-when", "empty", "--run", "absent"], 0).await;
+    check("away", &["--redis", "redis://127.0.0.1:1", "--unreachable-seconds-max", "1"], 75).await;
+    let mut waiting = lab.worker("waiting", &["--run", "later"]);
+    eventually("it waits for its run", || async {
+        if waiting.log().contains("worker starts") { Ok(()) } else { Err(()) }
+    })
+    .await;
+    lab.push("later", TOLUENE, &[]);
+    assert_eq!(waiting.left().await, 0);
+    assert_eq!(lab.progress("later").await.succeeded, 1);
+}
+
+#[tokio::test]
+async fn a_run_with_damaged_keys_holds_up_no_other() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    lab.push("z-damaged", TOLUENE, &[]);
+    let mut connection = lab.redis.connection().await;
+    let _: () = connection.set("molfleet:{z-damaged}:pending", "no list").await.unwrap();
+    let worker = lab.worker("one", &["--run", "z-damaged", "--run", "r"]);
+    lab.until("r", "the other run is done", |progress| progress.succeeded == 1).await;
+    assert!(worker.log().contains("WRONGTYPE"), "{}", worker.log());
+}
