@@ -205,8 +205,8 @@ fn receptor() -> String {
 #[tokio::test]
 async fn a_trial_waits_for_a_worker_and_shows_the_first_scores() {
     let lab = Lab::new(PROGRAMS).await;
-    let molecules: String = (0..50).map(|n| format!("c1ccccc1{} m{n}\n", "C".repeat(n % 5))).collect();
-    lab.write("ligands.smi", &molecules);
+    let molecules: Vec<String> = (0..50).map(|n| format!("c1ccccc1{} m{n}", "C".repeat(n % 5))).collect();
+    lab.write("ligands.smi", &molecules.join("\n"));
     let (receptor, told) = (receptor(), lab.path("told"));
     let mut command = lab.launchpad_command(&trial(&receptor, &["-n", "2", "--batch-size", "25"]));
     let child = command.stdout(Stdio::piped()).stderr(File::create(&told).unwrap()).spawn().unwrap();

@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_grace_beyond_all_clocks_is_refused() {
-        let parse = |seconds: &str| Arguments::try_parse_from(["worker", "--grace-seconds", seconds]);
+        let parse = |seconds: &str| CommandLine::try_parse_from(["worker", "--grace-seconds", seconds]);
         assert!(parse("18446744073709551615").is_err());
         assert!(parse("86400").is_ok());
     }
