@@ -15,13 +15,17 @@ mod error;
 pub mod input;
 pub mod local_redis;
 mod location;
+mod new_file;
 mod output;
+mod poses;
 mod push;
+mod ranking;
 mod redis_checks;
 mod run_file;
 mod run_status;
 pub mod search_box;
 mod task_history;
+mod task_scan;
 mod trial_report;
 
 /// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].

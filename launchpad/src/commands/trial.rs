@@ -12,7 +12,7 @@ use super::Context;
 use super::push::{carry_out, read};
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::push::{DryRun, LigandFile, PushPlan, PushRequest, StagedManifest};
+use crate::push::{DryRun, LigandFile, PushPlan, PushRequest, SharedObjects, StagedManifest};
 use crate::run_status::RunStatus;
 use crate::task_history;
 use crate::trial_report::{TrialReport, Tried};
@@ -23,13 +23,14 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Tries the first molecules of a push.
 pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(), LaunchpadError> {
     let flags = &arguments.push;
-    let mut request = PushRequest::resolve(flags)?;
+    let mut request = PushRequest::resolve(flags, None)?;
     (request.run, request.batch_size) = (trial_of(&request.run)?, 1);
     let store_url = context.location.store_url(request.store.as_deref())?;
     let (whole, files) = read(&request, flags.skip_bad)?;
     let first = whole.first(arguments.molecules)?;
     let files = referenced(files, &first)?;
-    let plan = PushPlan::new(&request, first, files)?;
+    let receptor = request.receptor.as_deref().expect("files of molecules come with a receptor");
+    let plan = PushPlan::new(&request, SharedObjects::of_files(receptor)?, first, files);
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());

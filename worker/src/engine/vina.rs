@@ -88,9 +88,11 @@ impl Engine for Vina {
         vina_verdict::judge(&self.options, workload, &receptor, outcomes)
     }
 
+    /// The prepared ligands are kept beside the poses: they have the bonds and charges that PDBQT lacks.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf> {
-        let poses = (0..workload.molecules.len()).map(poses_pdbqt);
-        std::iter::once(PathBuf::from(PREPARED_FILE)).chain(poses).collect()
+        let all = (0..workload.molecules.len())
+            .flat_map(|index| [ligand_sdf(index), ligand_pdbqt(index), poses_pdbqt(index)]);
+        std::iter::once(PathBuf::from(PREPARED_FILE)).chain(all).collect()
     }
 
     fn score_unit(&self) -> &'static str {
