@@ -27,6 +27,10 @@ pub struct Cli {
     /// Print results and errors only, no progress
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// No colours and no symbols
+    #[arg(long, global = true, env = env::NO_COLOR, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "1")]
+    pub no_color: Option<String>,
     /// What to log to standard error, such as `info` or `launchpad=debug`
     #[arg(long, global = true, env = env::LOG, default_value = "warn", hide = true)]
     pub log: String,
@@ -54,6 +58,14 @@ pub enum Command {
     Status(Status),
     /// Show a task: its molecules and every attempt with its log's end
     Show(Show),
+    /// Push the first molecules as a run of their own, show their scores, and say how long all would take
+    #[command(after_help = "\
+Example:
+  launchpad trial ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf -n 3
+
+It takes the flags of push, and --batch-size 1. The trial is the run first-trial; a worker has to be there, or to be started
+meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 65 none was.")]
+    Trial(Box<Trial>),
     /// List the tasks of a run, all or some
     Tasks(Tasks),
     /// Print the whole logs of an attempt
@@ -83,9 +95,15 @@ pub enum Command {
     Set(Set),
     /// Forget a run: its own keys in Redis and, if asked for, its objects
     Remove(Remove),
+    /// Check Redis and the store, and say what has to be changed
+    Doctor(Doctor),
     /// Print the Redis keys and what they hold: a contract that scripts can rely on
     #[command(after_help = "Example:\n  launchpad schema | less")]
     Schema,
+    /// Print what completes commands and flags in a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
     /// Start, stop or find a private Redis for this folder
     #[command(subcommand)]
     Local(Local),
@@ -212,6 +230,17 @@ pub struct Push {
     /// How long after the push to look whether Redis still has all of it, in ms
     #[arg(long, value_name = "MS", default_value_t = 2000, hide = true)]
     pub confirm_after_ms: u64,
+}
+
+/// Arguments of `trial`: those of `push` and how many molecules.
+#[derive(Debug, Args)]
+pub struct Trial {
+    /// What would be pushed
+    #[command(flatten)]
+    pub push: Push,
+    /// Molecules to try, the first ones of the input, one task each
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub molecules: u64,
 }
 
 /// Arguments of `status`.
@@ -512,6 +541,59 @@ pub struct Remove {
     /// Don't ask
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad doctor
+  launchpad doctor --tasks 100000 --workers 500   # before a large push
+  launchpad doctor first --json | jq '.checks[] | select(.verdict != \"ok\")'
+
+It writes, reads and deletes one small object of its own in the store and changes nothing else.
+Exit codes: 0 all is fine; 69 Redis or the store does not answer; 78 something has to be changed.")]
+pub struct Doctor {
+    /// Check for what is left of this run, and its own store
+    pub run: Option<RunId>,
+    /// Check whether a run of so many tasks has room
+    #[arg(long, value_name = "N", conflicts_with = "run")]
+    pub tasks: Option<u64>,
+    /// Workers that connect [default: those seen in the last 60 s]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u64>,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(launchpad completions bash)
+  launchpad completions zsh > ~/.zfunc/_launchpad
+  launchpad completions fish > ~/.config/fish/completions/launchpad.fish")]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// A shell that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// Bash
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  launchpad man -o ~/.local/share/man/man1 && man launchpad-push")]
+pub struct Man {
+    /// Folder that the pages are written to; made if it is not there
+    #[arg(long, short, value_name = "FOLDER")]
+    pub output: PathBuf,
 }
 
 /// What to do with the private Redis.

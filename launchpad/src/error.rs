@@ -124,6 +124,36 @@ pub(crate) enum LaunchpadError {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// Something that a checkup needs did not answer.
+    #[error("{silent} of {checks} checks got no answer")]
+    NoAnswer {
+        /// How many got none.
+        silent: usize,
+        /// All of them.
+        checks: usize,
+    },
+    /// A checkup found something that a person has to change.
+    #[error("{wrong} of {checks} checks found something that has to be changed")]
+    Unfit {
+        /// How many did.
+        wrong: usize,
+        /// All of them.
+        checks: usize,
+    },
+    /// No molecule of a trial was scored.
+    #[error("none of the {molecules} molecules of run `{run}` was scored")]
+    TrialFailed {
+        /// The trial.
+        run: RunId,
+        /// How many were tried.
+        molecules: usize,
+    },
+    /// A run whose trial can't be named.
+    #[error("the trial of run `{run}` can't be called `{run}-trial`, which is longer than 64 characters")]
+    TrialName {
+        /// The run.
+        run: RunId,
+    },
     /// The program's own set-up.
     #[error("could not start")]
     Runtime(#[source] io::Error),
@@ -141,10 +171,13 @@ impl LaunchpadError {
         match self {
             Self::Queue(error) => queue_exit_code(error),
             Self::Storage(error) => storage_exit_code(error),
-            Self::LocalRedis(_) => exit_code::UNAVAILABLE,
-            Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } => exit_code::CONFIG,
+            Self::LocalRedis(_) | Self::NoAnswer { .. } => exit_code::UNAVAILABLE,
+            Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } | Self::Unfit { .. } => {
+                exit_code::CONFIG
+            }
             Self::SearchBox(_)
             | Self::NobodyToAsk { .. }
+            | Self::TrialName { .. }
             | Self::NoSuchColumn { .. }
             | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
@@ -157,7 +190,8 @@ impl LaunchpadError {
             | Self::NoLogs { .. }
             | Self::Manifest(_)
             | Self::File { .. }
-            | Self::NoSuchTask { .. } => exit_code::DATA,
+            | Self::NoSuchTask { .. }
+            | Self::TrialFailed { .. } => exit_code::DATA,
         }
     }
 
@@ -176,6 +210,9 @@ impl LaunchpadError {
                 Some("`launchpad show RUN TASK` lists the attempts; --attempt chooses another".into())
             }
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
+            Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
+            Self::TrialFailed { run, .. } => Some(format!("`launchpad show {run} 0` tells why")),
+            Self::TrialName { .. } => Some("use a run id of at most 58 characters".into()),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
             Self::File { source, .. } => Some(file_hint(source).to_owned()),
             Self::NoSuchTask { tasks, .. } => {

@@ -2,6 +2,7 @@
 
 mod error;
 pub mod key;
+mod probe;
 mod retry;
 mod store;
 mod stream;

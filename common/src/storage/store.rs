@@ -70,7 +70,7 @@ impl Store {
 #[derive(Debug, Clone)]
 pub struct RunStore {
     pub(super) store: Store,
-    root: Path,
+    pub(super) root: Path,
 }
 
 impl RunStore {

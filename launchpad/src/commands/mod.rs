@@ -1,10 +1,13 @@
 //! The commands, one file each. They decide what happens in which order; `output` prints.
 
 mod cancel;
+mod completions;
 mod consolidate;
+mod doctor;
 mod export;
 mod local;
 mod logs;
+mod man;
 mod merge;
 mod pause;
 mod poses;
@@ -17,6 +20,7 @@ mod show;
 mod status;
 mod tasks;
 mod top;
+mod trial;
 mod workers;
 
 use crate::cli::{Cli, Command};
@@ -52,6 +56,13 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
         Command::Set(arguments) => set::set(&context, &arguments).await,
         Command::Remove(arguments) => remove::remove(&context, &arguments).await,
+        Command::Trial(arguments) => trial::trial(&context, &arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
+        Command::Completions(arguments) => {
+            completions::completions(&context, &arguments);
+            Ok(())
+        }
+        Command::Man(arguments) => man::man(&context, &arguments),
         Command::Schema => {
             schema::schema(&context);
             Ok(())

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::queue::{QueueError, RunDefinition, RunInfo};
+use common::queue::{Queue, QueueError, RunDefinition, RunInfo};
 use common::storage::Store;
 
 use super::Context;
@@ -13,7 +13,7 @@ use crate::input::Problem;
 use crate::output::{self, ProblemList};
 use crate::push::{
     DryRun, Enqueue, Enqueued, FollowUp, LigandFile, NothingToPush, PushError, PushPlan, PushRequest, Pushed,
-    SharedObjects, Wanted, check_stored, stage, upload,
+    SharedObjects, StagedManifest, Wanted, check_stored, stage, upload,
 };
 
 /// Makes a run, or goes on with one.
@@ -38,18 +38,21 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());
     }
-    fill(context, flags, &request, &plan, &store_url).await
+    let queue = context.location.queue()?;
+    let enqueued = fill(context, &queue, flags, &request, &plan, &store_url).await?;
+    context.output.report(&Pushed::new(&plan, enqueued, queue.url(), &store_url));
+    Ok(())
 }
 
 /// Stores the objects, and fills Redis with the tasks. An interrupt leaves a run that the same push completes, and says so.
-async fn fill(
+pub(super) async fn fill(
     context: &Context,
+    queue: &Queue,
     flags: &cli::Push,
     request: &PushRequest,
     plan: &PushPlan,
     store_url: &str,
-) -> Result<(), LaunchpadError> {
-    let queue = context.location.queue()?;
+) -> Result<Enqueued, LaunchpadError> {
     let definition = RunDefinition {
         run: &request.run,
         digest: &plan.digest,
@@ -60,7 +63,7 @@ async fn fill(
         labels: &request.labels,
     };
     let enqueue = Enqueue {
-        queue: &queue,
+        queue,
         definition,
         priority: flags.priority,
         manifest: &plan.manifest,
@@ -82,8 +85,7 @@ async fn fill(
         },
     };
     line.finish();
-    context.output.report(&Pushed::new(plan, enqueued?, queue.url(), store_url));
-    Ok(())
+    enqueued
 }
 
 /// Writes the run: objects, then tasks. May be dropped at any await.
@@ -100,10 +102,19 @@ async fn carry_out(
     enqueue.run(tell).await
 }
 
-/// Reads all molecules and plans the push, in bounded memory and without writing anything but a temporary file.
+/// Reads all molecules and plans the push.
 fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadError> {
     let receptor = request.receptor.as_deref().expect("files of molecules come with a receptor");
     let shared = SharedObjects::of_files(receptor)?;
+    let (manifest, files) = read(request, skip_bad)?;
+    Ok(PushPlan::new(request, shared, manifest, files))
+}
+
+/// Reads all molecules, in bounded memory and without writing anything but a temporary file.
+pub(super) fn read(
+    request: &PushRequest,
+    skip_bad: bool,
+) -> Result<(StagedManifest, Vec<LigandFile>), LaunchpadError> {
     let open = |path: &PathBuf| LigandFile::open(path, request.format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut problems = ProblemList::default();
@@ -117,7 +128,7 @@ fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadE
     if manifest.digest.molecules == 0 {
         return Err(PushError::NoMolecules.into());
     }
-    Ok(PushPlan::new(request, shared, manifest, files))
+    Ok((manifest, files))
 }
 
 /// Plans a push of another run's molecules, if there are any.

@@ -9,6 +9,7 @@ mod table;
 
 use std::io::{self, IsTerminal as _, Write};
 
+use common::checkup::Marks;
 use common::{exit_code, usage};
 use serde::Serialize;
 
@@ -31,11 +32,13 @@ pub(crate) trait Report: Serialize {
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    plain: bool,
 }
 
 impl Output {
-    pub(crate) const fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+    /// `plain` is what `NO_COLOR` asks for.
+    pub(crate) const fn new(json: bool, quiet: bool, plain: bool) -> Self {
+        Self { json, quiet, plain }
     }
 
     /// Prints a result: as text, or with `--json` as one line of JSON.
@@ -63,6 +66,11 @@ impl Output {
         if !self.quiet {
             eprintln!("{text}");
         }
+    }
+
+    /// Symbols for a person at a terminal, words for logs.
+    pub(crate) fn marks(self) -> Marks {
+        if !self.plain && io::stdout().is_terminal() { Marks::Symbols } else { Marks::Words }
     }
 
     /// A line that shows how far something is, out of `total`.

@@ -116,6 +116,20 @@ impl StagedManifest {
         ManifestReader::new(FromStart { file: Arc::clone(&self.file), at: 0 })
     }
 
+    /// The manifest of its first `wanted` molecules, one task each. Their source lines count from 1: those of the files are not kept.
+    pub(crate) fn first(&self, wanted: u64) -> Result<Self, LaunchpadError> {
+        let mut staging = Staging::new(1)?;
+        // One molecule at least for each task.
+        for task in self.tasks().take(usize::try_from(wanted).unwrap_or(usize::MAX)) {
+            for molecule in task?.1 {
+                if staging.molecules < wanted {
+                    staging.write(&molecule, staging.molecules + 1)?;
+                }
+            }
+        }
+        staging.finish()
+    }
+
     /// The file itself, as it is uploaded.
     pub(super) const fn file(&self) -> &Arc<File> {
         &self.file
@@ -204,6 +218,19 @@ mod tests {
         );
         let staged = staged.unwrap();
         assert_eq!((staged.digest.molecules, staged.bad), (3, 2));
+    }
+
+    #[test]
+    fn the_first_molecules_are_tasks_of_their_own() {
+        let (staged, _) = staged(&[("a.smi", "C a\nCC b\nCCC c\nCCCC d\n")], 2);
+        let staged = staged.unwrap();
+        let ids = |manifest: StagedManifest| -> Vec<Vec<String>> {
+            manifest.tasks().map(|task| task.unwrap().1.into_iter().map(|one| one.id).collect()).collect()
+        };
+        let first = staged.first(3).unwrap();
+        assert_eq!((first.digest.tasks, first.digest.molecules), (3, 3));
+        assert_eq!(ids(first), [["a"], ["b"], ["c"]]);
+        assert_eq!(ids(staged.first(9).unwrap()).len(), 4, "no more than there are");
     }
 
     #[test]

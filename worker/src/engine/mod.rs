@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{EngineOptions, Molecule, Row, RunSpec};
+use common::task::{EngineOptions, Molecule, Row, RunSpec, VinaOptions};
 
 use crate::process::Ended;
 
@@ -126,6 +126,12 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 
     /// Names of its own columns, in the order of [`Row::columns`].
     fn columns(&self) -> &'static [&'static str];
+}
+
+/// Every engine that is built in, with parameters that only stand for those of a run.
+pub fn built_in() -> Vec<EngineOptions> {
+    let vina = VinaOptions { center: [0.0; 3], size: [20.0; 3], exhaustiveness: 8, modes: 9 };
+    vec![EngineOptions::Vina(vina)]
 }
 
 /// The engine that a run asks for.
