@@ -14,6 +14,7 @@ use common::telemetry;
 
 mod attempt;
 mod cache;
+mod carry;
 mod config;
 mod control;
 mod dispatcher;
@@ -29,6 +30,7 @@ mod serving;
 mod slots;
 mod stage;
 mod upload;
+mod verdicts;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen};
 pub use serving::OpenStore;
