@@ -1,0 +1,278 @@
+//! Batches that lose nothing: molecules that crash their engine, workers that die or leave in the middle. Real workers and real docking;
+//! stubs choose the molecule. Whatever happens, each unharmed molecule is docked once where its row was kept, and has the row of a quiet run.
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use common::digest::sha256_hex;
+use common::task::{AttemptRecord, Ending, Shard, State};
+use nix::sys::signal::Signal;
+use tests::{Lab, Programs, eventually};
+
+const PROGRAMS: Programs = Programs {
+    launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
+    worker: env!("CARGO_BIN_EXE_worker-under-test"),
+    stub: env!("CARGO_BIN_EXE_stub-engine"),
+};
+
+const UNTIL_DRAINED: &[&str] = &["--exit-when", "drained"];
+const IDS: [&str; 10] = [
+    "benzene",
+    "toluene",
+    "phenol",
+    "p-xylene",
+    "aniline",
+    "indole",
+    "toxic",
+    "benzofuran",
+    "malformed",
+    "indene",
+];
+const SMILES: [&str; 10] = [
+    "c1ccccc1",
+    "Cc1ccccc1",
+    "Oc1ccccc1",
+    "Cc1ccc(C)cc1",
+    "Nc1ccccc1",
+    "c1ccc2[nH]ccc2c1",
+    "Fc1ccccc1",
+    "c1ccc2occc2c1",
+    "CC(C)(C)(C)C",
+    "C1C=Cc2ccccc12",
+];
+/// What a docking has in its input when it is this molecule's.
+const TOXIC: &str = "Name = toxic\n";
+const FOURTH: &str = "Name = p-xylene\n";
+
+/// A lab with the ten molecules pushed as one task of run `r`, and a stub in front of Vina.
+async fn lab() -> Lab {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.stub("vina");
+    let batch: String = SMILES.iter().zip(IDS).map(|(smiles, id)| format!("{smiles} {id}\n")).collect();
+    lab.push("r", &batch, &["--batch-size", "10"]);
+    lab
+}
+
+fn shard_bytes(lab: &Lab) -> Vec<u8> {
+    fs::read(lab.object("r", "shards/shard_0000000.csv")).unwrap()
+}
+
+fn shard(lab: &Lab) -> Shard {
+    Shard::parse(&shard_bytes(lab)).unwrap()
+}
+
+async fn quiet_shard() -> Vec<u8> {
+    let lab = lab().await;
+    assert_eq!(lab.worker("quiet", UNTIL_DRAINED).left().await, 0);
+    shard_bytes(&lab)
+}
+
+/// How often each molecule was docked, by the stub's own log.
+fn dockings(lab: &Lab) -> [usize; 10] {
+    let starts = lab.noted("starts");
+    let docked = |index: usize| {
+        let ligand = format!("ligands/{index:05}.pdbqt");
+        starts.iter().filter(|line| line.contains(&ligand)).count()
+    };
+    std::array::from_fn(docked)
+}
+
+/// The rows of the shard but for one, as lines.
+fn lines_without<'a>(shard: &'a str, id: &str) -> Vec<&'a str> {
+    shard.lines().filter(|line| !line.starts_with(&format!("{id},"))).collect()
+}
+
+/// Checks that the shard is that of a quiet run, but for the molecule that breaks the engine, which is named.
+async fn only_toxic_is_harmed(lab: &Lab, reason: &str) {
+    let (ours, quiet) =
+        (String::from_utf8(shard_bytes(lab)).unwrap(), String::from_utf8(quiet_shard().await).unwrap());
+    assert_eq!(lines_without(&ours, "toxic"), lines_without(&quiet, "toxic"));
+    let shard = shard(lab);
+    let bad: Vec<_> = shard.rows.iter().filter(|row| !row.reason.is_empty()).collect();
+    let named: Vec<_> = bad.iter().map(|row| (row.molecule_id.as_str(), row.reason.as_str())).collect();
+    assert_eq!(named, [("toxic", reason), ("malformed", "smiles_invalid")]);
+    assert_eq!(shard.counts(), (8, 2));
+    let consolidated = lab.launchpad(&["consolidate", "r", "-o", "results.csv"]);
+    assert_eq!(consolidated.code, 0, "{}", consolidated.stderr);
+}
+
+async fn index(lab: &Lab) -> AttemptRecord {
+    let sha256 = lab.task("r", 0).await.shard_sha256.unwrap();
+    let bytes = fs::read(lab.object("r", &format!("index/0000000/{sha256}.json"))).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_crash_at_molecule_seven_keeps_the_others_and_names_it() {
+    let lab = lab().await;
+    lab.set("crash", TOXIC);
+    let mut worker = lab.worker("one", UNTIL_DRAINED);
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.failures, task.lapses), (State::Succeeded, 1, 0));
+    assert_eq!(dockings(&lab), [1, 1, 1, 1, 1, 1, 2, 1, 0, 1], "{:?}", lab.noted("starts"));
+    only_toxic_is_harmed(&lab, "engine_crashed").await;
+
+    let index = index(&lab).await;
+    assert_eq!(index.suspects, ["toxic"]);
+    let [carried] = index.carried.as_slice() else { panic!("one attempt's rows: {:?}", index.carried) };
+    assert_eq!((&carried.lease, carried.molecules.len()), (&task.former[0].0, 9));
+    for pose in [0, 1, 2, 3, 4, 5, 7, 9].map(|index| format!("/poses/{index:05}.pdbqt")) {
+        let mut files = index.files.iter().filter(|file| file.object.ends_with(&pose));
+        let file = files.next().unwrap();
+        assert!(files.next().is_none(), "one pose file per molecule");
+        assert_eq!(sha256_hex(&fs::read(lab.object("r", &file.object)).unwrap()), file.sha256);
+    }
+    assert!(!index.files.iter().any(|file| file.object.ends_with("/poses/00006.pdbqt")));
+}
+
+#[tokio::test]
+async fn one_crash_is_no_verdict() {
+    let lab = lab().await;
+    lab.set("crash", TOXIC);
+    let mut connection = lab.redis.connection().await;
+    redis::cmd("HSET")
+        .arg("molfleet:{r}:run")
+        .arg(&["backoff_ms", "3600000", "backoff_max_ms", "3600000"])
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    let mut first = lab.worker("first", UNTIL_DRAINED);
+    lab.until("r", "the first attempt fails", |progress| progress.failures == 1).await;
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.left().await, 75);
+    lab.unset("crash");
+    redis::cmd("ZADD")
+        .arg("molfleet:{r}:delayed")
+        .arg(&["0", "0"])
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(lab.worker("second", UNTIL_DRAINED).left().await, 0);
+    assert_eq!(dockings(&lab), [1, 1, 1, 1, 1, 1, 2, 1, 0, 1]);
+    assert_eq!(shard_bytes(&lab), quiet_shard().await);
+    assert!(index(&lab).await.suspects.is_empty());
+}
+
+#[tokio::test]
+async fn a_killed_worker_and_then_crashes_harm_no_other_molecule() {
+    let lab = lab().await;
+    lab.set("gate", FOURTH);
+    let mut first = lab.worker("first", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    first.kill9();
+    lab.set("crash", TOXIC);
+    lab.unset("gate");
+    assert_eq!(lab.worker("second", UNTIL_DRAINED).left().await, 0);
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.failures, task.lapses), (State::Succeeded, 1, 1));
+    assert_eq!(dockings(&lab), [2, 2, 2, 2, 1, 1, 2, 1, 0, 1], "what was killed left no rows");
+    only_toxic_is_harmed(&lab, "engine_crashed").await;
+}
+
+#[tokio::test]
+async fn a_molecule_that_takes_too_long_is_named() {
+    let lab = lab().await;
+    lab.set("gate", TOXIC);
+    let mut connection = lab.redis.connection().await;
+    redis::cmd("HSET")
+        .arg("molfleet:{r}:run")
+        .arg(&["step_seconds_max", "10"])
+        .exec_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(lab.worker("one", UNTIL_DRAINED).left().await, 0);
+    assert_eq!(lab.task("r", 0).await.failures, 1);
+    only_toxic_is_harmed(&lab, "time_limit").await;
+}
+
+/// Lets a first worker dock three molecules, and tells it to leave during the fourth.
+async fn leave_at_the_fourth(lab: &Lab) {
+    lab.set("gate", FOURTH);
+    let mut first = lab.worker("first", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.left().await, 75);
+    lab.unset("gate");
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.failures), (State::Pending, 1, 0));
+}
+
+#[tokio::test]
+async fn what_a_leaving_worker_has_docked_is_not_docked_again() {
+    let lab = lab().await;
+    leave_at_the_fourth(&lab).await;
+    assert_eq!(lab.worker("second", UNTIL_DRAINED).left().await, 0);
+    assert_eq!(dockings(&lab), [1, 1, 1, 2, 1, 1, 1, 1, 0, 1]);
+    assert_eq!(shard_bytes(&lab), quiet_shard().await);
+    assert_eq!(lab.task("r", 0).await.former[0].1, Ending::Released);
+    assert_eq!(index(&lab).await.carried[0].molecules, ["benzene", "toluene", "phenol", "malformed"]);
+}
+
+#[tokio::test]
+async fn rows_that_were_altered_are_computed_again() {
+    let lab = lab().await;
+    leave_at_the_fourth(&lab).await;
+    let lease = lab.task("r", 0).await.lease.unwrap();
+    let rows = lab.object("r", &format!("attempts/0000000/{lease}/rows.csv"));
+    let text = fs::read_to_string(&rows).unwrap();
+    fs::remove_file(&rows).unwrap();
+    fs::write(&rows, text.replacen(",ok,,-", ",ok,,-9", 1)).unwrap();
+    let mut second = lab.worker("second", UNTIL_DRAINED);
+    assert_eq!(second.left().await, 0);
+    assert!(second.log().contains("the rows of a former attempt are not used"), "{}", second.log());
+    assert_eq!(dockings(&lab), [2, 2, 2, 2, 1, 1, 1, 1, 0, 1]);
+    assert_eq!(shard_bytes(&lab), quiet_shard().await);
+    assert!(index(&lab).await.carried.is_empty());
+}
+
+#[tokio::test]
+async fn a_failure_waits_until_its_rows_are_durable() {
+    let lab = lab().await;
+    lab.set("crash", TOXIC);
+    lab.write("store.stall", "");
+    let mut worker = lab.worker("one", UNTIL_DRAINED);
+    eventually("an upload waits", || async { lab.path("store.stalled").exists().then_some(()).ok_or(()) })
+        .await;
+    lab.until_lease_clock("r", 15_000).await;
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.failures, task.lapses), (State::Leased, 0, 0));
+    fs::remove_file(lab.path("store.stall")).unwrap();
+    assert_eq!(worker.left().await, 0);
+    assert_eq!(lab.task("r", 0).await.failures, 1);
+    only_toxic_is_harmed(&lab, "engine_crashed").await;
+}
+
+/// A python3 under which the preparation, one process for the whole batch, aborts at a molecule and notes those that it came to.
+const ABORTING_PYTHON: &str = r#"#!/usr/bin/python3
+import os, sys
+if not sys.argv[1].endswith(".py"):
+    os.execv("/usr/bin/python3", ["python3", *sys.argv[1:]])
+source = open(sys.argv[1]).read()
+inject = '''def record(molecule):
+    with open(os.environ["PATH"].split(":")[0] + "/prepared", "a") as log:
+        log.write(molecule["id"] + "\\n")
+    if molecule["id"] == "toxic":
+        os.abort()
+'''
+exec(source.replace("def record(molecule):\n", inject))
+"#;
+
+#[tokio::test]
+async fn a_program_that_works_on_the_whole_batch_goes_on_behind_the_molecule_that_crashes_it() {
+    let lab = lab().await;
+    let python = lab.path("stubs/python3");
+    fs::write(&python, ABORTING_PYTHON).unwrap();
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut worker = lab.worker("one", UNTIL_DRAINED);
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    let mut expect = IDS.to_vec();
+    expect.push("toxic");
+    assert_eq!(lab.noted("prepared"), expect);
+    assert_eq!(dockings(&lab), [1, 1, 1, 1, 1, 1, 0, 1, 0, 1]);
+    assert_eq!(lab.task("r", 0).await.failures, 1);
+    only_toxic_is_harmed(&lab, "engine_crashed").await;
+    let shown = lab.launchpad(&["show", "r", "0"]);
+    assert!(shown.stdout.contains("step round_2_prepare: exit 0"), "{}", shown.stdout);
+}
