@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use common::exit_code;
 use common::queue::{Disposition, QueueError};
 use common::storage::StorageError;
-use common::task::{LimitsError, ManifestError, RunId, TaskId};
+use common::task::{LeaseName, LimitsError, ManifestError, RunId, TaskId};
 
 use crate::consolidation::ConsolidationError;
 use crate::input::InputError;
 use crate::local_redis::LocalRedisError;
+use crate::poses::PosesError;
 use crate::push::PushError;
 use crate::run_file::RunFileError;
 use crate::search_box::SearchBoxError;
@@ -46,6 +47,9 @@ pub(crate) enum LaunchpadError {
     /// A consolidation.
     #[error(transparent)]
     Consolidation(#[from] ConsolidationError),
+    /// Stored poses.
+    #[error(transparent)]
+    Poses(#[from] PosesError),
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -74,6 +78,34 @@ pub(crate) enum LaunchpadError {
         task: TaskId,
         /// How many it has.
         tasks: u64,
+    },
+    /// An attempt that the task does not have.
+    #[error("{}", no_such_attempt(*task, *number, known))]
+    NoSuchAttempt {
+        /// The task.
+        task: TaskId,
+        /// The attempt's number, or `None` for the latest.
+        number: Option<u64>,
+        /// The numbers that it has.
+        known: Vec<String>,
+    },
+    /// An attempt without logs.
+    #[error("attempt {lease} of task {task} has no logs: {why}")]
+    NoLogs {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        lease: LeaseName,
+        /// Why it has none.
+        why: &'static str,
+    },
+    /// A column that the shards don't have.
+    #[error("the shards have no column `{column}` (known: {})", known.join(", "))]
+    NoSuchColumn {
+        /// The column.
+        column: String,
+        /// What could be asked for.
+        known: Vec<String>,
     },
     /// A run can't be removed while it is worked on.
     #[error("run `{run}` has {leased} tasks that workers hold")]
@@ -111,12 +143,18 @@ impl LaunchpadError {
             Self::Storage(error) => storage_exit_code(error),
             Self::LocalRedis(_) => exit_code::UNAVAILABLE,
             Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } => exit_code::CONFIG,
-            Self::SearchBox(_) | Self::NobodyToAsk { .. } => exit_code::USAGE,
+            Self::SearchBox(_)
+            | Self::NobodyToAsk { .. }
+            | Self::NoSuchColumn { .. }
+            | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
             | Self::Consolidation(_)
+            | Self::Poses(_)
+            | Self::NoSuchAttempt { .. }
+            | Self::NoLogs { .. }
             | Self::Manifest(_)
             | Self::File { .. }
             | Self::NoSuchTask { .. } => exit_code::DATA,
@@ -133,6 +171,10 @@ impl LaunchpadError {
             Self::LocalRedis(error) => error.hint().map(str::to_owned),
             Self::Push(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
+            Self::Poses(error) => error.hint().map(str::to_owned),
+            Self::NoLogs { .. } => {
+                Some("`launchpad show RUN TASK` lists the attempts; --attempt chooses another".into())
+            }
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
             Self::SearchBox(_)
@@ -141,6 +183,8 @@ impl LaunchpadError {
             | Self::File { .. }
             | Self::Folder { .. }
             | Self::NoSuchTask { .. }
+            | Self::NoSuchAttempt { .. }
+            | Self::NoSuchColumn { .. }
             | Self::Declined
             | Self::Runtime(_) => None,
         }
@@ -158,6 +202,15 @@ impl LaunchpadError {
             cause = error.source();
         }
         text
+    }
+}
+
+fn no_such_attempt(task: TaskId, number: Option<u64>, known: &[String]) -> String {
+    match number {
+        _ if known.is_empty() => format!("task {task} was never leased: it has no attempts"),
+        _ => {
+            format!("task {task} has no attempt {} (it has {})", number.unwrap_or_default(), known.join(", "))
+        }
     }
 }
 

@@ -15,12 +15,16 @@ mod error;
 pub mod input;
 pub mod local_redis;
 mod location;
+mod new_file;
 mod output;
+mod poses;
 mod push;
+mod ranking;
 mod run_file;
 mod run_status;
 pub mod search_box;
 mod task_history;
+mod task_scan;
 
 /// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {

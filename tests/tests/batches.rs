@@ -123,6 +123,11 @@ async fn a_crash_at_molecule_seven_keeps_the_others_and_names_it() {
         assert_eq!(sha256_hex(&fs::read(lab.object("r", &file.object)).unwrap()), file.sha256);
     }
     assert!(!index.files.iter().any(|file| file.object.ends_with("/poses/00006.pdbqt")));
+    let best = lab.path("best.sdf");
+    let poses = lab.launchpad(&["poses", "r", "--top", "10", "-o", best.to_str().unwrap()]);
+    assert_eq!(poses.code, 0, "{}", poses.stderr);
+    let best = fs::read_to_string(best).unwrap();
+    assert_eq!((best.matches("$$$$").count(), best.matches(&carried.lease.to_string()).count()), (8, 8));
 }
 
 #[tokio::test]

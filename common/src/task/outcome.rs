@@ -55,6 +55,14 @@ pub struct AttemptRecord {
     pub moments: Moments,
 }
 
+impl AttemptRecord {
+    /// The attempt that made a molecule's row, and kept its files.
+    pub fn maker(&self, molecule_id: &str) -> &LeaseName {
+        let carried = self.carried.iter().find(|rows| rows.molecules.iter().any(|id| id == molecule_id));
+        carried.map_or(&self.lease, |rows| &rows.lease)
+    }
+}
+
 /// Rows that one attempt took over from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CarriedRows {

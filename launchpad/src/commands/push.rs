@@ -12,32 +12,57 @@ use crate::error::LaunchpadError;
 use crate::input::Problem;
 use crate::output;
 use crate::push::{
-    DryRun, Enqueue, LigandFile, PushError, PushPlan, PushRequest, Pushed, check_stored, stage, upload,
+    DryRun, Enqueue, FollowUp, LigandFile, NothingToPush, PushError, PushPlan, PushRequest, Pushed,
+    SharedObjects, Wanted, check_stored, stage, upload,
 };
 
 /// Makes a run, or goes on with one.
 pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), LaunchpadError> {
-    let request = PushRequest::resolve(flags)?;
+    let source = match &flags.from {
+        Some(run) => Some(context.location.queue()?.run_info(run).await?),
+        None => None,
+    };
+    let request = PushRequest::resolve(flags, source.as_ref())?;
     let store_url = context.location.store_url(request.store.as_deref())?;
-    let plan = prepare(&request, flags.skip_bad)?;
+    let plan = match &source {
+        Some(source) => match follow(context, flags, &request, source).await? {
+            Ok(plan) => plan,
+            Err(nothing) => {
+                context.output.report(&nothing);
+                return Ok(());
+            }
+        },
+        None => prepare(&request, flags.skip_bad)?,
+    };
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());
     }
+    carry_out(context, flags, &request, &plan, &store_url).await
+}
+
+/// Stores the objects, and fills Redis with the tasks.
+async fn carry_out(
+    context: &Context,
+    flags: &cli::Push,
+    request: &PushRequest,
+    plan: &PushPlan,
+    store_url: &str,
+) -> Result<(), LaunchpadError> {
     let queue = context.location.queue()?;
     let definition = RunDefinition {
         run: &request.run,
         digest: &plan.digest,
         spec_json: &plan.spec_json,
-        store: &store_url,
+        store: store_url,
         manifest_sha256: &plan.manifest.digest.sha256,
         limits: &request.limits,
         labels: &request.labels,
     };
     check_registered(queue.run_info(&request.run).await, &definition)?;
-    let store = Store::open(&store_url)?.run(&request.run);
-    check_stored(&store, &plan).await?;
-    upload(&store, &plan).await?;
+    let store = Store::open(store_url)?.run(&request.run);
+    check_stored(&store, plan).await?;
+    upload(&store, plan).await?;
     let enqueue = Enqueue {
         queue: &queue,
         definition,
@@ -48,12 +73,14 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
     let mut line = context.output.progress("pushing", plan.manifest.digest.tasks);
     let enqueued = enqueue.run(&mut |total| line.set(total)).await;
     line.finish();
-    context.output.report(&Pushed::new(&plan, enqueued?, queue.url(), &store_url));
+    context.output.report(&Pushed::new(plan, enqueued?, queue.url(), store_url));
     Ok(())
 }
 
 /// Reads all molecules and plans the push, in bounded memory and without writing anything but a temporary file.
 fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadError> {
+    let receptor = request.receptor.as_deref().expect("files of molecules come with a receptor");
+    let shared = SharedObjects::of_files(receptor)?;
     let open = |path: &PathBuf| LigandFile::open(path, request.format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut tell = |problem: &Problem| output::problem(&problem.to_string());
@@ -64,7 +91,38 @@ fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadE
     if manifest.digest.molecules == 0 {
         return Err(PushError::NoMolecules.into());
     }
-    PushPlan::new(request, manifest, files)
+    Ok(PushPlan::new(request, shared, manifest, files))
+}
+
+/// Plans a push of another run's molecules, if there are any.
+async fn follow(
+    context: &Context,
+    flags: &cli::Push,
+    request: &PushRequest,
+    source: &RunInfo,
+) -> Result<Result<PushPlan, NothingToPush>, LaunchpadError> {
+    let (queue, run) = (context.location.queue()?, &source.spec.run);
+    let store = context.location.run_store(&source.store, run)?;
+    let shared = SharedObjects::of_run(&store, &source.spec, request.receptor.as_deref()).await?;
+    let follow_up = FollowUp { queue: &queue, store: &store, info: source, wanted: wanted(flags) };
+    let mut line = context.output.progress("checking", source.spec.manifest.tasks);
+    let staged = follow_up
+        .stage(request.batch_size, request.seed, &mut |tasks| line.set(tasks), &mut output::problem)
+        .await;
+    line.finish();
+    Ok(match staged? {
+        Some((manifest, ligands)) => Ok(PushPlan::new(request, shared, manifest, ligands)),
+        None => Err(NothingToPush::new(request.run.clone(), run.clone())),
+    })
+}
+
+fn wanted(flags: &cli::Push) -> Wanted {
+    match (flags.sample, flags.of_top) {
+        (Some(molecules), Some(of_top)) => {
+            Wanted::Sample { molecules: molecules as usize, of_top: of_top as usize, by: flags.by.clone() }
+        }
+        _ => Wanted::Failed { bad: flags.bad || !flags.dead, dead: flags.dead || !flags.bad },
+    }
 }
 
 /// Refuses a run id that Redis knows for something else, before the store is touched.

@@ -2,10 +2,11 @@
 #![expect(clippy::print_stderr, reason = "this is launchpad/src/output")]
 
 mod format;
+mod listing;
 mod progress;
 mod table;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 
 use common::exit_code;
 use serde::Serialize;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::error::LaunchpadError;
 
 pub(crate) use format::{bytes, duration, thousands};
+pub(crate) use listing::{Line, Listing};
 pub(crate) use progress::ProgressLine;
 pub(crate) use table::Table;
 
@@ -42,6 +44,16 @@ impl Output {
         } else {
             to_stdout(&report.text());
         }
+    }
+
+    /// Starts a list that is printed line by line, with `--json` as one object per line.
+    pub(crate) fn listing<L: Line>(self) -> Listing<L> {
+        Listing::new(self.json)
+    }
+
+    /// Whether results are asked for as JSON.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
     }
 
     /// Tells what is going on, unless `--quiet`.
@@ -92,6 +104,20 @@ pub(crate) fn usage(answer: &clap::Error) -> u8 {
     // When not even this can be printed, the exit code is all that is left.
     _ = answer.print();
     if answer.use_stderr() { exit_code::USAGE } else { exit_code::OK }
+}
+
+/// Where the content of a file goes that was not given a name.
+pub(crate) fn stdout() -> impl Write {
+    io::stdout()
+}
+
+/// Prints a log as it is, below its name.
+pub(crate) fn log(name: &str, content: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    let end: &[u8] = if content.is_empty() || content.ends_with(b"\n") { b"" } else { b"\n" };
+    let parts = [b"==> ", name.as_bytes(), b" <==\n", content, end];
+    // As in `to_stdout`.
+    _ = parts.into_iter().try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush());
 }
 
 fn to_stdout(text: &str) {

@@ -45,6 +45,28 @@ pub(crate) enum PushError {
     /// Nothing is left to push.
     #[error("there is no molecule to push")]
     NoMolecules,
+    /// A run can't take its molecules from itself.
+    #[error("run `{run}` can't follow itself")]
+    OwnFollowUp {
+        /// The run.
+        run: RunId,
+    },
+    /// The run that the molecules should come from has not ended, or its results can't be trusted.
+    #[error("run `{run}` has {tasks} tasks without a result that can be trusted, nothing was pushed")]
+    Unfinished {
+        /// The run that the molecules should come from.
+        run: RunId,
+        /// How many of its tasks.
+        tasks: u64,
+    },
+    /// A column that the results don't have.
+    #[error("there is no column `{found}` (known: {known})")]
+    NoColumn {
+        /// What was asked for.
+        found: String,
+        /// The columns that can be asked for.
+        known: String,
+    },
     /// A file that is read twice was not the same the second time.
     #[error("`{file}` changed while it was read")]
     Changed {
@@ -91,11 +113,16 @@ impl PushError {
     /// The exit code, one of [`common::exit_code`].
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Nothing { .. } | Self::Contradiction { .. } | Self::Zero { .. } => exit_code::USAGE,
+            Self::Nothing { .. }
+            | Self::Contradiction { .. }
+            | Self::Zero { .. }
+            | Self::OwnFollowUp { .. }
+            | Self::NoColumn { .. } => exit_code::USAGE,
             Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::BadEntries { .. }
             | Self::NoMolecules
+            | Self::Unfinished { .. }
             | Self::Changed { .. }
             | Self::StoredDiffers { .. }
             | Self::OtherStore { .. } => exit_code::DATA,
@@ -110,6 +137,10 @@ impl PushError {
             Self::StoredDiffers { run, .. } => {
                 Some(format!("push under another run id, or `launchpad remove {run} --outputs` first"))
             }
+            Self::OwnFollowUp { .. } => Some("name the new run with --run".into()),
+            Self::Unfinished { run, .. } => {
+                Some(format!("`launchpad status {run}` tells whether work is going on"))
+            }
             Self::OtherStore { theirs, .. } => Some(format!("push with --store '{theirs}'")),
             Self::Unconfirmed { .. } => {
                 Some("push again once Redis is settled; it goes on where it stopped".into())
@@ -118,6 +149,7 @@ impl PushError {
             | Self::Zero { .. }
             | Self::ReceptorFormat { .. }
             | Self::NoMolecules
+            | Self::NoColumn { .. }
             | Self::Changed { .. } => None,
         }
     }

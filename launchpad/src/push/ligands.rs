@@ -1,4 +1,4 @@
-//! The user's files of molecules, open: standard input is spooled first, and an SDF is digested, since it becomes an object.
+//! Files of molecules, open: standard input is spooled first, and an SDF is digested, since it becomes an object.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _};
@@ -34,6 +34,11 @@ impl LigandFile {
         let format = format.map_or_else(|| Format::of_path(path), Ok)?;
         let file = File::open(path).map_err(|source| InputError::Open { path: path.to_owned(), source })?;
         Self::new(path.display().to_string(), format, file)
+    }
+
+    /// An SDF that another run stored under this name, copied to a local file. Here it becomes an object of the same name.
+    pub(super) fn stored(object: &ObjectRef, copy: File) -> Result<Self, LaunchpadError> {
+        Self::new(object.file_name().to_owned(), Format::Sdf, copy)
     }
 
     fn new(name: String, format: Format, mut file: File) -> Result<Self, LaunchpadError> {

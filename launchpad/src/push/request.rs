@@ -1,8 +1,10 @@
-//! What a push was asked to do: flags over `run.toml` over defaults, checked, with the search box resolved.
+//! What a push was asked to do: flags over `run.toml` over the run that it follows, if any, over defaults; checked, with the search
+//! box resolved.
 
 use std::path::{Path, PathBuf};
 
-use common::task::{Limits, RunId, VinaOptions};
+use common::queue::RunInfo;
+use common::task::{EngineOptions, Limits, RunId, VinaOptions};
 
 use super::PushError;
 use crate::cli::{self, Center, Edges, EngineName};
@@ -22,14 +24,14 @@ const MODES_DEFAULT: u32 = 9;
 pub(crate) struct PushRequest {
     /// The run.
     pub(crate) run: RunId,
-    /// Files of molecules; `-` is standard input.
+    /// Files of molecules; `-` is standard input. None if another run has the molecules.
     pub(crate) ligands: Vec<PathBuf>,
     /// Their format, where it was named.
     pub(crate) format: Option<Format>,
     /// Their columns, where they were named.
     pub(crate) columns: Columns,
-    /// The receptor.
-    pub(crate) receptor: PathBuf,
+    /// The receptor; `None` if it is that of another run.
+    pub(crate) receptor: Option<PathBuf>,
     /// The engine's parameters.
     pub(crate) vina: VinaOptions,
     /// The run's seed.
@@ -42,48 +44,54 @@ pub(crate) struct PushRequest {
     pub(crate) limits: Limits,
     /// Campaign and labels, as fields of the run's hash.
     pub(crate) labels: Vec<(String, String)>,
-    /// The store that `run.toml` names.
+    /// The store that `run.toml` names, or that of the other run.
     pub(crate) store: Option<String>,
 }
 
 impl PushRequest {
-    /// Resolves a command line.
-    pub(crate) fn resolve(flags: &cli::Push) -> Result<Self, LaunchpadError> {
+    /// Resolves a command line. A push that takes its molecules from another run takes from it what nobody says otherwise.
+    pub(crate) fn resolve(flags: &cli::Push, from: Option<&RunInfo>) -> Result<Self, LaunchpadError> {
         let file = flags.config.as_deref().map(RunFile::read).transpose()?.unwrap_or_default();
         let folder = flags.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         // One engine so far; naming another one is refused where the name is read.
         let EngineName::Vina = flags.engine.or(file.engine).unwrap_or(EngineName::Vina);
         let beside = |path: &PathBuf| folder.join(path);
         let run = flags.run.clone().or_else(|| file.run.clone());
-        let ligands = if flags.ligands.is_empty() {
+        let run = run.ok_or(nothing("run id", "name the run with --run or `run` in run.toml"))?;
+        if from.is_some_and(|from| from.spec.run == run) {
+            return Err(PushError::OwnFollowUp { run }.into());
+        }
+        let ligands = if from.is_some() {
+            Vec::new()
+        } else if flags.ligands.is_empty() {
             file.input.0.iter().map(beside).collect()
         } else {
             flags.ligands.clone()
         };
         let receptor = flags.receptor.clone().or_else(|| file.options.receptor.as_ref().map(beside));
-        let limits = limits(flags, &file.limits);
+        let limits = limits(flags, &file.limits, from);
         limits.validate()?;
+        if from.is_none() {
+            check_given(&ligands, receptor.as_deref())?;
+        }
+        let store = file.store.as_deref().map(|store| as_url(folder, store)).transpose()?;
         Ok(Self {
-            run: run.ok_or(nothing("run id", "name the run with --run or `run` in run.toml"))?,
-            ligands: some(ligands).ok_or(nothing(
-                "file of molecules",
-                "name one, or `-` for standard input, or `input` in run.toml",
-            ))?,
+            run,
+            ligands,
             format: flags.format,
             columns: Columns { smiles: flags.smiles_column.clone(), id: flags.id_column.clone() },
-            receptor: receptor
-                .ok_or(nothing("receptor", "name one with --receptor or `receptor` in run.toml"))?,
-            vina: vina(flags, &file, folder)?,
-            seed: flags.seed.or(file.seed).unwrap_or(SEED_DEFAULT),
+            receptor,
+            vina: vina(flags, &file, folder, from)?,
+            seed: flags.seed.or(file.seed).or(from.map(|from| from.spec.seed)).unwrap_or(SEED_DEFAULT),
             batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,
             threads_per_task: positive(
                 "threads_per_task",
                 flags.threads_per_task.or(file.threads_per_task),
-                1,
+                from.map_or(1, |from| from.spec.threads_per_task),
             )?,
             limits,
-            labels: labels(flags, &file),
-            store: file.store.as_deref().map(|store| as_url(folder, store)).transpose()?,
+            labels: labels(flags, &file, from),
+            store: store.or_else(|| from.map(|from| from.store.clone())),
         })
     }
 }
@@ -92,8 +100,15 @@ const fn nothing(what: &'static str, how: &'static str) -> PushError {
     PushError::Nothing { what, how }
 }
 
-fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
-    (!list.is_empty()).then_some(list)
+fn check_given(ligands: &[PathBuf], receptor: Option<&Path>) -> Result<(), PushError> {
+    if ligands.is_empty() {
+        let how = "name one, or `-` for standard input, or `input` in run.toml";
+        return Err(nothing("file of molecules", how));
+    }
+    match receptor {
+        Some(_) => Ok(()),
+        None => Err(nothing("receptor", "name one with --receptor or `receptor` in run.toml")),
+    }
 }
 
 fn positive<T: Default + PartialEq>(
@@ -107,8 +122,8 @@ fn positive<T: Default + PartialEq>(
     }
 }
 
-fn limits(flags: &cli::Push, file: &LimitsTable) -> Limits {
-    let default = Limits::default();
+fn limits(flags: &cli::Push, file: &LimitsTable, from: Option<&RunInfo>) -> Limits {
+    let default = from.map(|from| from.limits.clone()).unwrap_or_default();
     Limits {
         parallelism: flags.parallelism.or(file.parallelism).unwrap_or(default.parallelism),
         failures_max: flags.failures_max.or(file.failures_max).unwrap_or(default.failures_max),
@@ -124,17 +139,28 @@ fn limits(flags: &cli::Push, file: &LimitsTable) -> Limits {
     }
 }
 
-fn labels(flags: &cli::Push, file: &RunFile) -> Vec<(String, String)> {
-    let mut labels = file.labels.clone();
-    labels.extend(flags.labels.iter().map(|label| (label.name.clone(), label.value.clone())));
-    let campaign = flags.campaign.clone().or_else(|| file.campaign.clone());
-    let campaign = campaign.map(|campaign| ("campaign".to_owned(), campaign));
-    let labels = labels.into_iter().map(|(name, value)| (format!("label:{name}"), value));
-    campaign.into_iter().chain(labels).collect()
+fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(String, String)> {
+    let mut fields = from.map(|from| from.labels.clone()).unwrap_or_default();
+    let said = flags.labels.iter().map(|label| (&label.name, &label.value));
+    let said = file.labels.iter().chain(said);
+    fields.extend(said.map(|(name, value)| (format!("label:{name}"), value.clone())));
+    let campaign = flags.campaign.as_ref().or(file.campaign.as_ref());
+    fields.extend(campaign.map(|campaign| ("campaign".to_owned(), campaign.clone())));
+    fields.extend(from.map(|from| ("label:from".to_owned(), from.spec.run.to_string())));
+    fields.into_iter().collect()
 }
 
-fn vina(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<VinaOptions, LaunchpadError> {
-    let search_box = search_box(flags, file, folder)?;
+fn vina(
+    flags: &cli::Push,
+    file: &RunFile,
+    folder: &Path,
+    from: Option<&RunInfo>,
+) -> Result<VinaOptions, LaunchpadError> {
+    let base = from.map(|from| {
+        let EngineOptions::Vina(vina) = &from.spec.engine;
+        vina
+    });
+    let search_box = search_box(flags, file, folder, base)?;
     let options = &file.options;
     Ok(VinaOptions {
         center: search_box.center(),
@@ -142,14 +168,24 @@ fn vina(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<VinaOptions,
         exhaustiveness: positive(
             "exhaustiveness",
             flags.exhaustiveness.or(options.exhaustiveness),
-            EXHAUSTIVENESS_DEFAULT,
+            base.map_or(EXHAUSTIVENESS_DEFAULT, |base| base.exhaustiveness),
         )?,
-        modes: positive("modes", flags.modes.or(options.modes), MODES_DEFAULT)?,
+        modes: positive(
+            "modes",
+            flags.modes.or(options.modes),
+            base.map_or(MODES_DEFAULT, |base| base.modes),
+        )?,
     })
 }
 
-/// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes.
-fn search_box(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<SearchBox, LaunchpadError> {
+/// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes. The box of
+/// another run fills in for what neither says.
+fn search_box(
+    flags: &cli::Push,
+    file: &RunFile,
+    folder: &Path,
+    base: Option<&VinaOptions>,
+) -> Result<SearchBox, LaunchpadError> {
     let options = &file.options;
     let (ligand, center) = if flags.box_ligand.is_some() || flags.box_center.is_some() {
         (flags.box_ligand.clone(), flags.box_center)
@@ -160,6 +196,13 @@ fn search_box(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<Search
         (flags.box_size, flags.box_padding)
     } else {
         (options.box_size.map(Edges::from), options.box_padding)
+    };
+    let (center, size) = match base {
+        Some(base) if ligand.is_none() => (
+            center.or(Some(Center(base.center))),
+            if padding.is_some() { size } else { size.or(Some(Edges(base.size))) },
+        ),
+        _ => (center, size),
     };
     let contradiction = |one, other| Err(PushError::Contradiction { one, other }.into());
     match (ligand, center, size, padding) {
@@ -198,7 +241,7 @@ mod tests {
         let arguments = ["launchpad", "push", "--config", config.to_str().unwrap()];
         let cli = Cli::try_parse_from(arguments.into_iter().chain(flags.split_whitespace())).unwrap();
         let Command::Push(push) = cli.command else { panic!("not push") };
-        PushRequest::resolve(&push)
+        PushRequest::resolve(&push, None)
     }
 
     const FILE: &str = "run = 'a'\ninput = 'x.smi'\nseed = 7\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'pose.pdb'\n\
@@ -208,7 +251,7 @@ mod tests {
     fn the_file_says_what_no_flag_says_with_paths_beside_it() {
         let request = resolve(FILE, "").unwrap();
         assert!(request.ligands[0].is_absolute() && request.ligands[0].ends_with("x.smi"));
-        assert!(request.receptor.is_absolute());
+        assert!(request.receptor.unwrap().is_absolute());
         assert_eq!((request.vina.center, request.vina.size), ([41.0, 44.0, 18.0], [20.0; 3]));
         assert_eq!((request.seed, request.batch_size, request.vina.exhaustiveness), (7, 1, 8));
         assert_eq!((request.limits.parallelism, request.limits.backoff_ms), (5, 1));

@@ -21,7 +21,7 @@ pub(crate) async fn check_stored(store: &RunStore, plan: &PushPlan) -> Result<()
 
 /// Writes what is not there yet.
 pub(crate) async fn upload(store: &RunStore, plan: &PushPlan) -> Result<(), LaunchpadError> {
-    for (object, bytes) in &plan.small {
+    for (object, bytes) in plan.shared.objects() {
         create_pinned(store, object, bytes.clone()).await?;
     }
     for file in &plan.ligands {

@@ -88,9 +88,11 @@ impl Engine for Vina {
         vina_verdict::judge(&self.options, workload, &receptor, outcomes)
     }
 
+    /// The prepared ligands are kept beside the poses: they have the bonds and charges that PDBQT lacks.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf> {
-        let poses = workload.molecules.iter().map(|input| poses_pdbqt(input.index));
-        std::iter::once(PathBuf::from(PREPARED_FILE)).chain(poses).collect()
+        let of = |index| [ligand_sdf(index), ligand_pdbqt(index), poses_pdbqt(index)];
+        let all = workload.molecules.iter().flat_map(|input| of(input.index));
+        std::iter::once(PathBuf::from(PREPARED_FILE)).chain(all).collect()
     }
 
     fn score_unit(&self) -> &'static str {
