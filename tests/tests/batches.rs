@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use common::digest::sha256_hex;
 use common::task::{AttemptRecord, Ending, Shard, State};
 use nix::sys::signal::Signal;
+use redis::AsyncCommands as _;
 use tests::{Lab, Programs, eventually};
 use tokio::sync::OnceCell;
 
@@ -42,8 +43,8 @@ async fn lab(ids: &[&str]) -> Lab {
     let lab = Lab::new(PROGRAMS).await;
     lab.stub("vina");
     let smiles = |id: &&str| MOLECULES.iter().find(|(_, name)| name == id).unwrap().0;
-    let batch: String = ids.iter().map(|id| format!("{} {id}\n", smiles(id))).collect();
-    lab.push("r", &batch, &["--batch-size", "10"]);
+    let batch: Vec<String> = ids.iter().map(|id| format!("{} {id}", smiles(id))).collect();
+    lab.push("r", &batch.join("\n"), &["--batch-size", "10"]);
     lab
 }
 
@@ -135,23 +136,14 @@ async fn one_crash_is_no_verdict() {
     let lab = lab(&["benzene", "toxic", "phenol"]).await;
     lab.set("crash", TOXIC);
     let mut connection = lab.redis.connection().await;
-    redis::cmd("HSET")
-        .arg("molfleet:{r}:run")
-        .arg(&["backoff_ms", "3600000", "backoff_max_ms", "3600000"])
-        .exec_async(&mut connection)
-        .await
-        .unwrap();
+    let backoff = [("backoff_ms", 3_600_000), ("backoff_max_ms", 3_600_000)];
+    let (): () = connection.hset_multiple("molfleet:{r}:run", &backoff).await.unwrap();
     let mut first = lab.worker("first", UNTIL_DRAINED);
     lab.until("r", "the first attempt fails", |progress| progress.failures == 1).await;
     first.signal(Signal::SIGTERM);
     assert_eq!(first.left().await, 75);
     lab.unset("crash");
-    redis::cmd("ZADD")
-        .arg("molfleet:{r}:delayed")
-        .arg(&["0", "0"])
-        .exec_async(&mut connection)
-        .await
-        .unwrap();
+    let (): () = connection.zadd("molfleet:{r}:delayed", "0", 0).await.unwrap();
     assert_eq!(lab.worker("second", UNTIL_DRAINED).left().await, 0);
     assert_eq!(dockings(&lab, 3), [1, 2, 1]);
     only_these_are_harmed(&lab, &[]).await;
