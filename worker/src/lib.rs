@@ -15,6 +15,7 @@ use common::{telemetry, usage};
 
 mod attempt;
 mod cache;
+mod carry;
 mod config;
 mod control;
 mod dispatcher;
@@ -32,6 +33,7 @@ mod serving;
 mod slots;
 mod stage;
 mod upload;
+mod verdicts;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen};
 pub use serving::OpenStore;

@@ -2,7 +2,7 @@
 
 use common::digest::sha256_hex;
 use common::storage::{RunStore, key};
-use common::task::{AttemptRecord, LeaseName};
+use common::task::{AttemptFile, AttemptRecord, LeaseName};
 
 use super::{PoseFormat, PosesError};
 use crate::error::LaunchpadError;
@@ -39,10 +39,11 @@ pub(crate) async fn fetch(
         }
     };
     let poses = file(format!("poses/{position:05}.pdbqt")).await?;
-    Ok(Kept { poses, ligand, lease: record.lease })
+    Ok(Kept { poses, ligand, lease: record.maker(&molecule.molecule_id).clone() })
 }
 
-/// Name and text of a file that the record names.
+/// Name and text of a file of the molecule that the record names. It lies where the attempt that made the row had it: below the
+/// attempt's folder, or in the folder of a later round of its engine.
 async fn file(
     store: &RunStore,
     molecule: &Ranked,
@@ -50,13 +51,15 @@ async fn file(
     path: String,
 ) -> Result<(String, String), LaunchpadError> {
     let task = molecule.task;
-    let object = key::attempt_file(task, &record.lease, &path);
-    let Some(file) = record.files.iter().find(|file| file.object == object) else {
+    let folder = key::attempt_file(task, record.maker(&molecule.molecule_id), "");
+    let name = format!("/{path}");
+    let is_it = |file: &&AttemptFile| file.object.starts_with(&folder) && file.object.ends_with(&name);
+    let Some(file) = record.files.iter().find(is_it) else {
         return Err(PosesError::NotKept { task, file: path }.into());
     };
-    let bytes = checked(store, &object, &file.sha256).await?;
+    let bytes = checked(store, &file.object, &file.sha256).await?;
     // A molecule's name may be anything, the rest is ASCII.
-    Ok((object, String::from_utf8_lossy(&bytes).into_owned()))
+    Ok((file.object.clone(), String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 async fn checked(store: &RunStore, object: &str, sha256: &str) -> Result<Vec<u8>, LaunchpadError> {

@@ -48,7 +48,7 @@ pub(crate) struct Refusal {
     pub(crate) detail: String,
 }
 
-/// Why a whole attempt failed: no verdict on any molecule.
+/// Why there is no verdict on a molecule, or on any: try again.
 pub(crate) mod failure {
     /// A program was ended by a signal that was not ours.
     pub(crate) const ENGINE_CRASHED: &str = "engine_crashed";
@@ -56,6 +56,8 @@ pub(crate) mod failure {
     pub(crate) const ENGINE_FAILED: &str = "engine_failed";
     /// The run lacks a receptor or the preparation's driver.
     pub(crate) const INPUT_MISSING: &str = "input_missing";
+    /// A program broke down before it came to the molecule.
+    pub(crate) const NOT_TRIED: &str = "not_tried";
     /// A program says that it succeeded and its output is not there: a full or broken disk.
     pub(crate) const OUTPUT_LOST: &str = "output_lost";
     /// The preparation's driver broke off.
@@ -87,10 +89,11 @@ mod tests {
         Reason::NoContact,
         Reason::ScoreOutOfRange,
     ];
-    const FAILURES: [&str; 8] = [
+    const FAILURES: [&str; 9] = [
         failure::ENGINE_CRASHED,
         failure::ENGINE_FAILED,
         failure::INPUT_MISSING,
+        failure::NOT_TRIED,
         failure::OUTPUT_LOST,
         failure::PREPARE_FAILED,
         failure::RECEPTOR_INVALID,
@@ -118,6 +121,8 @@ mod tests {
     fn the_documentation_lists_exactly_the_reasons_of_the_code() {
         let mut reasons = tuple("REASONS");
         reasons.extend(REASONS.map(|reason| reason.name().to_owned()));
+        // Of a molecule that two attempts broke down over.
+        reasons.extend([failure::ENGINE_CRASHED, failure::TIME_LIMIT].map(str::to_owned));
         assert_eq!(table("Reasons of a bad molecule"), reasons);
     }
 

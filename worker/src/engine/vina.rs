@@ -32,8 +32,8 @@ impl Vina {
         Self { options }
     }
 
-    fn dock(&self, index: usize, workload: &Workload<'_>, receptor: &Receptor) -> Step {
-        let ligand = ligand_pdbqt(index);
+    fn dock(&self, input: &MoleculeInput, workload: &Workload<'_>, receptor: &Receptor) -> Step {
+        let ligand = ligand_pdbqt(input.index);
         let mut argv = vec!["vina".to_owned()];
         let mut flag = |name: &str, value: String| argv.extend([format!("--{name}"), value]);
         flag("receptor", receptor.path.to_string_lossy().into_owned());
@@ -44,10 +44,10 @@ impl Vina {
         }
         flag("exhaustiveness", self.options.exhaustiveness.to_string());
         flag("num_modes", self.options.modes.to_string());
-        flag("seed", workload.molecules[index].seed.to_string());
+        flag("seed", input.seed.to_string());
         flag("cpu", workload.spec.threads_per_task.to_string());
-        flag("out", poses_pdbqt(index).to_string_lossy().into_owned());
-        Step { name: dock_step(index), argv, needs: vec![ligand] }
+        flag("out", poses_pdbqt(input.index).to_string_lossy().into_owned());
+        Step { name: dock_step(input.index), argv, needs: vec![ligand] }
     }
 }
 
@@ -76,9 +76,9 @@ impl Engine for Vina {
             argv: vec!["python3".to_owned(), driver],
             needs: Vec::new(),
         }];
-        for index in 0..workload.molecules.len() {
-            steps.push(convert(index));
-            steps.push(self.dock(index, workload, &receptor));
+        for input in workload.molecules {
+            steps.push(convert(input.index));
+            steps.push(self.dock(input, workload, &receptor));
         }
         Plan { files: vec![(PathBuf::from(TASK_FILE), task_json(workload))], steps }
     }
@@ -90,8 +90,8 @@ impl Engine for Vina {
 
     /// The prepared ligands are kept beside the poses: they have the bonds and charges that PDBQT lacks.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf> {
-        let all = (0..workload.molecules.len())
-            .flat_map(|index| [ligand_sdf(index), ligand_pdbqt(index), poses_pdbqt(index)]);
+        let of = |index| [ligand_sdf(index), ligand_pdbqt(index), poses_pdbqt(index)];
+        let all = workload.molecules.iter().flat_map(|input| of(input.index));
         std::iter::once(PathBuf::from(PREPARED_FILE)).chain(all).collect()
     }
 
@@ -133,12 +133,12 @@ struct TaskMolecule<'a> {
 }
 
 fn task_json(workload: &Workload<'_>) -> Vec<u8> {
-    let molecule = |(index, input): (usize, &'_ MoleculeInput)| {
+    let molecule = |input: &'_ MoleculeInput| {
         // Relative, so that the file is the same wherever the scratch folder is.
         let structure =
             input.structure.as_ref().map(|path| path.strip_prefix(workload.scratch).unwrap_or(path));
         serde_json::to_value(TaskMolecule {
-            index,
+            index: input.index,
             id: &input.molecule.id,
             smiles: structure.is_none().then(|| input.molecule.smiles()),
             structure: structure.map(|path| path.to_string_lossy().into_owned()),
@@ -146,7 +146,7 @@ fn task_json(workload: &Workload<'_>) -> Vec<u8> {
         })
         .expect("strings and numbers always become JSON")
     };
-    let molecules: Vec<_> = workload.molecules.iter().enumerate().map(molecule).collect();
+    let molecules: Vec<_> = workload.molecules.iter().map(molecule).collect();
     serde_json::json!({ "molecules": molecules }).to_string().into_bytes()
 }
 
