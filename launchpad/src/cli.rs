@@ -404,7 +404,7 @@ none. Nothing is changed or deleted.")]
 pub struct Export {
     /// The run
     pub run: RunId,
-    /// Comma-separated values with a header [default]
+    /// Comma-separated values with a header (default)
     #[arg(long)]
     pub csv: bool,
     /// One JSON object per line; also with --json
