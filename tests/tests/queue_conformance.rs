@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use common::queue::{LeaseReply, Queue, QueueError, SOURCES, WhyNothing};
+use common::queue::{Disposition, LeaseReply, Queue, QueueError, SOURCES, WhyNothing};
 use common::task::{Limits, TaskId, WorkerId};
 use futures::StreamExt as _;
 use redis::aio::MultiplexedConnection;
@@ -748,4 +748,17 @@ async fn a_run_survives_a_killed_redis_and_a_frozen_one() {
     let frozen = run.queue.heartbeat(&run.id, &leases);
     let (pulses, ()) = futures::join!(frozen, async { redis.continue_signal() });
     assert_eq!(pulses.unwrap(), [common::queue::Pulse::Held; 2]);
+}
+
+#[tokio::test]
+async fn a_redis_with_too_many_clients_is_waited_for() {
+    let redis = TestRedis::start().await;
+    let run = TestRun::sealed(&redis, "r", &Limits::default(), 1).await;
+    let mut connection = redis.connection().await;
+    let full = Queue::open(&redis.url(), 1).unwrap();
+    let limit: String =
+        redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(1).query_async(&mut connection).await.unwrap();
+    assert_eq!(limit, "OK");
+    let error = full.progress(&run.id).await.unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Retry, "{error:?}");
 }

@@ -1,9 +1,9 @@
 //! A worker's dealings with Redis and with its own end: answers that get lost, heartbeats in time, leaving, exit codes.
-#![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use common::queue::LeaseReply;
 use common::task::State;
 use nix::sys::signal::Signal;
+use redis::AsyncCommands as _;
 use tests::{FlakyProxy, LEASE_MS, Lab, Programs, eventually, is_alive, run_id};
 
 const PROGRAMS: Programs = Programs {
@@ -145,24 +145,12 @@ async fn told_to_leave_without_redis_the_engine_dies_and_the_worker_leaves() {
 
 #[tokio::test]
 async fn an_input_that_cannot_be_read_kills_its_task_and_no_other() {
-    let (lab, _proxy) = {
-        let (lab, proxy) = lab_behind_a_proxy().await;
-        lab.push(
-            "two",
-            "Cc1ccccc1 toluene\nc1ccccc1 benzene\nCCc1ccccc1 ethylbenzene\n",
-            &["--batch-size", "1"],
-        );
-        (lab, proxy)
-    };
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("two", "Cc1ccccc1 toluene\nc1ccccc1 benzene\nCCc1ccccc1 ethylbenzene\n", &["--batch-size", "1"]);
     let mut connection = lab.redis.connection().await;
-    redis::cmd("HSET")
-        .arg("molfleet:{two}:inputs")
-        .arg("0")
-        .arg("[{")
-        .exec_async(&mut connection)
-        .await
-        .unwrap();
-    redis::cmd("HDEL").arg("molfleet:{two}:inputs").arg("1").exec_async(&mut connection).await.unwrap();
+    let inputs = "molfleet:{two}:inputs";
+    let _: () = connection.hset(inputs, 0, "[{").await.unwrap();
+    let _: () = connection.hdel(inputs, 1).await.unwrap();
     let mut worker = lab.worker("one", &["--run", "two", "--cores", "3"]);
     assert_eq!(worker.left().await, 0);
     let progress = lab.progress("two").await;
@@ -174,7 +162,8 @@ async fn an_input_that_cannot_be_read_kills_its_task_and_no_other() {
 
 #[tokio::test]
 async fn a_run_that_needs_more_cores_is_a_matter_of_configuration() {
-    let (lab, _proxy) = lab_behind_a_proxy().await;
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
     lab.push("wide", TOLUENE, &["--threads-per-task", "4"]);
     let mut worker = lab.worker("wide", &["--run", "wide"]);
     assert_eq!(worker.left().await, 78);
@@ -184,6 +173,8 @@ async fn a_run_that_needs_more_cores_is_a_matter_of_configuration() {
     assert_eq!(lab.progress("r").await.succeeded, 1);
     // Nobody asked for this run by its name, but there is work left.
     assert_eq!(lab.worker("all", &[]).left().await, 75);
+    assert_eq!(lab.launchpad(&["cancel", "wide", "--yes"]).code, 0);
+    assert_eq!(lab.worker("over", &[]).left().await, 0);
 }
 
 #[tokio::test]
@@ -195,7 +186,7 @@ async fn exit_codes_tell_why_a_worker_left() {
     };
     check("flag", &["--no-such-flag"], 78).await;
     check("cores", &["--cores", "0"], 78).await;
-    check("grace", &["--cores", "1", "--run", "r", "--redis", "http://localhost"], 78).await;
+    check("url", &["--redis", "http://localhost"], 78).await;
     check("empty", &["--exit-when", "empty", "--run", "absent"], 0).await;
     check("away", &["--redis", "redis://127.0.0.1:1", "--unreachable-seconds-max", "1"], 75).await;
     let mut waiting = lab.worker("waiting", &["--run", "later"]);
@@ -206,4 +197,16 @@ async fn exit_codes_tell_why_a_worker_left() {
     lab.push("later", TOLUENE, &[]);
     assert_eq!(waiting.left().await, 0);
     assert_eq!(lab.progress("later").await.succeeded, 1);
+}
+
+#[tokio::test]
+async fn a_run_with_damaged_keys_holds_up_no_other() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    lab.push("z-damaged", TOLUENE, &[]);
+    let mut connection = lab.redis.connection().await;
+    let _: () = connection.set("molfleet:{z-damaged}:pending", "no list").await.unwrap();
+    let worker = lab.worker("one", &["--run", "z-damaged", "--run", "r"]);
+    lab.until("r", "the other run is done", |progress| progress.succeeded == 1).await;
+    assert!(worker.log().contains("WRONGTYPE"), "{}", worker.log());
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::queue::{Grant, LeaseReply, Nothing, Pulse, QueueError, Wakes, WhyNothing, WorkerCard};
+use common::queue::{
+    Disposition, Grant, LeaseReply, Nothing, Pulse, Queue, QueueError, Wakes, WhyNothing, WorkerCard,
+};
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,6 +38,9 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The pauses between requests that Redis did not answer.
 const REDIS_BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
+
+/// When to look again at a run that is over and could not be served here, in ms: somebody may requeue its tasks.
+const OVER_WAIT_MS: u64 = 60_000;
 
 /// Why a worker left.
 #[derive(Debug)]
@@ -256,12 +261,12 @@ impl Dispatcher {
                 self.asking.spawn(async move { Answer::Registry(queue.runs().await) });
             }
             Some(Next::Serve(run)) => self.ask_to_serve(run),
-            Some(Next::Lease { serving, request, slots }) => {
+            Some(Next::Lease { run, digest, request, slots }) => {
                 let worker = self.worker.clone();
+                self.runs.asked(&run);
                 self.asking.spawn(async move {
-                    let (run, digest) = (&serving.run, &serving.info.digest);
-                    let reply = queue.lease(run, digest, &worker, request, slots.into()).await;
-                    Answer::Leased(run.clone(), reply)
+                    let reply = queue.lease(&run, &digest, &worker, request, slots.into()).await;
+                    Answer::Leased(run, reply)
                 });
             }
             None => {}
@@ -281,8 +286,14 @@ impl Dispatcher {
                 cores: shared.config.cores,
                 place: &place,
             };
-            let served = Serving::begin(&run, means).await;
-            Answer::Served(run, served.map(Arc::new))
+            match Serving::begin(&run, means).await {
+                // What is over needs nobody who could serve it.
+                Err(error) if !error.may_pass() && is_over(&shared.queue, &run).await => {
+                    let nothing = Nothing { why: WhyNothing::Drained, wait_ms: OVER_WAIT_MS };
+                    Answer::Leased(run, Ok(LeaseReply::Nothing(nothing)))
+                }
+                served => Answer::Served(run, served.map(Arc::new)),
+            }
         });
     }
 
@@ -326,7 +337,13 @@ impl Dispatcher {
                 self.redis_answered();
                 self.runs.gone(&run);
             }
-            Answer::Registry(Err(error)) | Answer::Leased(_, Err(error)) => self.redis_failed(&error),
+            Answer::Leased(run, Err(error)) => {
+                if error.disposition() == Disposition::GiveUp {
+                    self.runs.refused(&run);
+                }
+                self.redis_failed(&error);
+            }
+            Answer::Registry(Err(error)) => self.redis_failed(&error),
         }
     }
 
@@ -413,7 +430,10 @@ impl Dispatcher {
             }
             AttemptEnd::Stopped => self.runs.wake_one(&key.0),
             AttemptEnd::MachineFault => {
-                self.machine_faults += 1;
+                // Attempts side by side end by the same fault: it counts once.
+                if self.machine_faults == 0 || self.ask_at <= Instant::now() {
+                    self.machine_faults += 1;
+                }
                 let pause = MACHINE_BACKOFF.ceiling(self.machine_faults);
                 tracing::warn!(
                     seconds = pause.as_secs(),
@@ -467,6 +487,14 @@ impl Dispatcher {
             "working"
         }
     }
+}
+
+/// Whether a run is sealed and all its tasks are terminal; not if Redis does not tell.
+async fn is_over(queue: &Queue, run: &RunId) -> bool {
+    let (Ok(info), Ok(progress)) = (queue.run_info(run).await, queue.progress(run).await) else {
+        return false;
+    };
+    info.sealed && progress.waiting + progress.pending + progress.delayed + progress.leased == 0
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {

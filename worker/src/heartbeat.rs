@@ -227,7 +227,7 @@ mod tests {
         assert!(held.next_due().unwrap() <= start + Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;
         let due: Vec<RunId> = held.take_due().into_iter().map(|(run, _)| run).collect();
-        assert_eq!(due, [quick.clone()]);
+        assert_eq!(due, std::slice::from_ref(&quick));
         held.hasten(&slow, Duration::from_millis(10));
         assert!(held.next_due().unwrap() <= Instant::now() + Duration::from_millis(10));
         held.remove(&slow, &lease, TaskId(0));

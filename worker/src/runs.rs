@@ -12,20 +12,26 @@ use crate::slots::Slots;
 
 /// How often the registry is read for new runs.
 const REGISTRY_EVERY: Duration = Duration::from_secs(5);
-/// How often a run is looked for that is not there.
+/// How often a run is looked for that is not there, or asked again that Redis refused.
 const ABSENT_EVERY: Duration = Duration::from_secs(2);
 /// How often a run is looked at again that this worker could not serve.
 const UNFIT_EVERY: Duration = Duration::from_mins(5);
 
 /// What to ask next.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// Which runs there are.
     Registry,
     /// What this run is.
     Serve(RunId),
     /// This many tasks of this run.
-    Lease { serving: Arc<Serving>, request: u64, slots: u32 },
+    Lease {
+        run: RunId,
+        /// Of the spec that the worker knows.
+        digest: String,
+        request: u64,
+        slots: u32,
+    },
 }
 
 /// What is known of one run.
@@ -36,6 +42,8 @@ struct Known {
     unfit: Option<ServingError>,
     /// The number of the next request; raised only after an answer that gave tasks.
     request: u64,
+    /// Whether the last request got no answer: it may have given tasks that nobody renews until it is made again.
+    is_unanswered: bool,
     due: Instant,
     /// Why it gave nothing last; `None` if it gave something, or was not asked yet.
     why: Option<Why>,
@@ -58,7 +66,15 @@ pub(crate) struct Runs {
 
 impl Known {
     fn new(run: RunId) -> Self {
-        Self { run, serving: None, unfit: None, request: 1, due: Instant::now(), why: None }
+        Self {
+            run,
+            serving: None,
+            unfit: None,
+            request: 1,
+            is_unanswered: false,
+            due: Instant::now(),
+            why: None,
+        }
     }
 
     /// How many tasks of it fit into the free slots; a run that is not served yet takes none, and can always be looked at.
@@ -68,6 +84,12 @@ impl Known {
 
     fn is_unfit_for_good(&self) -> bool {
         self.unfit.as_ref().is_some_and(|error| !error.may_pass())
+    }
+
+    /// The next request for so many tasks.
+    fn lease(&self, slots: u32) -> Next {
+        let digest = self.serving.as_ref().map_or_else(String::new, |serving| serving.info.digest.clone());
+        Next::Lease { run: self.run.clone(), digest, request: self.request, slots }
     }
 
     fn later(&mut self, pause: Duration) {
@@ -87,24 +109,37 @@ impl Runs {
         Self { known, registry_due: told.is_empty().then(Instant::now), registry_read: false }
     }
 
-    /// What to ask now, if anything: the highest priority that is due and fits into the free slots.
+    /// What to ask now, if anything: first what was asked in vain, be there a free slot or not; then the highest priority that is due and
+    /// fits into the free slots.
     pub(crate) fn next(&self, slots: Slots) -> Option<Next> {
         let now = Instant::now();
+        if let Some(known) = self.known.iter().find(|known| known.is_unanswered) {
+            return Some(known.lease(known.fit(slots)));
+        }
         if self.registry_due.is_some_and(|due| due <= now) {
             return Some(Next::Registry);
         }
         self.known.iter().filter(|known| known.due <= now).find_map(|known| {
-            let Some(serving) = &known.serving else { return Some(Next::Serve(known.run.clone())) };
+            if known.serving.is_none() {
+                return Some(Next::Serve(known.run.clone()));
+            }
             let slots = known.fit(slots);
-            let lease = || Next::Lease { serving: Arc::clone(serving), request: known.request, slots };
-            (slots > 0).then(lease)
+            (slots > 0).then(|| known.lease(slots))
         })
     }
 
     /// When the next request is due that fits into the free slots.
     pub(crate) fn next_due(&self, slots: Slots) -> Option<Instant> {
+        if self.known.iter().any(|known| known.is_unanswered) {
+            return Some(Instant::now());
+        }
         let fitting = self.known.iter().filter(|known| known.fit(slots) > 0);
         fitting.map(|known| known.due).chain(self.registry_due).min()
+    }
+
+    /// This run is being asked for tasks.
+    pub(crate) fn asked(&mut self, run: &RunId) {
+        self.with(run, |known| known.is_unanswered = true);
     }
 
     /// The runs that were asked for tasks, with the number of the next request.
@@ -163,6 +198,7 @@ impl Runs {
     pub(crate) fn gone(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.serving = None;
+            known.is_unanswered = false;
             known.why = Some(Why::Absent);
             known.later(ABSENT_EVERY);
         });
@@ -172,13 +208,23 @@ impl Runs {
     pub(crate) fn changed(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.serving = None;
+            known.is_unanswered = false;
             known.why = None;
+        });
+    }
+
+    /// Redis refused the request. It is made again later, and holds up no other run until then.
+    pub(crate) fn refused(&mut self, run: &RunId) {
+        self.with(run, |known| {
+            known.is_unanswered = false;
+            known.later(ABSENT_EVERY);
         });
     }
 
     pub(crate) fn granted(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.request += 1;
+            known.is_unanswered = false;
             known.why = None;
         });
     }
@@ -188,13 +234,17 @@ impl Runs {
             if known.why != Some(Why::Said(why)) {
                 tracing::info!(%run, ?why, "nothing to do");
             }
+            known.is_unanswered = false;
             known.why = Some(Why::Said(why));
             known.later(wait);
         });
     }
 
     pub(crate) fn stale(&mut self, run: &RunId, answered: u64) {
-        self.with(run, |known| known.request = known.request.max(answered) + 1);
+        self.with(run, |known| {
+            known.request = known.request.max(answered) + 1;
+            known.is_unanswered = false;
+        });
     }
 
     pub(crate) fn serving(&self, run: &RunId) -> Option<Arc<Serving>> {
@@ -291,7 +341,7 @@ mod tests {
         let mut runs = Runs::new(&[run("a"), run("a")]);
         runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
         assert!(runs.all_drained());
-        assert_eq!(runs.next(Slots::new(1)), None);
+        assert!(runs.next(Slots::new(1)).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -317,6 +367,21 @@ mod tests {
         runs.unfit(&run("b"), ServingError::Cores { run: run("b"), needed: 2, cores: 1 });
         assert!(runs.all_drained() && !runs.all_unfit());
         assert!(matches!(runs.take_unfit(), Some(ServingError::Cores { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_an_answer_is_made_again_before_anything_else() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        let mut slots = Slots::new(1);
+        runs.asked(&run("b"));
+        let again = Some(Next::Lease { run: run("b"), digest: String::new(), request: 1, slots: 1 });
+        assert_eq!(runs.next(slots), again);
+        slots.take(1);
+        runs.granted(&run("b"));
+        assert_eq!(runs.next(slots), Some(Next::Serve(run("a"))));
+        runs.asked(&run("b"));
+        runs.refused(&run("b"));
+        assert_eq!(runs.next(slots), Some(Next::Serve(run("a"))), "one broken run holds up no other");
     }
 
     #[tokio::test(start_paused = true)]

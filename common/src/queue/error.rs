@@ -110,7 +110,7 @@ impl QueueError {
                     .into(),
             ),
             Self::Unready { .. } => {
-                Some("`redis-cli INFO memory` and `redis-cli INFO replication` tell why".into())
+                Some("`redis-cli INFO` tells why: its memory, clients and replication".into())
             }
             Self::Refused { .. } => {
                 Some("check the user and password of the URL, and that user's ACL".into())
@@ -143,6 +143,8 @@ impl QueueError {
             {
                 Self::Unready { url, source }
             }
+            // It has no code of its own, and comes in place of the first answer.
+            _ if source.to_string().contains("max number of clients") => Self::Unready { url, source },
             ErrorKind::Io => Self::Unreachable { url, source },
             _ if source.is_connection_dropped() || source.is_timeout() || source.is_connection_refusal() => {
                 Self::Unreachable { url, source }
