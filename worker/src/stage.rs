@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::digest::sha256_hex;
@@ -15,6 +16,8 @@ use crate::process::{How, Logs, Program, engine_environment};
 
 /// The folder of step logs below the scratch folder.
 pub(crate) const LOGS: &str = "logs";
+/// The folder below the scratch folder for what an engine wants to have kept.
+pub(crate) const OUTPUT: &str = "output";
 /// How much a step may write to each of its logs.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A batch of this many molecules that are all bad for one reason is tried once more: suspect the machine first.
@@ -30,7 +33,9 @@ pub(crate) struct Staged {
 impl Attempt {
     /// Brings shared inputs into the cache and the task's own into the scratch folder.
     pub(crate) async fn stage(&mut self, scratch: &Path) -> Result<Staged, Halt> {
-        fs::create_dir(scratch.join(LOGS))?;
+        for folder in [LOGS, OUTPUT] {
+            fs::create_dir(scratch.join(folder))?;
+        }
         let spec = &self.serving.info.spec;
         let mut shared = BTreeMap::new();
         let mut bytes_down = 0;
@@ -138,6 +143,12 @@ impl Attempt {
             fs::create_dir_all(file.parent().unwrap_or(scratch))?;
             fs::write(file, bytes)?;
         }
+        for (from, to) in &plan.copies {
+            let file = scratch.join(to);
+            fs::create_dir_all(file.parent().unwrap_or(scratch))?;
+            fs::copy(from, &file)?;
+            fs::set_permissions(&file, Permissions::from_mode(0o444))?;
+        }
         self.moments.engine_started = Some(self.clock.now_ms());
         let mut outcomes = Vec::with_capacity(plan.steps.len());
         for step in plan.steps {
@@ -177,7 +188,8 @@ impl Attempt {
             ("MOLFLEET_SEED", self.serving.info.spec.seed.to_string()),
             ("MOLFLEET_THREADS", threads.to_string()),
         ];
-        let extra = extra.map(|(name, value)| (name.to_owned(), OsString::from(value)));
+        let mut extra = extra.map(|(name, value)| (name.to_owned(), OsString::from(value))).to_vec();
+        extra.extend(logs.map(|scratch| ("MOLFLEET_OUTPUT".to_owned(), scratch.join(OUTPUT).into())));
         Program {
             argv: step.argv.clone(),
             folder: folder.to_owned(),
@@ -211,7 +223,7 @@ impl Attempt {
             );
             return Err(Halt::failed("all_bad", detail));
         }
-        let columns = engine.columns().iter().map(|column| (*column).to_owned()).collect();
+        let columns = engine.columns().into_iter().map(str::to_owned).collect();
         Ok(Shard { score_unit: engine.score_unit().to_owned(), columns, rows })
     }
 

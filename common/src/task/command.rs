@@ -86,8 +86,11 @@ const RESERVED_COLUMNS: [&str; 9] = [
     "shard_sha256",
     "detail",
 ];
-/// What a worker puts into the scratch folder itself.
-const RESERVED_FILES: [&str; 6] = ["task.json", "inputs", "driver", "logs", "molecules", "attempt.json"];
+/// What a worker puts into the scratch folder, or beside the files of an attempt, itself.
+const RESERVED_FILES: [&str; 7] =
+    ["task.json", "inputs", "driver", "logs", "molecules", "attempt.json", ROWS_DEFAULT];
+/// The file of rows of a run that names none.
+pub const ROWS_DEFAULT: &str = "rows.csv";
 
 /// Says why the parameters of a command can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -210,7 +213,7 @@ impl CommandOptions {
         if self.rows_format().is_none() || self.rows.contains(INDEX_PLACEHOLDER) {
             return Err(CommandError::RowsFormat { path: self.rows.clone() });
         }
-        let rows = std::iter::once(("the file of rows", &self.rows));
+        let rows = Some(("the file of rows", &self.rows)).filter(|_| self.rows != ROWS_DEFAULT).into_iter();
         let expect = self.expect.iter().map(|path| ("the expected file", path));
         let keep = self.keep.iter().map(|path| ("the file to keep", path));
         match rows.chain(expect).chain(keep).find(|(_, path)| !is_usable(path)) {
@@ -331,6 +334,7 @@ mod tests {
         check(|o| o.rows = "/tmp/rows.csv".into(), "the file of rows `/tmp/rows.csv` can't be used");
         check(|o| o.expect = vec!["../x".into()], "the expected file `../x` can't be used");
         check(|o| o.keep = vec!["logs/x".into()], "the file to keep `logs/x` can't be used");
+        check(|o| o.keep = vec!["rows.csv".into()], "the file to keep `rows.csv` can't be used");
         check(|o| o.keep = vec![String::new()], "the file to keep `` can't be used");
         check(
             |o| (o.columns, o.expect, o.score) = (vec![], vec![], None),

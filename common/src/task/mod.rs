@@ -13,8 +13,8 @@ mod state;
 mod timings;
 
 pub use command::{
-    Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, INDEX_PLACEHOLDER, RowsFormat,
-    THREADS_PLACEHOLDER,
+    Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, INDEX_PLACEHOLDER, ROWS_DEFAULT,
+    RowsFormat, THREADS_PLACEHOLDER,
 };
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use common::task::{Row, Verdict, VinaOptions};
 
+use super::ending::evidence;
 use super::pdbqt;
 use super::pose_check::{self, Docked};
 use super::prepared::{self, Prepared};
@@ -210,18 +211,6 @@ fn subject(step: &str, workload: &Workload<'_>) -> String {
         Some(input) => format!("step `{step}` of molecule `{}`", input.molecule.id),
         None => format!("step `{step}`"),
     }
-}
-
-/// How a program ended and the last thing that it said.
-fn evidence(ended: &Ended) -> String {
-    let how = match ended.how {
-        How::Exited(code) => format!("exit {code}"),
-        How::Signalled(signal) => format!("signal {signal}"),
-        How::TimeLimit => "time limit".to_owned(),
-        How::Stopped => "stopped".to_owned(),
-    };
-    let last = ended.stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    format!("{how} after {} ms, last words `{}`", ended.elapsed_ms, last.trim())
 }
 
 /// Whether Vina's table of modes ends its output: rank, affinity and two distances.
