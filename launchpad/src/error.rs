@@ -10,6 +10,7 @@ use common::storage::StorageError;
 use common::task::{LimitsError, ManifestError, RunId, TaskId};
 
 use crate::consolidation::ConsolidationError;
+use crate::drivers::DriverError;
 use crate::input::InputError;
 use crate::local_redis::LocalRedisError;
 use crate::push::PushError;
@@ -43,6 +44,9 @@ pub(crate) enum LaunchpadError {
     /// A push.
     #[error(transparent)]
     Push(#[from] PushError),
+    /// A driver.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     /// A consolidation.
     #[error(transparent)]
     Consolidation(#[from] ConsolidationError),
@@ -113,6 +117,7 @@ impl LaunchpadError {
             Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } => exit_code::CONFIG,
             Self::SearchBox(_) | Self::NobodyToAsk { .. } => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
+            Self::Driver(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
@@ -132,6 +137,7 @@ impl LaunchpadError {
             Self::RunFile(error) => error.hint(),
             Self::LocalRedis(error) => error.hint().map(str::to_owned),
             Self::Push(error) => error.hint(),
+            Self::Driver(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod consolidate;
+mod driver;
 mod local;
 mod pause;
 mod push;
@@ -37,6 +38,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
         Command::Set(arguments) => set::set(&context, &arguments).await,
         Command::Remove(arguments) => remove::remove(&context, &arguments).await,
+        Command::Driver(arguments) => driver::driver(&context, &arguments).await,
         Command::Schema => {
             schema::schema(&context);
             Ok(())

@@ -8,6 +8,7 @@ use common::storage::Store;
 
 use super::Context;
 use crate::cli;
+use crate::drivers::DriverScript;
 use crate::error::LaunchpadError;
 use crate::input::Problem;
 use crate::output;
@@ -19,7 +20,11 @@ use crate::push::{
 pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), LaunchpadError> {
     let request = PushRequest::resolve(flags)?;
     let store_url = context.location.store_url(request.store.as_deref())?;
-    let plan = prepare(&request, flags.skip_bad)?;
+    let driver = match &request.driver {
+        Some(source) => Some(source.load(&store_url).await?),
+        None => None,
+    };
+    let plan = prepare(&request, driver, flags.skip_bad)?;
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());
@@ -53,7 +58,11 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
 }
 
 /// Reads all molecules and plans the push, in bounded memory and without writing anything but a temporary file.
-fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadError> {
+fn prepare(
+    request: &PushRequest,
+    driver: Option<DriverScript>,
+    skip_bad: bool,
+) -> Result<PushPlan, LaunchpadError> {
     let open = |path: &PathBuf| LigandFile::open(path, request.format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut tell = |problem: &Problem| output::problem(&problem.to_string());
@@ -64,7 +73,7 @@ fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadE
     if manifest.digest.molecules == 0 {
         return Err(PushError::NoMolecules.into());
     }
-    PushPlan::new(request, manifest, files)
+    PushPlan::new(request, manifest, files, driver)
 }
 
 /// Refuses a run id that Redis knows for something else, before the store is touched.

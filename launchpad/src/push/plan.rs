@@ -8,13 +8,11 @@ use common::digest::sha256_hex;
 use common::storage::key;
 use common::task::{EngineOptions, ObjectRef, RunSpec, SPEC_SCHEMA};
 
+use super::request::RECEPTOR_ROLE;
 use super::{LigandFile, PushError, PushRequest, StagedManifest};
+use crate::drivers::{DriverScript, VINA_PREPARE, file_name};
 use crate::error::LaunchpadError;
 use crate::input::HeavyAtoms;
-
-/// The default driver of the engine `vina`: it gives every molecule a 3D structure.
-const VINA_PREPARE: &str = include_str!("../../../drivers/vina_prepare.py");
-const VINA_PREPARE_NAME: &str = "vina_prepare.py";
 
 /// A push, ready to be carried out.
 #[derive(Debug)]
@@ -34,29 +32,41 @@ pub(crate) struct PushPlan {
 }
 
 impl PushPlan {
-    /// Plans a push.
+    /// Plans a push; without a driver the engine has its own, or none.
     pub(crate) fn new(
         request: &PushRequest,
         manifest: StagedManifest,
         ligands: Vec<LigandFile>,
+        driver: Option<DriverScript>,
     ) -> Result<Self, LaunchpadError> {
-        let receptor = read_receptor(&request.receptor)?;
-        let prepare = Bytes::from_static(VINA_PREPARE.as_bytes());
-        let prepare = pinned(prepare, |sha256| key::driver(sha256, VINA_PREPARE_NAME));
+        let mut small = Vec::new();
+        let mut inputs = BTreeMap::new();
+        for (role, path) in &request.inputs {
+            let input = read_input(role, path, &request.engine)?;
+            inputs.insert(role.clone(), input.0.clone());
+            small.push(input);
+        }
+        let (role, shipped) = driver_of(&request.engine);
+        let mut drivers = BTreeMap::new();
+        if let Some(script) = driver.or(shipped) {
+            let script = pinned(script.bytes, |sha256| key::driver(sha256, &script.name));
+            drivers.insert(role.to_owned(), script.0.clone());
+            small.push(script);
+        }
         let spec = RunSpec {
             schema: SPEC_SCHEMA,
             run: request.run.clone(),
-            engine: EngineOptions::Vina(request.vina.clone()),
+            engine: request.engine.clone(),
             seed: request.seed,
             threads_per_task: request.threads_per_task,
-            inputs: BTreeMap::from([("receptor".to_owned(), receptor.0.clone())]),
-            drivers: BTreeMap::from([("prepare".to_owned(), prepare.0.clone())]),
+            inputs,
+            drivers,
             manifest: manifest.digest.clone(),
         };
         let spec_json = serde_json::to_string(&spec).expect("strings and finite numbers always become JSON");
         let digest = sha256_hex(spec_json.as_bytes());
         let ligands = ligands.into_iter().filter(|file| file.object().is_some()).collect();
-        Ok(Self { spec, spec_json, digest, manifest, small: vec![receptor, prepare], ligands })
+        Ok(Self { spec, spec_json, digest, manifest, small, ligands })
     }
 
     /// Every object that the push writes with its size in bytes, in the order of writing.
@@ -75,16 +85,28 @@ fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> (ObjectRef, Bytes) {
     (ObjectRef { object: name(&sha256), sha256, bytes: bytes.len() as u64 }, bytes)
 }
 
-/// Reads a receptor, which has to be a PDB or PDBQT with at least one heavy atom.
-fn read_receptor(path: &Path) -> Result<(ObjectRef, Bytes), LaunchpadError> {
-    let extension =
-        path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    if !["pdb", "ent", "pdbqt"].contains(&extension.as_str()) {
-        return Err(PushError::ReceptorFormat { path: path.to_owned() }.into());
+/// The role of an engine's driver, and the one that it has by itself.
+fn driver_of(engine: &EngineOptions) -> (&'static str, Option<DriverScript>) {
+    match engine {
+        EngineOptions::Vina(_) => {
+            let bytes = Bytes::from_static(VINA_PREPARE.text.as_bytes());
+            ("prepare", Some(DriverScript { name: VINA_PREPARE.name.to_owned(), bytes }))
+        }
+        EngineOptions::Command(_) => ("driver", None),
     }
-    HeavyAtoms::read(path)?;
+}
+
+/// Reads an input. The receptor of a docking run has to be a PDB or PDBQT with at least one heavy atom.
+fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<(ObjectRef, Bytes), LaunchpadError> {
+    if matches!(engine, EngineOptions::Vina(_)) && role == RECEPTOR_ROLE {
+        let extension =
+            path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        if !["pdb", "ent", "pdbqt"].contains(&extension.as_str()) {
+            return Err(PushError::ReceptorFormat { path: path.to_owned() }.into());
+        }
+        HeavyAtoms::read(path)?;
+    }
     let failed = |source| LaunchpadError::File { action: "read", path: path.to_owned(), source };
     let bytes = Bytes::from(std::fs::read(path).map_err(failed)?);
-    let file_name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    Ok(pinned(bytes, |sha256| key::input(sha256, &file_name)))
+    Ok(pinned(bytes, |sha256| key::input(sha256, &file_name(path))))
 }
