@@ -142,6 +142,15 @@ fn the_example_molecules_are_what_their_script_makes() {
     assert_eq!(String::from_utf8(made.stdout).unwrap(), String::from_utf8(stored).unwrap());
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "tests start programs")]
+fn every_script_that_ships_compiles() {
+    let ours = ["drivers/vina_prepare.py", "examples/descriptors/descriptors.py"].map(document);
+    let compile = "import sys; [compile(open(path).read(), path, 'exec') for path in sys.argv[1:]]";
+    let mut python = std::process::Command::new("/usr/bin/python3");
+    assert!(python.args(["-c", compile]).args(ours).status().unwrap().success());
+}
+
 #[tokio::test]
 async fn a_driver_finds_what_the_contract_says() {
     let lab = Lab::new(PROGRAMS).await;
@@ -345,5 +354,15 @@ async fn what_a_command_run_lacks_is_named_before_anything_is_pushed() {
     check(&["--driver", "sha256:12/x.py"], "error: `sha256:12/x.py` is no published driver", 64);
     let dry = try_push(&lab, COUNT, THREE, &["--dry-run"]);
     assert!(dry.stdout.contains("columns     letters [letters] 1 to 500"), "{}{}", dry.stdout, dry.stderr);
+    let receptor = document("examples/t4l-l99a/receptor.pdb");
+    let docking = ["--receptor", receptor.to_str().unwrap(), "--box-center", "42,45,18", "--box-size", "14", "--json"];
+    let ligands = lab.path("r.smi");
+    let own = ["push", ligands.to_str().unwrap(), "--run", "r", "--driver", "driver.py", "--dry-run"];
+    let dry: serde_json::Value =
+        serde_json::from_str(&lab.launchpad(&[&own[..], &docking[..]].concat()).stdout).unwrap();
+    let objects = dry["objects"].as_array().unwrap();
+    let drivers = objects.iter().filter(|object| object["name"].as_str().unwrap().starts_with("drivers/"));
+    let drivers: Vec<&str> = drivers.map(|object| object["name"].as_str().unwrap()).collect();
+    assert_eq!(drivers, [format!("drivers/{}/driver.py", sha256_hex(COUNT.as_bytes()))], "vina takes one, too");
     assert!(lab.queue().runs().await.unwrap().is_empty());
 }
