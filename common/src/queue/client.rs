@@ -1,5 +1,6 @@
 //! The connection to Redis, and what launchpad does to a run: create, push, seal, set, cancel, requeue, remove.
 
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime};
@@ -12,7 +13,7 @@ use tokio::sync::mpsc;
 use super::keys::{self, RunKeys};
 use super::reply::Reply;
 use super::scripts::NamedScript;
-use super::{QueueError, scripts};
+use super::{Disposition, QueueError, scripts};
 use crate::task::{Limits, RunId, SPEC_SCHEMA, TaskId, WorkerId};
 
 /// How long to wait for a connection, TLS and login included.
@@ -24,6 +25,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Queue {
     pool: Pool,
+    in_use: Arc<Mutex<Option<MultiplexedConnection>>>,
     url: String,
 }
 
@@ -134,7 +136,7 @@ impl Queue {
             }));
         }
         let pool = pool.build().expect("a pool without time-outs needs no timer");
-        Ok(Self { pool, url: shown })
+        Ok(Self { pool, in_use: Arc::default(), url: shown })
     }
 
     /// The URL, without its password.
@@ -142,20 +144,34 @@ impl Queue {
         &self.url
     }
 
-    /// A connection that was alive a moment ago. It carries many calls at once and goes back to the pool at once, so that a heartbeat
-    /// never waits behind another call.
+    /// The connection in use, which carries many calls at once, so that a heartbeat never waits behind another call. Only after an
+    /// error does the pool look whether it is alive, and replaces it if not: a look before each call would double the round trips.
     pub(super) async fn connection(&self) -> Result<MultiplexedConnection, QueueError> {
+        if let Some(connection) = self.in_use().as_ref() {
+            return Ok(connection.clone());
+        }
         let pooled = self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source)) => {
                 self.error(source)
             }
             other => self.error(std::io::Error::other(other.to_string()).into()),
         })?;
-        Ok(MultiplexedConnection::clone(&pooled))
+        let connection = MultiplexedConnection::clone(&pooled);
+        *self.in_use() = Some(connection.clone());
+        Ok(connection)
     }
 
+    fn in_use(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.in_use.lock().expect("no holder panics")
+    }
+
+    /// What to make of an error. If it may be the connection's, the next call looks at that first.
     pub(super) fn error(&self, source: redis::RedisError) -> QueueError {
-        QueueError::from_redis(&self.url, source)
+        let error = QueueError::from_redis(&self.url, source);
+        if error.disposition() == Disposition::Retry {
+            *self.in_use() = None;
+        }
+        error
     }
 
     /// Runs a script of a run.
