@@ -19,7 +19,7 @@ pub(crate) const VINA_PREPARE: Shipped = Shipped {
 };
 
 /// All scripts that ship.
-pub(crate) const SHIPPED: [Shipped; 2] = [
+pub(crate) static SHIPPED: [Shipped; 2] = [
     VINA_PREPARE,
     Shipped {
         name: "descriptors.py",
@@ -75,7 +75,7 @@ pub(crate) enum DriverError {
         found: String,
     },
     /// None that ships has this name.
-    #[error("no driver `{name}` ships with launchpad (known: {})", SHIPPED.map(|shipped| shipped.name).join(", "))]
+    #[error("no driver `{name}` ships with launchpad (known: {})", shipped_names())]
     Unknown {
         /// What was asked for.
         name: String,
@@ -121,12 +121,14 @@ impl DriverError {
     }
 }
 
+fn shipped_names() -> String {
+    SHIPPED.iter().map(|shipped| shipped.name).collect::<Vec<_>>().join(", ")
+}
+
 /// The script of this name that ships.
 pub(crate) fn shipped(name: &str) -> Result<&'static Shipped, DriverError> {
-    static ALL: [Shipped; 2] = SHIPPED;
-    ALL.iter()
-        .find(|shipped| shipped.name == name)
-        .ok_or_else(|| DriverError::Unknown { name: name.to_owned() })
+    let found = SHIPPED.iter().find(|shipped| shipped.name == name);
+    found.ok_or_else(|| DriverError::Unknown { name: name.to_owned() })
 }
 
 impl DriverSource {

@@ -355,7 +355,8 @@ async fn what_a_command_run_lacks_is_named_before_anything_is_pushed() {
     let dry = try_push(&lab, COUNT, THREE, &["--dry-run"]);
     assert!(dry.stdout.contains("columns     letters [letters] 1 to 500"), "{}{}", dry.stdout, dry.stderr);
     let receptor = document("examples/t4l-l99a/receptor.pdb");
-    let docking = ["--receptor", receptor.to_str().unwrap(), "--box-center", "42,45,18", "--box-size", "14", "--json"];
+    let docking =
+        ["--receptor", receptor.to_str().unwrap(), "--box-center", "42,45,18", "--box-size", "14", "--json"];
     let ligands = lab.path("r.smi");
     let own = ["push", ligands.to_str().unwrap(), "--run", "r", "--driver", "driver.py", "--dry-run"];
     let dry: serde_json::Value =
@@ -363,6 +364,10 @@ async fn what_a_command_run_lacks_is_named_before_anything_is_pushed() {
     let objects = dry["objects"].as_array().unwrap();
     let drivers = objects.iter().filter(|object| object["name"].as_str().unwrap().starts_with("drivers/"));
     let drivers: Vec<&str> = drivers.map(|object| object["name"].as_str().unwrap()).collect();
-    assert_eq!(drivers, [format!("drivers/{}/driver.py", sha256_hex(COUNT.as_bytes()))], "vina takes one, too");
+    assert_eq!(
+        drivers,
+        [format!("drivers/{}/driver.py", sha256_hex(COUNT.as_bytes()))],
+        "vina takes one, too"
+    );
     assert!(lab.queue().runs().await.unwrap().is_empty());
 }

@@ -18,7 +18,8 @@ use crate::output::{Report, Table, thousands};
 pub(super) async fn driver(context: &Context, arguments: &cli::Driver) -> Result<(), LaunchpadError> {
     match arguments {
         cli::Driver::List => {
-            context.output.report(&ShippedList { drivers: SHIPPED.iter().map(listed).collect() })
+            let drivers = SHIPPED.iter().map(listed).collect();
+            context.output.report(&ShippedList { drivers });
         }
         cli::Driver::Show { name } => {
             let Shipped { name, text, .. } = *shipped(name)?;

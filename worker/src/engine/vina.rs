@@ -91,7 +91,7 @@ impl Engine for Vina {
         std::iter::once(PathBuf::from(PREPARED_FILE)).chain(poses).collect()
     }
 
-    fn score_unit(&self) -> &str {
+    fn score_unit(&self) -> &'static str {
         "kcal/mol"
     }
 
