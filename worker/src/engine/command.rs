@@ -24,11 +24,11 @@ const DEPTH_MAX: usize = 8;
 
 /// Any program, or a driver script.
 #[derive(Debug, Clone)]
-pub struct Command {
+pub struct CommandEngine {
     options: CommandOptions,
 }
 
-impl Command {
+impl CommandEngine {
     /// With a run's parameters.
     pub fn new(options: CommandOptions) -> Self {
         Self { options }
@@ -57,7 +57,7 @@ impl Command {
     }
 }
 
-impl Engine for Command {
+impl Engine for CommandEngine {
     fn versions(&self) -> Vec<(&str, Vec<String>)> {
         self.options.versions.iter().map(|(name, argv)| (name.as_str(), argv.clone())).collect()
     }

@@ -22,7 +22,7 @@ mod task_file;
 mod vina;
 mod vina_verdict;
 
-pub use command::Command;
+pub use command::CommandEngine;
 pub use vina::Vina;
 
 use reason::failure;
@@ -164,6 +164,6 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
         EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
-        EngineOptions::Command(options) => Box::new(Command::new(options.clone())),
+        EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
     }
 }
