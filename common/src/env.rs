@@ -10,6 +10,8 @@ pub const SCRATCH: &str = "MOLFLEET_SCRATCH";
 pub const CACHE: &str = "MOLFLEET_CACHE";
 /// What to log, in the syntax of `tracing_subscriber::EnvFilter`.
 pub const LOG: &str = "MOLFLEET_LOG";
+/// If set to anything, output has no colours and no symbols, see <https://no-color.org>.
+pub const NO_COLOR: &str = "NO_COLOR";
 /// The region that a worker reports.
 pub const REGION: &str = "MOLFLEET_REGION";
 /// The machine type that a worker reports.

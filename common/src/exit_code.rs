@@ -1,5 +1,8 @@
 //! Exit codes, after BSD's `sysexits.h`. They are a promise to scripts and to Kubernetes.
 
+/// All of them, in rising order; `docs/operations.md` has a table of them.
+pub const ALL: [u8; 7] = [OK, USAGE, DATA, UNAVAILABLE, SOFTWARE, TRY_AGAIN, CONFIG];
+
 /// It worked. From a worker: its runs are drained (or empty, if it was told to leave then).
 pub const OK: u8 = 0;
 /// The command line was wrong (`EX_USAGE`).

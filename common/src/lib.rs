@@ -3,6 +3,7 @@
 //! Dependencies point one way: `task` knows nothing of the rest; `queue` and `storage` build on it.
 
 pub mod backoff;
+pub mod checkup;
 pub mod clock;
 pub mod digest;
 pub mod env;
@@ -12,3 +13,4 @@ pub mod queue;
 pub mod storage;
 pub mod task;
 pub mod telemetry;
+pub mod usage;

@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
-use common::task::{Column, ColumnKind, RunId, TaskId};
-use serde::Deserialize;
+use common::task::{Column, ColumnKind, RunId, State, TaskId, WorkerId};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
 
 use crate::input::Format;
 
@@ -26,6 +27,10 @@ pub struct Cli {
     /// Print results and errors only, no progress
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// No colours and no symbols
+    #[arg(long, global = true, env = env::NO_COLOR, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "1")]
+    pub no_color: Option<String>,
     /// What to log to standard error, such as `info` or `launchpad=debug`
     #[arg(long, global = true, env = env::LOG, default_value = "warn", hide = true)]
     pub log: String,
@@ -53,8 +58,33 @@ pub enum Command {
     Status(Status),
     /// Show a task: its molecules and every attempt with its log's end
     Show(Show),
+    /// Push the first molecules as a run of their own, show their scores, and say how long all would take
+    #[command(after_help = "\
+Example:
+  launchpad trial ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf -n 3
+
+It takes the flags of push, and --batch-size 1. The trial is the run first-trial; a worker has to be there, or to be started
+meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 65 none was.")]
+    Trial(Box<Trial>),
+    /// List the tasks of a run, all or some
+    Tasks(Tasks),
+    /// Print the whole logs of an attempt
+    Logs(Logs),
+    /// List the workers: where they run and what they do
+    #[command(
+        after_help = "Examples:\n  launchpad workers\n  launchpad workers --json | jq '.[] | select(.seen_ms_ago > 60000)'"
+    )]
+    Workers,
+    /// List the best molecules so far
+    Top(Top),
+    /// Write the poses of the best molecules to one file
+    Poses(Poses),
+    /// Write what every task took, as a table
+    Export(Export),
     /// Build one table of all results and prove that it is complete
     Consolidate(Consolidate),
+    /// Let workers try dead or cancelled tasks again
+    Retry(Retry),
     /// Stop a run, or some of its tasks; engines are killed within a heartbeat
     Cancel(Cancel),
     /// Lease no more tasks of a run; what runs goes on
@@ -68,9 +98,15 @@ pub enum Command {
     /// List, show, publish and compare driver scripts
     #[command(subcommand)]
     Driver(Driver),
+    /// Check Redis and the store, and say what has to be changed
+    Doctor(Doctor),
     /// Print the Redis keys and what they hold: a contract that scripts can rely on
     #[command(after_help = "Example:\n  launchpad schema | less")]
     Schema,
+    /// Print what completes commands and flags in a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
     /// Start, stop or find a private Redis for this folder
     #[command(subcommand)]
     Local(Local),
@@ -86,12 +122,34 @@ Examples:
   launchpad push --config run.toml --dry-run
   launchpad push a.smi --run third --driver mw.py --column mw,unit=g/mol,min=1,max=5000 --batch-size 100
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
+  launchpad push --from first --run second --exhaustiveness 32
+  launchpad push --from first --sample 10 --of-top 100 --run look
 
+--from takes molecules, engine, parameters, inputs and limits from a run that has ended; flags and run.toml win.
 Pushing the same again goes on where the last push stopped, and changes nothing once it has finished.")]
 pub struct Push {
     /// Files of molecules: .smi, .sdf, .csv or .tsv with a header, .jsonl; `-` is standard input
-    #[arg(value_name = "LIGANDS")]
+    #[arg(value_name = "LIGANDS", conflicts_with = "from")]
     pub ligands: Vec<PathBuf>,
+    /// Take the molecules of this run that have no score: bad ones, and those of dead tasks
+    #[arg(long, value_name = "RUN")]
+    pub from: Option<RunId>,
+    /// With --from: bad molecules only, unless --dead is given, too
+    #[arg(long, requires = "from")]
+    pub bad: bool,
+    /// With --from: molecules of dead tasks only, unless --bad is given, too
+    #[arg(long, requires = "from")]
+    pub dead: bool,
+    /// With --from: this many molecules, drawn by the seed from the best ones instead
+    #[arg(long, value_name = "N", requires_all = ["from", "of_top"], conflicts_with_all = ["bad", "dead"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub sample: Option<u32>,
+    /// How many of the best --sample draws from
+    #[arg(long, value_name = "M", requires = "sample", value_parser = clap::value_parser!(u32).range(1..))]
+    pub of_top: Option<u32>,
+    /// What the best ones have the lowest of: `score`, or a column of the engine
+    #[arg(long, value_name = "COLUMN", requires = "sample", default_value = "score")]
+    pub by: String,
     /// Name of the run, 1 to 64 of A-Z a-z 0-9 _ . -
     #[arg(long, value_name = "R")]
     pub run: Option<RunId>,
@@ -111,37 +169,37 @@ pub struct Push {
     #[arg(long, value_name = "X,Y,Z", allow_hyphen_values = true)]
     pub box_center: Option<Center>,
     /// Edges of the search box in Å, one number for a cube
-    #[arg(long, value_name = "X[,Y,Z]")]
+    #[arg(long, value_name = "X[,Y,Z]", allow_hyphen_values = true)]
     pub box_size: Option<Edges>,
     /// Space in Å between the box ligand and each side of the box, where no size is given [default: 4]
-    #[arg(long, value_name = "Å", conflicts_with_all = ["box_size", "box_center"])]
+    #[arg(long, value_name = "Å", allow_negative_numbers = true, conflicts_with_all = ["box_size", "box_center"])]
     pub box_padding: Option<f64>,
     /// How hard Vina searches [default: 8]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub exhaustiveness: Option<u32>,
     /// Poses kept per molecule at most [default: 9]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub modes: Option<u32>,
     /// What the engine `command` runs
     #[command(flatten)]
     pub command: CommandFlags,
     /// Seed that all random numbers of the run are made from [default: 42]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Molecules per task [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
     pub batch_size: Option<u64>,
     /// Threads that an engine gets [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub threads_per_task: Option<u32>,
     /// Tasks worked on at any time, fleet-wide; 0 is no limit [default: 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub parallelism: Option<u64>,
     /// Failures after which a task is given up [default: 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub failures_max: Option<u64>,
     /// Seconds that one step of an engine may take [default: 3600]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub step_seconds_max: Option<u64>,
     /// How long a lease lives without a heartbeat, in ms
     #[arg(long, value_name = "MS", hide = true)]
@@ -240,6 +298,17 @@ pub enum Driver {
     },
 }
 
+/// Arguments of `trial`: those of `push` and how many molecules.
+#[derive(Debug, Args)]
+pub struct Trial {
+    /// What would be pushed
+    #[command(flatten)]
+    pub push: Push,
+    /// Molecules to try, the first ones of the input, one task each
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub molecules: u64,
+}
+
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -269,18 +338,171 @@ pub struct Show {
     pub task: TaskId,
 }
 
+/// Arguments of `tasks`. Conditions of different flags must all hold; of one flag given several times, any.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad tasks first --state dead
+  launchpad tasks first --with lapses --with failures
+  launchpad tasks first --worker 4k2m9x7q1w3e --state leased
+  launchpad tasks first --reason '^engine_|time_limit' --limit 20
+  launchpad tasks first --with bad --json | jq .task")]
+pub struct Tasks {
+    /// The run
+    pub run: RunId,
+    /// Only tasks in this state: waiting, pending, delayed, leased, succeeded, dead or cancelled; may be given several times
+    #[arg(long = "state", value_name = "STATE")]
+    pub states: Vec<State>,
+    /// Only tasks that have some of these; may be given several times
+    #[arg(long, value_name = "WHAT")]
+    pub with: Vec<Having>,
+    /// Only tasks whose latest lease is this worker's
+    #[arg(long, value_name = "ID")]
+    pub worker: Option<WorkerId>,
+    /// Only tasks whose reason matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub reason: Option<Regex>,
+    /// At most so many, the first ones
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+/// What a task may have some of, by the names of the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Having {
+    /// It failed at least once
+    Failures,
+    /// A worker of it vanished at least once
+    Lapses,
+    /// It was handed back at least once
+    Releases,
+    /// Molecules that are ok
+    Ok,
+    /// Molecules that are bad
+    Bad,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad logs first 42
+  launchpad logs first 42 --attempt 1 | less
+  launchpad logs first 42 --json | jq -r 'select(.stream == \"stderr\").text'
+
+An attempt's logs are stored when it ends. Those of a worker that vanished went with it.")]
+pub struct Logs {
+    /// The run
+    pub run: RunId,
+    /// The task: its number in the manifest, from 0
+    pub task: TaskId,
+    /// The attempt's number, from 1 [default: the latest]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub attempt: Option<u64>,
+}
+
+/// By what molecules are ranked.
+#[derive(Debug, Clone, Args)]
+pub struct Order {
+    /// Rank by the score, or by this column of the engine
+    #[arg(long, value_name = "COLUMN", default_value = "score")]
+    pub by: String,
+    /// The highest first, instead of the lowest
+    #[arg(long)]
+    pub highest: bool,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad top first
+  launchpad top first --by contacts --highest -n 100 --json
+
+It works while the run goes, too, and says how many tasks are in. Shards are checked against their digests.")]
+pub struct Top {
+    /// The run
+    pub run: RunId,
+    /// Ranked by what
+    #[command(flatten)]
+    pub order: Order,
+    /// How many molecules
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: u32,
+}
+
+/// Arguments of `poses`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad poses first --top 10 -o best.sdf
+  launchpad poses first --top 100 --modes 3 -o best.pdbqt
+
+An SDF has the bonds and charges that were docked, polar hydrogens only, and the tags molecule_id, smiles, score,
+score_unit, rank, run, task, lease and mode. A PDBQT has the engine's own models with these as remarks.")]
+pub struct Poses {
+    /// The run
+    pub run: RunId,
+    /// How many molecules
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: u32,
+    /// Poses of each molecule at most, the best first
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub modes: u32,
+    /// Ranked by what
+    #[command(flatten)]
+    pub order: Order,
+    /// Where they go: a file that ends with .sdf or .pdbqt
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad export first --csv -o timings.csv
+  launchpad export first --jsonl | jq -s 'map(.engine_ended_ms - .engine_started_ms) | add'
+
+One line per task, in the order of the manifest. Moments are ms of the Redis clock; a task that has not succeeded has
+none. Nothing is changed or deleted.")]
+pub struct Export {
+    /// The run
+    pub run: RunId,
+    /// Comma-separated values with a header [default]
+    #[arg(long)]
+    pub csv: bool,
+    /// One JSON object per line; also with --json
+    #[arg(long, conflicts_with = "csv")]
+    pub jsonl: bool,
+    /// Where it goes [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// Arguments of `consolidate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   launchpad consolidate first -o results.csv
   launchpad consolidate first -o results.csv --measured affinities.csv:dg_kcal_mol
+  launchpad consolidate first second -o results.csv
 
 Every shard is checked against the digest in Redis and the manifest. If anything is missing, each molecule is named,
-the exit code is 65, and no results file is written.")]
+the exit code is 65, and no results file is written.
+
+Of several runs, each must be complete. Each molecule has one row: one that is ok goes before one that is not; of two
+that are ok, or two that are not, the one of the run named first stands, whatever the scores. The column `run` says which.")]
 pub struct Consolidate {
     /// The run
     pub run: RunId,
+    /// Runs that follow it, whose results are merged in by molecule id
+    #[arg(value_name = "FOLLOWUP")]
+    pub followups: Vec<RunId>,
+    /// Which run stands where a molecule is ok in several, or in none [default: first]
+    #[arg(long, value_name = "WHICH", requires = "followups")]
+    pub prefer: Option<Prefer>,
     /// Where the table goes
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
@@ -290,6 +512,39 @@ pub struct Consolidate {
     /// CSV with measured values to print beside the scores, and the column that has them
     #[arg(long, value_name = "FILE:COLUMN")]
     pub measured: Option<MeasuredColumn>,
+}
+
+/// Arguments of `retry`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad retry first --dry-run
+  launchpad retry first --reason 'engine_(crashed|timed_out)' --limit 100
+  launchpad retry first --task 17 --task 18
+
+Without a selector, all dead tasks are retried. Several selectors narrow each other, but --dead --cancelled means both. \
+Bad molecules are not retried: `launchpad push --from` makes another run of them.")]
+pub struct Retry {
+    /// The run
+    pub run: RunId,
+    /// Dead tasks, which gave up [default, unless --task or --cancelled is given]
+    #[arg(long)]
+    pub dead: bool,
+    /// Cancelled tasks
+    #[arg(long)]
+    pub cancelled: bool,
+    /// Only tasks whose reason matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub reason: Option<Regex>,
+    /// Only this task, if it is dead or cancelled; may be given several times
+    #[arg(long = "task", value_name = "ID")]
+    pub tasks: Vec<TaskId>,
+    /// At most this many, the lowest task ids first
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Show what would be retried; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Arguments of `cancel`.
@@ -354,6 +609,59 @@ pub struct Remove {
     pub yes: bool,
 }
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad doctor
+  launchpad doctor --tasks 100000 --workers 500   # before a large push
+  launchpad doctor first --json | jq '.checks[] | select(.verdict != \"ok\")'
+
+It writes, reads and deletes one small object of its own in the store and changes nothing else.
+Exit codes: 0 all is fine; 69 Redis or the store does not answer; 78 something has to be changed.")]
+pub struct Doctor {
+    /// Check for what is left of this run, and its own store
+    pub run: Option<RunId>,
+    /// Check whether a run of so many tasks has room
+    #[arg(long, value_name = "N", conflicts_with = "run")]
+    pub tasks: Option<u64>,
+    /// Workers that connect [default: those seen in the last 60 s]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u64>,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(launchpad completions bash)
+  launchpad completions zsh > ~/.zfunc/_launchpad
+  launchpad completions fish > ~/.config/fish/completions/launchpad.fish")]
+pub struct Completions {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// A shell that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// Bash
+    Bash,
+    /// Z shell
+    Zsh,
+    /// fish
+    Fish,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  launchpad man -o ~/.local/share/man/man1 && man launchpad-push")]
+pub struct Man {
+    /// Folder that the pages are written to; made if it is not there
+    #[arg(long, short, value_name = "FOLDER")]
+    pub output: PathBuf,
+}
+
 /// What to do with the private Redis.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Examples:\n  launchpad local up\n  launchpad local status\n  launchpad local down")]
@@ -382,6 +690,17 @@ pub enum EngineName {
     Vina,
     /// Any program, or a driver script
     Command,
+}
+
+/// Which of several runs goes before the others, by their order on the command line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// The one named first
+    #[default]
+    First,
+    /// The one named last
+    Last,
 }
 
 /// Three coordinates, in Å.
@@ -472,13 +791,23 @@ impl FromStr for Edges {
     }
 }
 
+impl Label {
+    /// What a label's name may be.
+    pub(crate) const NAME_EXPECTED: &str = "letters, digits, _ . -";
+
+    /// Whether a label may have this name: it is part of a field of the run's hash.
+    pub(crate) fn is_name(name: &str) -> bool {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        !name.is_empty() && name.chars().all(allowed)
+    }
+}
+
 impl FromStr for Label {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         match text.split_once('=') {
-            Some((name, value)) if !name.is_empty() && name.chars().all(allowed) => {
+            Some((name, value)) if Self::is_name(name) => {
                 Ok(Self { name: name.to_owned(), value: value.to_owned() })
             }
             _ => Err(refuse(text, "name=value, the name of letters, digits, _ . -")),

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use common::exit_code;
 use common::queue::{Disposition, QueueError};
 use common::storage::StorageError;
-use common::task::{LimitsError, ManifestError, RunId, TaskId};
+use common::task::{LeaseName, LimitsError, ManifestError, RunId, TaskId};
 
 use crate::consolidation::ConsolidationError;
 use crate::drivers::DriverError;
 use crate::input::InputError;
 use crate::local_redis::LocalRedisError;
+use crate::poses::PosesError;
 use crate::push::PushError;
 use crate::run_file::RunFileError;
 use crate::search_box::SearchBoxError;
@@ -50,6 +51,9 @@ pub(crate) enum LaunchpadError {
     /// A consolidation.
     #[error(transparent)]
     Consolidation(#[from] ConsolidationError),
+    /// Stored poses.
+    #[error(transparent)]
+    Poses(#[from] PosesError),
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -79,6 +83,34 @@ pub(crate) enum LaunchpadError {
         /// How many it has.
         tasks: u64,
     },
+    /// An attempt that the task does not have.
+    #[error("{}", no_such_attempt(*task, *number, known))]
+    NoSuchAttempt {
+        /// The task.
+        task: TaskId,
+        /// The attempt's number, or `None` for the latest.
+        number: Option<u64>,
+        /// The numbers that it has.
+        known: Vec<String>,
+    },
+    /// An attempt without logs.
+    #[error("attempt {lease} of task {task} has no logs: {why}")]
+    NoLogs {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        lease: LeaseName,
+        /// Why it has none.
+        why: &'static str,
+    },
+    /// A column that the shards don't have.
+    #[error("the shards have no column `{column}` (known: {})", known.join(", "))]
+    NoSuchColumn {
+        /// The column.
+        column: String,
+        /// What could be asked for.
+        known: Vec<String>,
+    },
     /// A run can't be removed while it is worked on.
     #[error("run `{run}` has {leased} tasks that workers hold")]
     Leased {
@@ -96,6 +128,36 @@ pub(crate) enum LaunchpadError {
     /// The person said no.
     #[error("nothing was done")]
     Declined,
+    /// Something that a checkup needs did not answer.
+    #[error("{silent} of {checks} checks got no answer")]
+    NoAnswer {
+        /// How many got none.
+        silent: usize,
+        /// All of them.
+        checks: usize,
+    },
+    /// A checkup found something that a person has to change.
+    #[error("{wrong} of {checks} checks found something that has to be changed")]
+    Unfit {
+        /// How many did.
+        wrong: usize,
+        /// All of them.
+        checks: usize,
+    },
+    /// No molecule of a trial was scored.
+    #[error("none of the {molecules} molecules of run `{run}` was scored")]
+    TrialFailed {
+        /// The trial.
+        run: RunId,
+        /// How many were tried.
+        molecules: usize,
+    },
+    /// A run whose trial can't be named.
+    #[error("the trial of run `{run}` can't be called `{run}-trial`, which is longer than 64 characters")]
+    TrialName {
+        /// The run.
+        run: RunId,
+    },
     /// The program's own set-up.
     #[error("could not start")]
     Runtime(#[source] io::Error),
@@ -113,18 +175,28 @@ impl LaunchpadError {
         match self {
             Self::Queue(error) => queue_exit_code(error),
             Self::Storage(error) => storage_exit_code(error),
-            Self::LocalRedis(_) => exit_code::UNAVAILABLE,
-            Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } => exit_code::CONFIG,
-            Self::SearchBox(_) | Self::NobodyToAsk { .. } => exit_code::USAGE,
+            Self::LocalRedis(_) | Self::NoAnswer { .. } => exit_code::UNAVAILABLE,
+            Self::Limits(_) | Self::RunFile(_) | Self::Folder { .. } | Self::Unfit { .. } => {
+                exit_code::CONFIG
+            }
+            Self::SearchBox(_)
+            | Self::NobodyToAsk { .. }
+            | Self::TrialName { .. }
+            | Self::NoSuchColumn { .. }
+            | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
             Self::Driver(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
             | Self::Consolidation(_)
+            | Self::Poses(_)
+            | Self::NoSuchAttempt { .. }
+            | Self::NoLogs { .. }
             | Self::Manifest(_)
             | Self::File { .. }
-            | Self::NoSuchTask { .. } => exit_code::DATA,
+            | Self::NoSuchTask { .. }
+            | Self::TrialFailed { .. } => exit_code::DATA,
         }
     }
 
@@ -133,20 +205,33 @@ impl LaunchpadError {
         match self {
             Self::Queue(error) => error.hint(),
             Self::Storage(error) => error.hint(),
-            Self::Input(error) => error.hint().map(str::to_owned),
-            Self::RunFile(error) => error.hint(),
+            Self::Input(error) => Some(error.hint().to_owned()),
+            Self::RunFile(error) => Some(error.hint()),
             Self::LocalRedis(error) => error.hint().map(str::to_owned),
             Self::Push(error) => error.hint(),
             Self::Driver(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
+            Self::Poses(error) => error.hint().map(str::to_owned),
+            Self::NoLogs { .. } => {
+                Some("`launchpad show RUN TASK` lists the attempts; --attempt chooses another".into())
+            }
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
+            Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
+            Self::TrialFailed { run, .. } => Some(format!("`launchpad show {run} 0` tells why")),
+            Self::TrialName { .. } => Some("use a run id of at most 58 characters".into()),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
-            Self::SearchBox(_)
-            | Self::Limits(_)
-            | Self::Manifest(_)
-            | Self::File { .. }
-            | Self::Folder { .. }
-            | Self::NoSuchTask { .. }
+            Self::File { source, .. } => Some(file_hint(source).to_owned()),
+            Self::NoSuchTask { tasks, .. } => {
+                Some(format!("tasks are numbered from 0 to {}", tasks.saturating_sub(1)))
+            }
+            Self::SearchBox(_) => {
+                Some("all lengths of the box are in Å, and an edge is usually 15 to 30 Å".into())
+            }
+            Self::Limits(_) => Some("leave it out for the default".into()),
+            Self::Folder { .. } => Some("name the folder by an absolute path".into()),
+            Self::Manifest(_)
+            | Self::NoSuchAttempt { .. }
+            | Self::NoSuchColumn { .. }
             | Self::Declined
             | Self::Runtime(_) => None,
         }
@@ -160,19 +245,45 @@ impl LaunchpadError {
             other => other.source(),
         };
         while let Some(error) = cause {
-            text = format!("{text}: {error}");
+            let said = error.to_string();
+            // Some libraries repeat their cause.
+            if !text.ends_with(&said) {
+                text = format!("{text}: {said}");
+            }
             cause = error.source();
         }
         text
     }
 }
 
+fn no_such_attempt(task: TaskId, number: Option<u64>, known: &[String]) -> String {
+    match number {
+        _ if known.is_empty() => format!("task {task} was never leased: it has no attempts"),
+        _ => {
+            format!("task {task} has no attempt {} (it has {})", number.unwrap_or_default(), known.join(", "))
+        }
+    }
+}
+
+/// What to do about a file that can't be opened, read or written.
+pub(crate) fn file_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "paths are relative to the current folder, those in a run.toml to the folder that it is in"
+        }
+        io::ErrorKind::PermissionDenied => "check the permissions of the file and its folder",
+        io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => "name a file, not a folder",
+        _ => "is the disk full or away?",
+    }
+}
+
 const fn storage_exit_code(error: &StorageError) -> u8 {
     match error {
         StorageError::Url { .. } => exit_code::CONFIG,
-        StorageError::Missing { .. } | StorageError::Digest { .. } | StorageError::Short { .. } => {
-            exit_code::DATA
-        }
+        StorageError::Missing { .. }
+        | StorageError::Digest { .. }
+        | StorageError::Short { .. }
+        | StorageError::Changed { .. } => exit_code::DATA,
         StorageError::Open { .. }
         | StorageError::NotTheRunsStore { .. }
         | StorageError::Refused { .. }

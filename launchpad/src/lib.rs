@@ -16,21 +16,31 @@ mod error;
 pub mod input;
 pub mod local_redis;
 mod location;
+mod new_file;
 mod output;
+mod poses;
 mod push;
+mod ranking;
+mod redis_checks;
 mod run_file;
 mod run_status;
 pub mod search_box;
 mod task_history;
+mod task_scan;
+mod trial_report;
 
 /// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match cli::Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
-        Err(answer) => return output::usage(&answer),
+        Err(answer) => return output::command_line(&answer),
     };
     telemetry::start(&cli.log, LogFormat::Text);
-    let output = output::Output::new(cli.json, cli.quiet);
+    let output = output::Output::new(
+        cli.json,
+        cli.quiet,
+        cli.no_color.as_ref().is_some_and(|value| !value.is_empty()),
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(commands::execute(cli, output)),

@@ -43,11 +43,15 @@ impl Location {
 
     /// The objects of a run that Redis knows, in the store that it was pushed to unless another one was named here.
     pub(crate) fn run_store(&self, recorded: &str, run: &RunId) -> Result<RunStore, LaunchpadError> {
-        let url = match &self.store {
-            Some(said) => as_url(&self.folder, said)?,
-            None => recorded.to_owned(),
-        };
-        Ok(Store::open(&url)?.run(run))
+        Ok(Store::open(&self.run_store_url(recorded)?)?.run(run))
+    }
+
+    /// The URL of the store that a run was pushed to, unless another one was named here.
+    pub(crate) fn run_store_url(&self, recorded: &str) -> Result<String, LaunchpadError> {
+        match &self.store {
+            Some(said) => as_url(&self.folder, said),
+            None => Ok(recorded.to_owned()),
+        }
     }
 }
 

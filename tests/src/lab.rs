@@ -206,6 +206,16 @@ impl Lab {
         .await
     }
 
+    /// Waits until Redis has this many tasks of a run, which may not be there yet.
+    pub async fn until_total(&self, run: &str, tasks: u64) {
+        let queue = self.queue();
+        eventually("the run has tasks", || async {
+            let progress = queue.progress(&run_id(run)).await.map_err(|error| error.to_string())?;
+            if progress.total >= tasks { Ok(()) } else { Err(format!("{progress:?}")) }
+        })
+        .await;
+    }
+
     /// Waits until a stub has written this many lines.
     pub async fn until_noted(&self, file: &str, lines: usize) -> Vec<String> {
         eventually(&format!("{lines} lines in `{file}`"), || async {

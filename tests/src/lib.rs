@@ -8,6 +8,7 @@
 mod eventually;
 mod flaky_proxy;
 mod lab;
+mod pretender;
 mod redis;
 mod run;
 mod stalling_store;
@@ -15,6 +16,7 @@ mod stalling_store;
 pub use eventually::eventually;
 pub use flaky_proxy::FlakyProxy;
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
+pub use pretender::Pretender;
 pub use redis::TestRedis;
 pub use run::{TestRun, sample_input, sample_spec};
 pub use stalling_store::StallingStore;

@@ -1,5 +1,5 @@
 //! The chemist's command, as a program against a real Redis: what it prints, what it refuses, and what is left when it is killed.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report")]
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
 #![expect(
     clippy::disallowed_methods,
     reason = "tests start programs and look into Redis behind the queue's back"
@@ -11,12 +11,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::digest::sha256_hex;
-use common::queue::{Completion, Failed, Failure, Grant, LeaseReply, Queue};
-use common::storage::{Creation, RunStore, Store, key};
-use common::task::{LeaseName, Moments, Row, Shard, TaskId, Verdict};
+use common::queue::Failed;
+use common::storage::key;
+use common::task::TaskId;
 use rand::RngExt as _;
 use serde_json::Value;
-use tests::{Lab, Programs, Ran, eventually, run_id};
+use tests::{Lab, Pretender, Programs, Ran, eventually, run_id};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -53,72 +53,6 @@ fn try_push(lab: &Lab, run: &str, ligands: &str, flags: &[&str]) -> Ran {
     }
     arguments.extend_from_slice(flags);
     lab.launchpad(&arguments)
-}
-
-/// A worker that needs no engine.
-struct Pretender {
-    queue: Queue,
-    store: RunStore,
-    run: &'static str,
-}
-
-impl Pretender {
-    fn new(lab: &Lab, run: &'static str) -> Self {
-        let store = Store::open(&lab.store_url()).unwrap().run(&run_id(run));
-        Self { queue: lab.queue(), store, run }
-    }
-
-    async fn lease(&self, request: u64, slots: u64) -> Vec<Grant> {
-        let worker = "pretender".parse().unwrap();
-        let run = run_id(self.run);
-        let digest = self.queue.run_info(&run).await.unwrap().digest;
-        match self.queue.lease(&run, &digest, &worker, request, slots).await.unwrap() {
-            LeaseReply::Granted { grants, .. } => grants,
-            other => panic!("nothing was leased: {other:?}"),
-        }
-    }
-
-    /// Stores the shard and index of a task with the score −5.1 for each molecule, and completes it.
-    async fn succeed(&self, grant: &Grant) {
-        let rows = grant.molecules.iter().map(|molecule| Row {
-            molecule_id: molecule.id.clone(),
-            smiles: molecule.smiles().to_owned(),
-            verdict: Verdict::Ok,
-            reason: String::new(),
-            score: format!("-5.{}", grant.task.0 + 1),
-            columns: vec!["9".to_owned()],
-        });
-        let shard =
-            Shard { score_unit: "kcal/mol".into(), columns: vec!["modes".into()], rows: rows.collect() }
-                .encode();
-        let (shard_sha256, index) = (sha256_hex(&shard), format!("{{\"task\":{}}}", grant.task));
-        let index_sha256 = sha256_hex(index.as_bytes());
-        let index_name = key::index(grant.task, &shard_sha256);
-        assert_eq!(self.store.create(&index_name, index.into()).await.unwrap(), Creation::New);
-        assert_eq!(self.store.create(&key::shard(grant.task), shard.into()).await.unwrap(), Creation::New);
-        let completion = Completion {
-            shard_sha256: &shard_sha256,
-            index_sha256: &index_sha256,
-            molecules_ok: grant.molecules.len() as u64,
-            molecules_bad: 0,
-            bytes_down: 1,
-            bytes_up: 2,
-            moments: Moments { queued: grant.queued_ms, leased: grant.queued_ms, ..Moments::default() },
-        };
-        let completed = self.queue.complete(&run_id(self.run), grant.task, &grant.lease, &completion).await;
-        assert_eq!(completed.unwrap(), Ok(()));
-    }
-
-    async fn succeed_all(&self, tasks: u64) {
-        for grant in self.lease(1, tasks).await {
-            self.succeed(&grant).await;
-        }
-    }
-
-    async fn fail(&self, task: TaskId, lease: &LeaseName, tail: &str, is_final: bool) -> Failed {
-        let failure = Failure { reason: "engine_crashed", is_final, tail, jitter_ppm: 0 };
-        self.queue.fail(&run_id(self.run), task, lease, &failure).await.unwrap()
-    }
 }
 
 #[tokio::test]
@@ -182,8 +116,9 @@ async fn entries_that_cannot_be_used_are_named_and_nothing_is_pushed() {
     let problems: Vec<&str> = ran.stderr.lines().collect();
     assert!(problems[0].starts_with("a.csv:3: "), "{problems:?}");
     assert_eq!(problems[1], "a.csv:5: the id `a` is that of line 2 already");
-    assert_eq!(problems[2], "b.smi:1: the id `c` is that of a.csv:4 already");
-    assert_eq!(problems[3], "error: 3 entries can't be used, nothing was pushed");
+    assert_eq!(problems[2], "  hint: give every molecule an id of its own");
+    assert_eq!(problems[3], "b.smi:1: the id `c` is that of a.csv:4 already", "the hint comes once");
+    assert_eq!(problems[4], "error: 3 entries can't be used, nothing was pushed");
     assert!(dump(&lab, "*").await.is_empty() && !lab.store_folder().exists());
 
     let ran = try_push(&lab, "r", "a.csv", &["b.smi", "--skip-bad", "--json"]);
@@ -301,6 +236,37 @@ async fn a_push_killed_at_any_moment_is_completed_by_the_same_push() {
     }
     let halves = cut_at.iter().filter(|tasks| **tasks < TASKS).count();
     assert!(halves >= 15, "hardly any push was killed half-way: {cut_at:?}");
+}
+
+#[tokio::test]
+async fn an_interrupted_push_says_how_to_go_on_and_does() {
+    let lab = Lab::new(PROGRAMS).await;
+    let molecules: Vec<String> = (0..TASKS).map(|n| format!("C m{n}\n")).collect();
+    lab.write("big.smi", &molecules.concat());
+    let receptor = receptor();
+    let mut arguments = vec!["push", "big.smi", "--run", "r", "--receptor", &receptor, "--quiet"];
+    arguments.extend(["--box-center", "0,0,0", "--box-size", "9", "--confirm-after-ms"]);
+    // However quick this push is, it is still there when the signal comes: it would confirm after ten minutes.
+    let mut command = lab.launchpad_command(&[&arguments[..], &["600000"]].concat());
+    let push = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    lab.until_total("r", 1).await;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(i32::try_from(push.id()).unwrap()),
+        nix::sys::signal::Signal::SIGINT,
+    )
+    .unwrap();
+    let ended = push.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(75), "{told}");
+    assert!(told.starts_with("error: the push of run `r` was interrupted with "), "{told}");
+    assert!(told.contains(&format!(" of {TASKS} tasks in Redis\n")), "{told}");
+    assert!(told.contains("hint: the same command again goes on where it stopped"), "{told}");
+
+    let again = lab.launchpad(&[&arguments[..], &["0"]].concat());
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.total, progress.pending), (TASKS, TASKS));
+    assert!(lab.queue().run_info(&run_id("r")).await.unwrap().sealed);
 }
 
 #[tokio::test]

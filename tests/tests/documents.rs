@@ -135,6 +135,15 @@ fn the_drivers_page_leads_from_a_script_to_a_table() {
 }
 
 #[test]
+fn the_table_of_exit_codes_has_all_of_them() {
+    let page = fs::read_to_string(document("docs/operations.md")).unwrap();
+    let section = page.split("\n## Exit codes\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let codes: Vec<u8> = cells.filter_map(|cell| cell.parse().ok()).collect();
+    assert_eq!(codes, common::exit_code::ALL);
+}
+
+#[test]
 fn the_protocol_page_agrees_with_status() {
     let desk = Desk::new();
     desk.type_line("launchpad local up", &[]);

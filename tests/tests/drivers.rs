@@ -263,6 +263,66 @@ async fn a_driver_that_lies_by_exit_0_scores_nothing() {
 }
 
 #[tokio::test]
+async fn a_molecule_that_crashes_a_driver_takes_no_neighbour_along() {
+    let lab = Lab::new(PROGRAMS).await;
+    let crash = "        if molecule['id'] == 'ethane':\n            import os\n            os.abort()\n";
+    let worked = "        open('output/%s' % molecule['id'][:5], 'w').write('x')\n";
+    let each = "    for molecule in task[\"molecules\"]:\n";
+    push(&lab, &COUNT.replace(each, &format!("{each}{crash}{worked}")), &[]);
+    assert_eq!(lab.worker("one", &[]).left().await, 0);
+    let shard = shard(&lab);
+    let verdicts: Vec<(&str, &str)> =
+        shard.rows.iter().map(|row| (row.reason.as_str(), row.columns[0].as_str())).collect();
+    assert_eq!(verdicts, [("", "1"), ("engine_crashed", ""), ("", "9")]);
+    assert_eq!(lab.task("r", 0).await.failures, 1, "the second attempt names it");
+    let files = kept(&lab);
+    let worked = files.keys().filter(|name| name.contains("output/")).count();
+    assert_eq!(worked, 2, "each of the others was worked on once: {:?}", files.keys());
+}
+
+#[tokio::test]
+async fn a_follow_up_run_has_the_driver_and_columns_of_the_first() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(
+        &lab,
+        &COUNT.replace("[molecule[\"id\"], ", "[molecule[\"id\"] + task[\"columns\"][0][\"unit\"][7:], "),
+        &["--column", "letters,unit=letters2,min=1,max=5"],
+    );
+    assert_eq!(lab.worker("one", &["--run", "r"]).left().await, 0);
+    assert_eq!(shard(&lab).counts(), (0, 3), "the driver writes other ids");
+    let own = lab.write("other.py", COUNT);
+    let mut follow = vec!["push", "--from", "r", "--run", "next", "--driver", own.to_str().unwrap()];
+    follow.extend(["--column", "letters,min=1,max=5", "--batch-size", "3", "--confirm-after-ms", "0"]);
+    let ran = lab.launchpad(&follow);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(lab.worker("other", &["--run", "next"]).left().await, 0);
+    let followed = Shard::parse(&fs::read(lab.object("next", "shards/shard_0000000.csv")).unwrap()).unwrap();
+    let reasons: Vec<&str> = followed.rows.iter().map(|row| row.reason.as_str()).collect();
+    assert_eq!(reasons, ["", "", "out_of_range"], "another driver and another range");
+    let same = [
+        "push",
+        "--from",
+        "next",
+        "--run",
+        "again",
+        "--confirm-after-ms",
+        "0",
+        "--column",
+        "letters,max=500",
+    ];
+    assert_eq!(lab.launchpad(&same).code, 0);
+    assert_eq!(lab.worker("last", &["--run", "again"]).left().await, 0);
+    assert_eq!(lab.progress("again").await.molecules_ok, 1, "the driver of the run that it follows");
+    let engine = lab.launchpad(&["push", "--from", "r", "--run", "x", "--engine", "vina"]);
+    assert_eq!(
+        (engine.code, engine.stderr.contains("engine and from contradict each other")),
+        (64, true),
+        "{}",
+        engine.stderr
+    );
+}
+
+#[tokio::test]
 async fn a_worker_refuses_a_driver_whose_stored_bytes_were_swapped() {
     let lab = Lab::new(PROGRAMS).await;
     push(&lab, COUNT, &["--failures-max", "1"]);

@@ -93,7 +93,9 @@ impl Docking {
 
     fn try_dock(&self, molecules: &[Molecule]) -> Result<Done, EngineFailure> {
         let scratch = TempDir::new().unwrap();
-        let inputs: Vec<_> = molecules.iter().map(|molecule| self.stage(molecule, scratch.path())).collect();
+        let inputs = molecules.iter().enumerate();
+        let inputs: Vec<_> =
+            inputs.map(|(index, molecule)| self.stage(index, molecule, scratch.path())).collect();
         let workload =
             Workload { spec: &self.spec, molecules: &inputs, scratch: scratch.path(), shared: &self.shared };
         let plan = self.engine.plan(&workload);
@@ -112,7 +114,7 @@ impl Docking {
         self.try_dock(molecules).unwrap()
     }
 
-    fn stage(&self, molecule: &Molecule, scratch: &Path) -> MoleculeInput {
+    fn stage(&self, index: usize, molecule: &Molecule, scratch: &Path) -> MoleculeInput {
         let structure = match &molecule.source {
             MoleculeSource::Smiles { .. } => None,
             MoleculeSource::Sdf { object, .. } => {
@@ -122,7 +124,7 @@ impl Docking {
             }
         };
         let seed = molecule_seed(self.spec.seed, &molecule.id);
-        MoleculeInput { molecule: molecule.clone(), structure, seed }
+        MoleculeInput { index, molecule: molecule.clone(), structure, seed }
     }
 }
 

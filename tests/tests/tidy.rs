@@ -81,9 +81,9 @@ fn only_process_and_local_redis_start_programs() {
 fn only_output_prints() {
     let words = ["print!(", "println!(", "eprint!(", "eprintln!(", "io::stdout()"];
     only_in(
-        &["launchpad/src/output", "worker/src/process/guardian"],
+        &["launchpad/src/output", "worker/src/output.rs", "worker/src/process/guardian"],
         &words,
-        "only launchpad/src/output prints",
+        "only launchpad/src/output and worker/src/output.rs print",
     );
 }
 

@@ -1,5 +1,5 @@
-//! One attempt, from its lease to its end: stage → run → judge → upload → complete, with three ways out: fail (it was the task),
-//! release (it was the machine), lost (somebody else has it: commit nothing).
+//! One attempt, from its lease to its end: carry over → stage → run → judge → upload → complete, with three ways out: fail (it was
+//! the task), release (it was the machine), lost (somebody else has it: commit nothing).
 //!
 //! It talks to the dispatcher only through its [`Control`] and its return value.
 
@@ -11,6 +11,7 @@ use common::task::{Ending, Moments};
 use rand::RngExt as _;
 
 use crate::cache::{Cache, CacheError};
+use crate::carry::Carried;
 use crate::config::Config;
 use crate::control::{Control, StopWhy};
 use crate::engine::{EngineFailure, Remedy};
@@ -22,6 +23,7 @@ use crate::redis_clock::RedisClock;
 use crate::scratch::{Scratch, ScratchRoot};
 use crate::serving::Serving;
 use crate::upload::Stored;
+use crate::verdicts::Verdicts;
 
 /// What all attempts of a worker share.
 #[derive(Debug)]
@@ -45,6 +47,8 @@ pub(crate) struct Attempt {
     pub(crate) bytes_down: u64,
     pub(crate) bytes_up: u64,
     pub(crate) evidence: Evidence,
+    pub(crate) verdicts: Verdicts,
+    pub(crate) carried: Carried,
 }
 
 /// Why an attempt does not go on to its end.
@@ -87,8 +91,20 @@ impl Attempt {
         control: Control,
     ) -> Self {
         let moments = Moments { queued: grant.queued_ms, leased: clock.now_ms(), ..Moments::default() };
-        let evidence = Evidence::default();
-        Self { shared, serving, grant, control, clock, moments, bytes_down: 0, bytes_up: 0, evidence }
+        let verdicts = Verdicts::new(grant.molecules.len());
+        Self {
+            shared,
+            serving,
+            grant,
+            control,
+            clock,
+            moments,
+            bytes_down: 0,
+            bytes_up: 0,
+            evidence: Evidence::default(),
+            verdicts,
+            carried: Carried::default(),
+        }
     }
 
     /// Works the lease to its end.
@@ -105,17 +121,7 @@ impl Attempt {
         };
         let end = match line {
             Ok(stored) => self.complete(&stored).await,
-            Err(Halt::Failed { reason, detail, is_final }) => {
-                self.keep_evidence(scratch.as_ref(), Ending::Failed, Some((&reason, &detail))).await;
-                self.fail(&reason, &detail, is_final).await
-            }
-            Err(Halt::Machine(detail)) => {
-                tracing::error!(detail, "this machine can't do the task now, handing it back");
-                self.release("machine").await;
-                self.keep_evidence(scratch.as_ref(), Ending::Released, Some(("machine", &detail))).await;
-                AttemptEnd::MachineFault
-            }
-            Err(Halt::Stopped) => self.stop(scratch.as_ref()).await,
+            Err(halt) => self.end_without_result(halt, scratch.as_ref()).await,
         };
         let elapsed_ms = self.clock.now_ms().saturating_sub(self.moments.leased);
         tracing::info!(end = ?end, elapsed_ms, "attempt ended");
@@ -134,10 +140,49 @@ impl Attempt {
         if let Some(stored) = self.find_stored().await? {
             return Ok(stored);
         }
-        let staged = self.stage(scratch.path()).await?;
-        let outcomes = self.run_steps(&staged, scratch.path()).await?;
-        let shard = self.judge(&staged, scratch.path(), &outcomes)?;
-        self.upload(&staged, scratch.path(), shard).await
+        self.carry().await?;
+        if self.verdicts.next_round().is_some() {
+            let shared = self.stage(scratch.path()).await?;
+            let mut rounds = 0;
+            while let Some(positions) = self.verdicts.next_round() {
+                rounds += 1;
+                let round = self.begin_round(scratch.path(), rounds, positions).await?;
+                self.run(&round, &shared).await?;
+            }
+        }
+        let shard = self.conclude()?;
+        self.upload(scratch.path(), shard).await
+    }
+
+    /// The three ways out. A failure is recorded only when its evidence is durable: the next attempt goes on from there.
+    async fn end_without_result(&mut self, halt: Halt, scratch: Option<&Scratch>) -> AttemptEnd {
+        let Halt::Failed { reason, detail, is_final } = halt else {
+            return match halt {
+                Halt::Machine(detail) => self.machine_fault(&detail, scratch).await,
+                _ => self.stop(scratch).await,
+            };
+        };
+        let kept = match scratch {
+            Some(scratch) => {
+                let put = self.put_evidence(scratch.path(), Ending::Failed, Some((&reason, &detail)));
+                self.unless_stopped(put).await
+            }
+            None => Ok(Ok(())),
+        };
+        match kept {
+            Ok(Ok(())) => self.fail(&reason, &detail, is_final).await,
+            Ok(Err(error)) => {
+                let detail = format!("{reason}: {detail}; its evidence can't be stored: {}", chain(&error));
+                self.machine_fault(&detail, scratch).await
+            }
+            Err(_) => self.stop(scratch).await,
+        }
+    }
+
+    async fn machine_fault(&mut self, detail: &str, scratch: Option<&Scratch>) -> AttemptEnd {
+        tracing::error!(detail, "this machine can't do the task now, handing it back");
+        self.hand_back("machine", Some(("machine", detail)), scratch).await;
+        AttemptEnd::MachineFault
     }
 
     /// Records the success. Never gives up while Redis is away: the result is durable, only its record is missing.
@@ -203,18 +248,26 @@ impl Attempt {
         }
     }
 
-    /// The lease goes first: somebody else can start while the logs are on their way.
+    /// Releases the task and keeps the evidence. The lease goes first, so that somebody else can start while the logs are on their way,
+    /// unless there is something that the next attempt should go on from.
+    async fn hand_back(&self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
+        if self.verdicts.has_news() {
+            self.keep_evidence(scratch, Ending::Released, reason).await;
+            self.release(why).await;
+        } else {
+            self.release(why).await;
+            self.keep_evidence(scratch, Ending::Released, reason).await;
+        }
+    }
+
     async fn stop(&mut self, scratch: Option<&Scratch>) -> AttemptEnd {
-        let ending = match self.control.why() {
-            Some(StopWhy::Leaving) => {
-                self.release("leaving").await;
-                Ending::Released
-            }
-            Some(StopWhy::Cancelled) => Ending::Cancelled,
-            Some(StopWhy::Lost) | None => Ending::Lapsed,
-        };
-        tracing::info!(?ending, "attempt stopped");
-        self.keep_evidence(scratch, ending, None).await;
+        let why = self.control.why();
+        tracing::info!(?why, "attempt stopped");
+        match why {
+            Some(StopWhy::Leaving) => self.hand_back("leaving", None, scratch).await,
+            Some(StopWhy::Cancelled) => self.keep_evidence(scratch, Ending::Cancelled, None).await,
+            Some(StopWhy::Lost) | None => self.keep_evidence(scratch, Ending::Lapsed, None).await,
+        }
         AttemptEnd::Stopped
     }
 
@@ -248,6 +301,7 @@ impl From<StorageError> for Halt {
             | StorageError::NotTheRunsStore { .. }
             | StorageError::Refused { .. }
             | StorageError::Unreachable { .. }
+            | StorageError::Changed { .. }
             | StorageError::Local { .. } => Self::Machine(detail),
         }
     }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
 use common::local;
 use common::task::RunId;
@@ -23,7 +23,54 @@ pub enum ExitWhen {
 
 /// A member of the fleet: leases tasks from Redis, runs their engines, uploads what they make, and says how it went.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "worker", version, about, after_help = EXAMPLES)]
+#[command(name = "worker", version, propagate_version = true, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+pub(crate) struct CommandLine {
+    /// How it works
+    #[command(flatten)]
+    pub(crate) arguments: Arguments,
+    /// What to do instead of working
+    #[command(subcommand)]
+    pub(crate) instead: Option<Instead>,
+}
+
+/// What the program does beside working.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Instead {
+    /// Check whether this machine can work: engines, cores, GPUs, disks, Redis and, with --run, that run and its store
+    Doctor(Box<Doctor>),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man {
+        /// Folder that the pages are written to; made if it is not there
+        #[arg(long, short, value_name = "FOLDER")]
+        output: PathBuf,
+    },
+}
+
+/// Arguments of `doctor`: those of the worker that it speaks for.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Examples:
+  worker doctor
+  worker doctor --run t4l --cores 8
+  worker doctor --json | jq '.checks[] | select(.hint)'
+
+It leases nothing. In the store of a run it writes, reads and deletes one small object of its own.
+Exit codes: 0 this machine can work; 78 something has to be changed.")]
+pub(crate) struct Doctor {
+    /// The worker's own flags
+    #[command(flatten)]
+    pub(crate) arguments: Arguments,
+    /// Print the checks as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// No symbols
+    #[arg(long, env = env::NO_COLOR, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    pub(crate) no_color: Option<String>,
+}
+
+/// The flags of a worker.
+#[derive(Debug, Clone, Args)]
 pub struct Arguments {
     /// Redis, as a URL (default: the private Redis of `launchpad local up` in this folder or above, else <redis://127.0.0.1:6379>)
     #[arg(long, env = env::REDIS, value_name = "URL", hide_env_values = true)]
@@ -86,6 +133,7 @@ const EXAMPLES: &str = "\
 Examples:
   worker                                   all cores, all runs, until every task is terminal
   worker --run t4l --cores 8               one run, eight tasks of one thread side by side
+  worker doctor --run t4l                  can this machine work for that run?
   worker --redis redis://:secret@10.0.0.2:6379 --exit-when never
 
 Exit codes: 0 its runs are drained (or empty, with --exit-when empty); 75 it left with work remaining; 78 configuration.";
@@ -108,6 +156,17 @@ pub enum ConfigError {
     /// The current folder is gone.
     #[error("the current folder can't be read")]
     CurrentFolder(#[source] std::io::Error),
+}
+
+impl ConfigError {
+    /// What a person could do about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::NoCores => "without --cores, all cores are used",
+            Self::Folder { .. } => "--scratch and --cache name folders that this user may write to",
+            Self::CurrentFolder(_) => "start the worker in a folder that exists",
+        }
+    }
 }
 
 /// A worker's configuration, checked.
@@ -182,18 +241,32 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        <Arguments as clap::CommandFactory>::command().debug_assert();
+        <CommandLine as clap::CommandFactory>::command().debug_assert();
+    }
+
+    fn arguments(flags: &[&str]) -> Arguments {
+        CommandLine::parse_from([&["worker"], flags].concat()).arguments
+    }
+
+    #[test]
+    fn the_doctor_takes_the_flags_of_the_worker_that_it_speaks_for() {
+        let line = CommandLine::parse_from(["worker", "doctor", "--run", "r", "--cores", "3", "--json"]);
+        let Some(Instead::Doctor(doctor)) = line.instead else { panic!("{line:?}") };
+        assert_eq!((doctor.arguments.runs[0].as_str(), doctor.arguments.cores), ("r", Some(3)));
+        assert!(doctor.json);
+        // What stands in front of `doctor` would be lost.
+        assert!(CommandLine::try_parse_from(["worker", "--cores", "3", "doctor"]).is_err());
     }
 
     #[test]
     fn a_worker_without_cores_is_refused() {
-        let error = Arguments::parse_from(["worker", "--cores", "0"]).resolve().unwrap_err();
+        let error = arguments(&["--cores", "0"]).resolve().unwrap_err();
         assert_eq!(error.to_string(), "--cores is 0 (expected 1 or more)");
     }
 
     #[test]
     fn a_grace_beyond_all_clocks_is_refused() {
-        let parse = |seconds: &str| Arguments::try_parse_from(["worker", "--grace-seconds", seconds]);
+        let parse = |seconds: &str| CommandLine::try_parse_from(["worker", "--grace-seconds", seconds]);
         assert!(parse("18446744073709551615").is_err());
         assert!(parse("86400").is_ok());
     }
@@ -201,7 +274,7 @@ mod tests {
     #[test]
     fn a_file_is_no_scratch_folder() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let arguments = Arguments::parse_from(["worker", "--scratch", file.path().to_str().unwrap()]);
+        let arguments = arguments(&["--scratch", file.path().to_str().unwrap()]);
         assert!(matches!(arguments.resolve(), Err(ConfigError::Folder { .. })));
     }
 }

@@ -1,4 +1,5 @@
-//! What an attempt leaves behind for people, however it ended: its record and its logs in the store, its last lines in Redis.
+//! What an attempt leaves behind, however it ended: its record, its logs and the rows that it has in the store, its last lines in
+//! Redis. For people, and for the attempt that goes on.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +10,9 @@ use common::storage::{Creation, StorageError, key};
 use common::task::{AttemptFile, AttemptRecord, Ending, StepRecord};
 
 use crate::attempt::Attempt;
+use crate::carry::ROWS;
 use crate::heartbeat::chain;
+use crate::patience::insist_store;
 use crate::process::{Ended, How};
 use crate::scratch::Scratch;
 use crate::stage::LOGS;
@@ -23,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
     pub(crate) steps: Vec<StepRecord>,
+    /// Files of molecules with a verdict that are worth keeping, by path below the scratch folder.
+    pub(crate) kept: Vec<PathBuf>,
     last_words: String,
 }
 
@@ -73,6 +78,12 @@ impl Attempt {
             shard_sha256: None,
             steps: self.evidence.steps.clone(),
             files,
+            suspects: self
+                .verdicts
+                .suspects()
+                .map(|position| self.grant.molecules[position].id.clone())
+                .collect(),
+            carried: Vec::new(),
             provenance: self.serving.provenance.clone(),
             moments: self.moments,
         }
@@ -101,7 +112,51 @@ impl Attempt {
         Ok(AttemptFile { object, sha256, bytes: size })
     }
 
-    /// Stores the logs and the record of an attempt without a result, as far as the store takes them in time.
+    /// Stores the logs, the rows so far with their files, and last the record of an attempt without a result. Tries until they stand in
+    /// the run's store: what was written while a disk was away lies hidden below its mount point.
+    pub(crate) async fn put_evidence(
+        &self,
+        scratch: &Path,
+        ending: Ending,
+        reason: Option<(&str, &str)>,
+    ) -> Result<(), StorageError> {
+        let store = &self.serving.store;
+        let object = key::attempt_record(self.grant.task, &self.grant.lease);
+        let mut paths = Self::log_files(scratch);
+        // An engine's own file of that name would stand in the way of ours.
+        paths.extend(self.evidence.kept.iter().filter(|path| *path != Path::new(ROWS)).cloned());
+        loop {
+            insist_store("confirm", || store.confirm(&self.serving.info.digest)).await?;
+            let mut files = Vec::with_capacity(paths.len() + 1);
+            for path in &paths {
+                files.push(insist_store("keep a file", || self.put_file(scratch, path)).await?);
+            }
+            files.extend(self.put_rows().await?);
+            let record = self.record(ending, reason, files);
+            let json = serde_json::to_vec_pretty(&record).expect("a record always becomes JSON");
+            let json = Bytes::from(json);
+            insist_store("keep the record", || store.create(&object, json.clone())).await?;
+            insist_store("confirm", || store.confirm(&self.serving.info.digest)).await?;
+            if insist_store("read back", || store.find(&object)).await?.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Stores the attempt's own rows, if there are any, for the next one to go on from.
+    async fn put_rows(&self) -> Result<Option<AttemptFile>, StorageError> {
+        let rows: Vec<_> = self.verdicts.own_rows().cloned().collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let bytes = Bytes::from(self.shard(rows).encode());
+        let object = key::attempt_file(self.grant.task, &self.grant.lease, ROWS);
+        let (sha256, size) = (sha256_hex(&bytes), bytes.len() as u64);
+        insist_store("keep the rows", || self.serving.store.create(&object, bytes.clone())).await?;
+        Ok(Some(AttemptFile { object, sha256, bytes: size }))
+    }
+
+    /// The same, as far as the store takes it in time.
     pub(crate) async fn keep_evidence(
         &self,
         scratch: Option<&Scratch>,
@@ -109,18 +164,9 @@ impl Attempt {
         reason: Option<(&str, &str)>,
     ) {
         let Some(scratch) = scratch else { return };
-        let put = async {
-            let mut files = Vec::new();
-            for path in Self::log_files(scratch.path()) {
-                files.push(self.put_file(scratch.path(), &path).await?);
-            }
-            let record = self.record(ending, reason, files);
-            let json = serde_json::to_vec_pretty(&record).expect("a record always becomes JSON");
-            let object = key::attempt_record(self.grant.task, &self.grant.lease);
-            self.serving.store.create(&object, json.into()).await
-        };
+        let put = self.put_evidence(scratch.path(), ending, reason);
         match tokio::time::timeout(PATIENCE, put).await {
-            Ok(Ok(_)) => {}
+            Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(error = %chain(&error), "the logs of this attempt could not be stored");
             }
@@ -134,7 +180,7 @@ mod tests {
     use super::*;
 
     fn evidence(words: &str) -> Evidence {
-        Evidence { steps: Vec::new(), last_words: words.to_owned() }
+        Evidence { last_words: words.to_owned(), ..Evidence::default() }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`main`] is the whole program, so that a test binary can run it with another store.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -10,16 +11,19 @@ use clap::Parser as _;
 use common::exit_code;
 use common::queue::{Queue, QueueError};
 use common::task::WorkerId;
-use common::telemetry;
+use common::{telemetry, usage};
 
 mod attempt;
 mod cache;
+mod carry;
 mod config;
 mod control;
 mod dispatcher;
+mod doctor;
 pub mod engine;
 mod evidence;
 mod heartbeat;
+mod output;
 mod patience;
 pub mod process;
 mod redis_clock;
@@ -29,12 +33,14 @@ mod serving;
 mod slots;
 mod stage;
 mod upload;
+mod verdicts;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen};
 pub use serving::OpenStore;
 
 use attempt::Shared;
 use cache::Cache;
+use config::{CommandLine, Doctor, Instead};
 use dispatcher::{Dispatcher, Left, Parts};
 use heartbeat::{Held, chain};
 use process::{Guardian, Launcher, guardian};
@@ -52,20 +58,32 @@ pub fn main(open_store: OpenStore) -> ExitCode {
             Err(_) => ExitCode::from(exit_code::SOFTWARE),
         };
     }
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
         Err(told) => {
             // Nobody is left to tell if the terminal is gone.
+            if told.use_stderr() {
+                _ = std::io::stderr().write_all(usage::refusal(&told).as_bytes());
+                return ExitCode::from(exit_code::CONFIG);
+            }
             _ = told.print();
-            return ExitCode::from(if told.use_stderr() { exit_code::CONFIG } else { exit_code::OK });
+            return ExitCode::from(exit_code::OK);
         }
     };
+    match line.instead {
+        None => in_runtime(&line.arguments.clone(), work(line.arguments, open_store)),
+        Some(Instead::Doctor(doctor)) => in_runtime(&doctor.arguments.clone(), examine(*doctor, open_store)),
+        Some(Instead::Man { output }) => man(&output),
+    }
+}
+
+fn in_runtime(arguments: &Arguments, job: impl Future<Output = ExitCode>) -> ExitCode {
     telemetry::start(&arguments.log, arguments.log_format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error, None),
     };
-    let code = runtime.block_on(work(arguments, open_store));
+    let code = runtime.block_on(job);
     // Whatever still runs was told to end; a store that hangs must not keep the machine.
     runtime.shutdown_background();
     code
@@ -74,7 +92,7 @@ pub fn main(open_store: OpenStore) -> ExitCode {
 async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
     let config = match arguments.resolve() {
         Ok(config) => config,
-        Err(error) => return refuse(&error, None),
+        Err(error) => return refuse(&error, Some(error.hint())),
     };
     let worker = WorkerId::random(&mut rand::rng());
     let parts = match assemble(config, worker, open_store).await {
@@ -111,7 +129,7 @@ async fn assemble(
         %worker, %host, redis = queue.url(), cores = config.cores, runs = ?config.runs, exit_when = ?config.exit_when,
         scratch = %config.scratch.display(), cache = %config.cache.display(), "worker starts"
     );
-    let guardian = Guardian::start(Path::new("/proc/self/exe"), &[GUARDIAN], worker.as_str()).await?;
+    let guardian = start_guardian(&worker).await?;
     let held = Held::default();
     let heartbeats = Queue::open(&config.redis, 1)?;
     let heard = heartbeat::start(heartbeats, worker.clone(), held.clone())?;
@@ -124,6 +142,34 @@ async fn assemble(
         config,
     };
     Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes })
+}
+
+async fn start_guardian(worker: &WorkerId) -> std::io::Result<Guardian> {
+    Guardian::start(Path::new("/proc/self/exe"), &[GUARDIAN], worker.as_str()).await
+}
+
+/// Checks whether this machine can work, and says so.
+async fn examine(doctor: Doctor, open_store: OpenStore) -> ExitCode {
+    let config = match doctor.arguments.resolve() {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, None),
+    };
+    let guardian = start_guardian(&WorkerId::random(&mut rand::rng())).await;
+    let checkup = doctor::examine(&config, guardian, open_store).await;
+    output::checkup(&checkup, doctor.json, doctor.no_color.is_some_and(|value| !value.is_empty()));
+    ExitCode::from(if checkup.ok { exit_code::OK } else { exit_code::CONFIG })
+}
+
+/// Writes a manual page for the program and one for each of its commands.
+fn man(folder: &PathBuf) -> ExitCode {
+    let pages = || clap_mangen::generate_to(<CommandLine as clap::CommandFactory>::command(), folder);
+    match std::fs::create_dir_all(folder).and_then(|()| pages()) {
+        Ok(()) => ExitCode::from(exit_code::OK),
+        Err(source) => {
+            telemetry::start("error", telemetry::LogFormat::Text);
+            refuse(&ConfigError::Folder { folder: folder.clone(), source }, None)
+        }
+    }
 }
 
 /// Says why the worker can't work, and gives the exit code for a configuration that has to be changed.

@@ -58,8 +58,7 @@ impl ScratchRoot {
 
     /// Bytes that an ordinary user may still write there.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
-        let stat = statvfs(&self.root)?;
-        Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+        free_bytes(&self.root)
     }
 
     /// Removes the folders of workers that are gone. What can't be removed is left for the next worker.
@@ -82,6 +81,12 @@ impl ScratchRoot {
         let Ok(sign) = File::open(self.root.join(ALIVE).join(worker.as_str())) else { return false };
         Flock::lock(sign, FlockArg::LockExclusiveNonblock).is_ok()
     }
+}
+
+/// Bytes that an ordinary user may still write on the disk of a folder.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = statvfs(folder)?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 impl Scratch {

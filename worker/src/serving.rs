@@ -99,7 +99,8 @@ impl Serving {
             return Err(ServingError::Cores { run: run.clone(), needed, cores: means.cores });
         }
         let engine = engine_for(&info.spec.engine);
-        let (path, mut versions) = probe(engine.as_ref(), &info, means).await?;
+        let (path, mut versions) =
+            probe(engine.as_ref(), info.spec.engine.name(), means.launcher, means.path).await?;
         versions.insert("molfleet".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
         let pinned = info.spec.inputs.iter().chain(&info.spec.drivers);
@@ -129,16 +130,17 @@ impl Serving {
 
 /// Asks every program of an engine for its version. A first `python3` without RDKit must not hide the system's one with it, so the
 /// system's folders are tried in front, too.
-async fn probe(
+pub(crate) async fn probe(
     engine: &dyn Engine,
-    info: &RunInfo,
-    means: Means<'_>,
+    name: &str,
+    launcher: &Launcher,
+    path: &OsStr,
 ) -> Result<(OsString, BTreeMap<String, String>), ServingError> {
     let mut system_first = OsString::from("/usr/local/bin:/usr/bin:/bin:");
-    system_first.push(means.path);
+    system_first.push(path);
     let mut refusal = None;
-    for path in [means.path.to_owned(), system_first] {
-        match versions(engine, info, means.launcher, &path).await {
+    for path in [path.to_owned(), system_first] {
+        match versions(engine, name, launcher, &path).await {
             Ok(versions) => return Ok((path, versions)),
             Err(error) => refusal = refusal.or(Some(error)),
         }
@@ -148,7 +150,7 @@ async fn probe(
 
 async fn versions(
     engine: &dyn Engine,
-    info: &RunInfo,
+    name: &str,
     launcher: &Launcher,
     path: &OsStr,
 ) -> Result<BTreeMap<String, String>, ServingError> {
@@ -168,7 +170,7 @@ async fn versions(
             }
             Err(error) => crate::heartbeat::chain(&error),
         };
-        let engine = info.spec.engine.name().to_owned();
+        let engine = name.to_owned();
         return Err(ServingError::Program { engine, program: program.to_owned(), found });
     }
     Ok(versions)

@@ -1,4 +1,5 @@
-//! The first half of an attempt: everything that its engine needs onto local disk, and the engine run on it.
+//! The first half of an attempt: everything that its engine needs onto local disk, and the engine run on it, in rounds: all molecules
+//! at once, then what a breakdown left untried and each suspect by itself.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::digest::sha256_hex;
-use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, Verdict, molecule_seed};
+use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, molecule_seed};
 
 use crate::attempt::{Attempt, Halt};
 use crate::cache::CacheError;
@@ -16,26 +17,36 @@ use crate::process::{How, Logs, Program, engine_environment};
 
 /// The folder of step logs below the scratch folder.
 pub(crate) const LOGS: &str = "logs";
-/// The folder below the scratch folder for what an engine wants to have kept.
-pub(crate) const OUTPUT: &str = "output";
+/// The folder below a round's folder for what an engine wants to have kept.
+const OUTPUT: &str = "output";
 /// How much a step may write to each of its logs.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// A batch of this many molecules that are all bad for one reason is tried once more: suspect the machine first.
-const SUSPICIOUS_BATCH: usize = 10;
 
-/// A task's inputs on local disk.
+/// Shared inputs, drivers and what is made of them, by role.
+type Shared = BTreeMap<String, PathBuf>;
+
+/// One go of the engine at some of the task's molecules.
 #[derive(Debug)]
-pub(crate) struct Staged {
-    pub(crate) molecules: Vec<MoleculeInput>,
-    pub(crate) shared: BTreeMap<String, PathBuf>,
+pub(crate) struct Round {
+    /// Its folder below the scratch folder; empty for the first round, which has the scratch folder itself.
+    name: String,
+    folder: PathBuf,
+    logs: PathBuf,
+    positions: Vec<usize>,
+    molecules: Vec<MoleculeInput>,
+}
+
+impl Round {
+    /// A step's name in the record and of its logs: each once in an attempt.
+    fn step_name(&self, step: &Step) -> String {
+        if self.name.is_empty() { step.name.clone() } else { format!("{}_{}", self.name, step.name) }
+    }
 }
 
 impl Attempt {
-    /// Brings shared inputs into the cache and the task's own into the scratch folder.
-    pub(crate) async fn stage(&mut self, scratch: &Path) -> Result<Staged, Halt> {
-        for folder in [LOGS, OUTPUT] {
-            fs::create_dir(scratch.join(folder))?;
-        }
+    /// Brings shared inputs into the cache.
+    pub(crate) async fn stage(&mut self, scratch: &Path) -> Result<Shared, Halt> {
+        fs::create_dir(scratch.join(LOGS))?;
         let spec = &self.serving.info.spec;
         let mut shared = BTreeMap::new();
         let mut bytes_down = 0;
@@ -48,20 +59,35 @@ impl Attempt {
             let file = self.prepare(&preparation, &shared).await?;
             shared.insert(preparation.role, file);
         }
-        let mut molecules = Vec::with_capacity(self.grant.molecules.len());
-        for (index, molecule) in self.grant.molecules.iter().enumerate() {
-            let structure = self.stage_structure(scratch, index, molecule).await?;
-            bytes_down += structure.as_ref().map_or(0, |(_, bytes)| *bytes);
-            let seed = molecule_seed(spec.seed, &molecule.id);
+        self.bytes_down += bytes_down;
+        Ok(shared)
+    }
+
+    /// Makes a folder for a round, with the molecules at these positions in it.
+    pub(crate) async fn begin_round(
+        &mut self,
+        scratch: &Path,
+        number: u32,
+        positions: Vec<usize>,
+    ) -> Result<Round, Halt> {
+        let name = if number == 1 { String::new() } else { format!("round_{number}") };
+        let folder = scratch.join(&name);
+        fs::create_dir_all(folder.join(OUTPUT))?;
+        let mut molecules = Vec::with_capacity(positions.len());
+        for &index in &positions {
+            let molecule = self.grant.molecules[index].clone();
+            let structure = self.stage_structure(&folder, index, &molecule).await?;
+            self.bytes_down += structure.as_ref().map_or(0, |(_, bytes)| *bytes);
+            let seed = molecule_seed(self.serving.info.spec.seed, &molecule.id);
             molecules.push(MoleculeInput {
-                molecule: molecule.clone(),
+                index,
+                molecule,
                 structure: structure.map(|(path, _)| path),
                 seed,
             });
         }
-        self.bytes_down += bytes_down;
-        self.moments.staged = Some(self.clock.now_ms());
-        Ok(Staged { molecules, shared })
+        self.moments.staged.get_or_insert(self.clock.now_ms());
+        Ok(Round { name, folder, logs: scratch.join(LOGS), positions, molecules })
     }
 
     async fn fetch(&self, pinned: &ObjectRef) -> Result<(PathBuf, u64), Halt> {
@@ -75,7 +101,7 @@ impl Attempt {
     /// Writes a molecule's SDF record to a file of its own; nothing to do for a SMILES.
     async fn stage_structure(
         &self,
-        scratch: &Path,
+        folder: &Path,
         index: usize,
         molecule: &Molecule,
     ) -> Result<Option<(PathBuf, u64)>, Halt> {
@@ -83,8 +109,8 @@ impl Attempt {
         let read = || self.serving.store.read_range(object, *offset, *length);
         let record = self.ask_store("stage", read).await?;
         let path = PathBuf::from(format!("molecules/{index:05}.sdf"));
-        fs::create_dir_all(scratch.join("molecules"))?;
-        fs::write(scratch.join(&path), &record)?;
+        fs::create_dir_all(folder.join("molecules"))?;
+        fs::write(folder.join(&path), &record)?;
         Ok(Some((path, record.len() as u64)))
     }
 
@@ -131,55 +157,68 @@ impl Attempt {
         Ok(self.unless_stopped(derived).await??)
     }
 
+    /// Has the engine work on the molecules of a round and judges each. When it is stopped, too, some may have their verdict.
+    pub(crate) async fn run(&mut self, round: &Round, shared: &Shared) -> Result<(), Halt> {
+        let mut outcomes = Vec::new();
+        let ran = self.run_steps(round, shared, &mut outcomes).await;
+        let judged = self.judge(round, shared, &outcomes);
+        ran?;
+        self.moments.engine_ended = Some(self.clock.now_ms());
+        judged
+    }
+
     /// Runs the engine's steps, one after the other.
-    pub(crate) async fn run_steps(
+    async fn run_steps(
         &mut self,
-        staged: &Staged,
-        scratch: &Path,
-    ) -> Result<Vec<StepOutcome>, Halt> {
-        let plan = self.serving.engine.plan(&self.workload(staged, scratch));
+        round: &Round,
+        shared: &Shared,
+        outcomes: &mut Vec<StepOutcome>,
+    ) -> Result<(), Halt> {
+        let plan = self.serving.engine.plan(&self.workload(round, &round.molecules, shared));
         for (path, bytes) in &plan.files {
-            let file = scratch.join(path);
-            fs::create_dir_all(file.parent().unwrap_or(scratch))?;
+            let file = round.folder.join(path);
+            fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
             fs::write(file, bytes)?;
         }
         for (from, to) in &plan.copies {
-            let file = scratch.join(to);
-            fs::create_dir_all(file.parent().unwrap_or(scratch))?;
+            let file = round.folder.join(to);
+            fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
             fs::copy(from, &file)?;
             fs::set_permissions(&file, Permissions::from_mode(0o444))?;
         }
-        self.moments.engine_started = Some(self.clock.now_ms());
-        let mut outcomes = Vec::with_capacity(plan.steps.len());
+        self.moments.engine_started.get_or_insert(self.clock.now_ms());
         for step in plan.steps {
-            outcomes.push(self.run_step(step, scratch).await?);
+            let outcome = self.run_step(step, round).await?;
+            let is_stopped = outcome.ended.as_ref().is_some_and(|ended| ended.how == How::Stopped);
+            outcomes.push(outcome);
+            if is_stopped {
+                return Err(Halt::Stopped);
+            }
         }
-        self.moments.engine_ended = Some(self.clock.now_ms());
-        Ok(outcomes)
+        Ok(())
     }
 
-    async fn run_step(&mut self, step: Step, scratch: &Path) -> Result<StepOutcome, Halt> {
-        if step.needs.iter().any(|need| !scratch.join(need).is_file()) {
+    async fn run_step(&mut self, step: Step, round: &Round) -> Result<StepOutcome, Halt> {
+        if step.needs.iter().any(|need| !round.folder.join(need).is_file()) {
             return Ok(StepOutcome { step, ended: None });
         }
-        let program = self.program(&step, scratch, Some(scratch));
+        let name = round.step_name(&step);
+        let logs = Logs { folder: round.logs.clone(), name: name.clone(), bytes_max: LOG_BYTES_MAX };
+        let program = self.program(&step, &round.folder, Some(logs));
         let ended = self.shared.launcher.run(&program, self.control.stopping()).await?;
         self.evidence.add_step(
             StepRecord {
-                name: step.name.clone(),
+                name,
                 argv: step.argv.clone(),
                 ended: how_text(ended.how),
                 elapsed_ms: ended.elapsed_ms,
             },
             &ended,
         );
-        if ended.how == How::Stopped {
-            return Err(Halt::Stopped);
-        }
         Ok(StepOutcome { step, ended: Some(ended) })
     }
 
-    fn program(&self, step: &Step, folder: &Path, logs: Option<&Path>) -> Program {
+    fn program(&self, step: &Step, folder: &Path, logs: Option<Logs>) -> Program {
         let threads = self.serving.info.spec.threads_per_task;
         let extra = [
             ("MOLFLEET_RUN", self.serving.run.to_string()),
@@ -189,59 +228,58 @@ impl Attempt {
             ("MOLFLEET_THREADS", threads.to_string()),
         ];
         let mut extra = extra.map(|(name, value)| (name.to_owned(), OsString::from(value))).to_vec();
-        extra.extend(logs.map(|scratch| ("MOLFLEET_OUTPUT".to_owned(), scratch.join(OUTPUT).into())));
+        extra.extend(logs.as_ref().map(|_| ("MOLFLEET_OUTPUT".to_owned(), folder.join(OUTPUT).into())));
         Program {
             argv: step.argv.clone(),
             folder: folder.to_owned(),
             env: engine_environment(&self.serving.path, folder, threads, &extra),
-            logs: logs.map(|scratch| Logs {
-                folder: scratch.join(LOGS),
-                name: step.name.clone(),
-                bytes_max: LOG_BYTES_MAX,
-            }),
+            logs,
             time_limit: self.serving.step_limit(),
             grace: self.shared.config.grace,
         }
     }
 
-    /// Has the outputs judged, and refuses a verdict that rather tells of the machine.
-    pub(crate) fn judge(
-        &self,
-        staged: &Staged,
-        scratch: &Path,
-        outcomes: &[StepOutcome],
-    ) -> Result<Shard, Halt> {
+    /// Has the outputs of a round judged, and keeps the files of the molecules that have a verdict.
+    fn judge(&mut self, round: &Round, shared: &Shared, outcomes: &[StepOutcome]) -> Result<(), Halt> {
         let engine = &self.serving.engine;
-        let judged = engine.judge(&self.workload(staged, scratch), outcomes)?;
-        let rows = judged.into_iter().collect::<Result<Vec<Row>, _>>()?;
-        if let Some(reason) = one_reason_for_all(&rows)
-            && self.grant.failures == 0
-        {
-            let detail = format!(
-                "all {} molecules are bad for one reason, {reason}: suspecting this machine first",
-                rows.len()
-            );
-            return Err(Halt::failed("all_bad", detail));
+        let judged = match engine.judge(&self.workload(round, &round.molecules, shared), outcomes) {
+            // What is said of all is said of the only one.
+            Err(failure) if round.positions.len() == 1 => vec![Err(failure)],
+            judged => judged?,
+        };
+        self.verdicts.judged(&round.positions, judged);
+        let has_verdict = |input: &&MoleculeInput| self.verdicts.has(input.index);
+        let done: Vec<_> = round.molecules.iter().filter(has_verdict).cloned().collect();
+        if !done.is_empty() {
+            let kept = self.serving.engine.keeps(&self.workload(round, &done, shared));
+            let kept = kept.into_iter().filter(|path| round.folder.join(path).is_file());
+            self.evidence.kept.extend(kept.map(|path| Path::new(&round.name).join(path)));
         }
+        Ok(())
+    }
+
+    /// The task's result, once each molecule has its verdict.
+    pub(crate) fn conclude(&mut self) -> Result<Shard, Halt> {
+        self.verdicts.blame(&self.grant.molecules, &self.serving.engine.columns());
+        let rows = self.verdicts.conclude()?;
+        Ok(self.shard(rows))
+    }
+
+    /// Rows in the format of the run's engine.
+    pub(crate) fn shard(&self, rows: Vec<Row>) -> Shard {
+        let engine = &self.serving.engine;
         let columns = engine.columns().into_iter().map(str::to_owned).collect();
-        Ok(Shard { score_unit: engine.score_unit().to_owned(), columns, rows })
+        Shard { score_unit: engine.score_unit().to_owned(), columns, rows }
     }
 
-    pub(crate) fn workload<'a>(&'a self, staged: &'a Staged, scratch: &'a Path) -> Workload<'a> {
-        Workload {
-            spec: &self.serving.info.spec,
-            molecules: &staged.molecules,
-            scratch,
-            shared: &staged.shared,
-        }
+    fn workload<'a>(
+        &'a self,
+        round: &'a Round,
+        molecules: &'a [MoleculeInput],
+        shared: &'a Shared,
+    ) -> Workload<'a> {
+        Workload { spec: &self.serving.info.spec, molecules, scratch: &round.folder, shared }
     }
-}
-
-/// The reason why every molecule of a large batch is bad, if it is the same one for all.
-fn one_reason_for_all(rows: &[Row]) -> Option<&str> {
-    let first = rows.first().filter(|_| rows.len() >= SUSPICIOUS_BATCH)?;
-    let same = rows.iter().all(|row| row.verdict == Verdict::Bad && row.reason == first.reason);
-    same.then_some(first.reason.as_str())
 }
 
 fn how_text(how: How) -> String {
@@ -250,33 +288,5 @@ fn how_text(how: How) -> String {
         How::Signalled(signal) => format!("signal {signal}"),
         How::TimeLimit => "time limit".to_owned(),
         How::Stopped => "stopped".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(reasons: &[&str]) -> Vec<Row> {
-        let row = |reason: &&str| Row {
-            molecule_id: "m".into(),
-            smiles: String::new(),
-            verdict: if reason.is_empty() { Verdict::Ok } else { Verdict::Bad },
-            reason: (*reason).into(),
-            score: String::new(),
-            columns: Vec::new(),
-        };
-        reasons.iter().map(row).collect()
-    }
-
-    #[test]
-    fn only_a_large_batch_with_one_reason_is_suspicious() {
-        assert_eq!(one_reason_for_all(&rows(&["no_contact"; 10])), Some("no_contact"));
-        assert_eq!(one_reason_for_all(&rows(&["no_contact"; 9])), None);
-        let mut mixed = ["no_contact"; 12];
-        mixed[7] = "smiles_invalid";
-        assert_eq!(one_reason_for_all(&rows(&mixed)), None);
-        mixed[7] = "";
-        assert_eq!(one_reason_for_all(&rows(&mixed)), None);
     }
 }

@@ -9,7 +9,6 @@ use common::storage::{Creation, key};
 use common::task::{Ending, Shard, TaskId};
 
 use crate::attempt::{Attempt, Halt};
-use crate::stage::Staged;
 
 /// The result of a task as it stands in the store, whoever made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,16 +61,10 @@ impl Attempt {
     }
 
     /// Stores everything that the attempt made, and makes sure that it stands in the run's store.
-    pub(crate) async fn upload(
-        &mut self,
-        staged: &Staged,
-        scratch: &Path,
-        shard: Shard,
-    ) -> Result<Stored, Halt> {
+    pub(crate) async fn upload(&mut self, scratch: &Path, shard: Shard) -> Result<Stored, Halt> {
         self.moments.upload_started = Some(self.clock.now_ms());
         let mut paths = Self::log_files(scratch);
-        let kept = self.serving.engine.keeps(&self.workload(staged, scratch));
-        paths.extend(kept.into_iter().filter(|path| scratch.join(path).is_file()));
+        paths.extend(self.evidence.kept.iter().cloned());
         loop {
             // An empty mount point must not collect results: the disk may have gone since this attempt began.
             let digest = &self.serving.info.digest;
@@ -96,7 +89,7 @@ impl Attempt {
         shard: &Shard,
     ) -> Result<Option<Stored>, Halt> {
         self.bytes_up = 0;
-        let mut files = Vec::with_capacity(paths.len());
+        let mut files = self.carried.files.clone();
         for path in paths {
             let file = self.ask_store("upload a file", || self.put_file(scratch, path)).await?;
             self.bytes_up += file.bytes;
@@ -106,6 +99,7 @@ impl Attempt {
         let shard_sha256 = sha256_hex(&shard_bytes);
         let mut record = self.record(Ending::Succeeded, None, files);
         record.shard_sha256 = Some(shard_sha256.clone());
+        record.carried.clone_from(&self.carried.rows);
         let record = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record always becomes JSON"));
         self.put(&key::attempt_record(self.grant.task, &self.grant.lease), &record).await?;
         let index = self.put(&key::index(self.grant.task, &shard_sha256), &record).await?;

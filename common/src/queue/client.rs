@@ -188,16 +188,6 @@ impl Queue {
         if reply.code() == "gone" { Err(QueueError::NoSuchRun(run.clone())) } else { Ok(reply) }
     }
 
-    /// Asks Redis for its version, which also shows that it can be reached.
-    pub async fn server_version(&self) -> Result<String, QueueError> {
-        let mut connection = self.connection().await?;
-        #[expect(clippy::disallowed_methods, reason = "this is common/src/queue")]
-        let info = redis::cmd("INFO").arg("server").query_async::<String>(&mut connection).await;
-        let info = info.map_err(|source| self.error(source))?;
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
-        Ok(version.unwrap_or("unknown").trim().to_owned())
-    }
-
     /// Makes a run, or finds that the same one is there. Refuses another one under the same id.
     pub async fn create(&self, definition: &RunDefinition<'_>) -> Result<Created, QueueError> {
         let limits = definition.limits;

@@ -211,6 +211,23 @@ impl Queue {
         hashes.iter().map(|fields| task_info(run, fields)).collect()
     }
 
+    /// The tasks that are in a state now, in their order, where Redis has a list of them; `None` where every task would have to be asked.
+    pub async fn tasks_in(&self, run: &RunId, state: State) -> Result<Option<Vec<TaskId>>, QueueError> {
+        let keys = RunKeys::new(run);
+        let mut connection = self.connection().await?;
+        let ids: Result<Vec<u64>, _> = match state {
+            State::Delayed => connection.zrange(keys.delayed(), 0, -1).await,
+            State::Leased => connection.zrange(keys.leases(), 0, -1).await,
+            State::Dead => connection.lrange(keys.dead(), 0, -1).await,
+            // Pending ones are listed, too, but a million at once would hold up the workers.
+            State::Waiting | State::Pending | State::Succeeded | State::Cancelled => return Ok(None),
+        };
+        let mut ids: Vec<TaskId> =
+            ids.map_err(|source| self.error(source))?.into_iter().map(TaskId).collect();
+        ids.sort_unstable();
+        Ok(Some(ids))
+    }
+
     /// The last lines of a task's last failed attempt.
     pub async fn tail(&self, run: &RunId, task: TaskId) -> Result<Option<String>, QueueError> {
         let mut connection = self.connection().await?;

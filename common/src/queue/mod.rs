@@ -10,6 +10,7 @@ mod lease;
 pub mod model;
 mod reply;
 mod scripts;
+mod server;
 
 pub use client::{Created, Queue, RunDefinition, Sealed, Wakes};
 pub use error::{Disposition, QueueError};
@@ -19,3 +20,4 @@ pub use lease::{
     WorkerCard,
 };
 pub use scripts::SOURCES;
+pub use server::Server;

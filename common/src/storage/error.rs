@@ -95,8 +95,18 @@ pub enum StorageError {
         #[source]
         source: Option<Box<object_store::Error>>,
     },
+    /// A local file does not hold what was to be uploaded.
+    #[error("the local copy of `{object}` changed while it was read (found: {found}, expected: {expected})")]
+    Changed {
+        /// The object.
+        object: String,
+        /// The digest of the bytes that were read now.
+        found: String,
+        /// The digest that they should have.
+        expected: String,
+    },
     /// The local file of a download or an upload failed.
-    #[error("the local copy of `{object}` can't be written")]
+    #[error("the local copy of `{object}` can't be read or written")]
     Local {
         /// The object.
         object: String,
@@ -118,6 +128,7 @@ impl StorageError {
             | Self::Missing { .. }
             | Self::Digest { .. }
             | Self::Short { .. }
+            | Self::Changed { .. }
             | Self::Refused { .. } => StorageDisposition::GiveUp,
         }
     }
@@ -137,6 +148,7 @@ impl StorageError {
                 Some("something outside Molfleet changed the store; push under a new run id".into())
             }
             Self::Unreachable { .. } => Some("is the store's disk full or away?".into()),
+            Self::Changed { .. } => Some("do it again once nothing writes to the file any more".into()),
             Self::Local { .. } => Some("is the local disk full?".into()),
         }
     }

@@ -27,6 +27,11 @@ pub fn published_driver(sha256: &str, file_name: &str) -> String {
     format!("{sha256}/{}", tame(file_name))
 }
 
+/// Where an upload of these bytes goes before it gets its name; gone when it has it.
+pub fn upload(sha256: &str) -> String {
+    format!("uploads/{sha256}")
+}
+
 /// The result of a task.
 pub fn shard(task: TaskId) -> String {
     format!("shards/shard_{}.csv", task.padded())

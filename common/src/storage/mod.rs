@@ -2,8 +2,10 @@
 
 mod error;
 pub mod key;
+mod probe;
 mod retry;
 mod store;
+mod stream;
 
 pub use error::{StorageDisposition, StorageError};
 pub use retry::RetryPolicy;

@@ -1,27 +1,23 @@
 //! The store of all runs and of one run: reading, and writing once.
 
-use std::io::Write as _;
-use std::path::Path as LocalPath;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::StreamExt as _;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
-use tokio::io::AsyncWriteExt as _;
 
 use super::retry::GaveUp;
 use super::{RetryPolicy, StorageError, key};
-use crate::digest::{Sha256Writer, sha256_hex};
-use crate::task::{ObjectRef, RunId};
+use crate::digest::sha256_hex;
+use crate::task::RunId;
 
 /// The store that a URL names.
 #[derive(Debug, Clone)]
 pub struct Store {
-    objects: Arc<dyn ObjectStore>,
+    pub(super) objects: Arc<dyn ObjectStore>,
     url: String,
-    retry: RetryPolicy,
+    pub(super) retry: RetryPolicy,
 }
 
 /// What became of writing an object once.
@@ -79,8 +75,8 @@ impl Store {
 /// The objects of one run, by their names below it ([`super::key`]).
 #[derive(Debug, Clone)]
 pub struct RunStore {
-    store: Store,
-    root: Path,
+    pub(super) store: Store,
+    pub(super) root: Path,
 }
 
 impl RunStore {
@@ -89,11 +85,11 @@ impl RunStore {
         &self.store.url
     }
 
-    fn path(&self, object: &str) -> Path {
+    pub(super) fn path(&self, object: &str) -> Path {
         Path::from(format!("{}/{object}", self.root))
     }
 
-    fn error(&self, object: &str, gave_up: GaveUp) -> StorageError {
+    pub(super) fn error(&self, object: &str, gave_up: GaveUp) -> StorageError {
         let (object, url) = (object.to_owned(), self.store.url.clone());
         match gave_up {
             GaveUp::Answer(Error::NotFound { .. }) => StorageError::Missing { object, url },
@@ -166,31 +162,6 @@ impl RunStore {
         read.map_err(|theirs| StorageError::Short { object, url, theirs, ours: range.end })
     }
 
-    /// Copies a pinned object to a local file, which is complete and durable when this returns. Refuses other bytes than the pinned ones.
-    pub async fn download(&self, pinned: &ObjectRef, to: &LocalPath) -> Result<(), StorageError> {
-        let object = &pinned.object;
-        let local = |source| StorageError::Local { object: object.clone(), source };
-        let path = self.path(object);
-        let get = self.store.retry.run(|| self.store.objects.get(&path));
-        let mut stream = get.await.map_err(|gave_up| self.error(object, gave_up))?.into_stream();
-        let mut file = tokio::fs::File::create(to).await.map_err(local)?;
-        let mut digest = Sha256Writer::default();
-        while let Some(part) = stream.next().await {
-            let part = part.map_err(|source| {
-                self.error(object, GaveUp::Passing { tries: 1, elapsed_ms: 0, last: Some(source) })
-            })?;
-            digest.write_all(&part).map_err(local)?;
-            file.write_all(&part).await.map_err(local)?;
-        }
-        file.sync_all().await.map_err(local)?;
-        let (theirs, _) = digest.finish();
-        if theirs == pinned.sha256 {
-            return Ok(());
-        }
-        let (object, url, ours) = (object.clone(), self.store.url.clone(), pinned.sha256.clone());
-        Err(StorageError::Digest { object, url, theirs, ours })
-    }
-
     /// Deletes an object; whether it was there does not matter.
     pub async fn delete(&self, object: &str) -> Result<(), StorageError> {
         let path = self.path(object);
@@ -255,20 +226,6 @@ mod tests {
         let outcomes = futures::future::join_all(writers).await;
         let new = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Creation::New))).count();
         assert_eq!(new, 1);
-    }
-
-    #[tokio::test]
-    async fn downloads_are_checked() {
-        let (folder, store) = run_store();
-        store.create("inputs/a", "receptor".into()).await.unwrap();
-        let mut pinned = ObjectRef { object: "inputs/a".into(), sha256: sha256_hex(b"receptor"), bytes: 8 };
-        let to = folder.path().join("copy");
-        store.download(&pinned, &to).await.unwrap();
-        assert_eq!(std::fs::read(&to).unwrap(), b"receptor");
-        pinned.sha256 = sha256_hex(b"other");
-        assert!(matches!(store.download(&pinned, &to).await, Err(StorageError::Digest { .. })));
-        pinned.object = "inputs/b".into();
-        assert!(matches!(store.download(&pinned, &to).await, Err(StorageError::Missing { .. })));
     }
 
     #[tokio::test]

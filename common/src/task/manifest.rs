@@ -138,6 +138,11 @@ impl<R: Read> ManifestReader<R> {
         Self { rows, ahead: None, line: 1, next_task: 0 }
     }
 
+    /// The rows as they stand, for who needs the lines of the user's file, too. They are not held against each other.
+    pub fn rows(from: R) -> impl Iterator<Item = Result<ManifestRow, ManifestError>> {
+        csv::Reader::from_reader(from).into_deserialize().map(|row| Ok(row?))
+    }
+
     fn next_row(&mut self) -> Result<Option<ManifestRow>, ManifestError> {
         if let Some(row) = self.ahead.take() {
             return Ok(Some(row));
@@ -202,6 +207,8 @@ mod tests {
             "{text}"
         );
         let tasks: Vec<_> = ManifestReader::new(bytes.as_slice()).map(Result::unwrap).collect();
+        let lines = ManifestReader::rows(bytes.as_slice()).map(|row| row.unwrap().source_line);
+        assert!(lines.eq(1..=3));
         assert_eq!(tasks, vec![(TaskId(0), vec![smiles("a,1"), smiles("b")]), (TaskId(1), vec![sdf])]);
     }
 

@@ -19,7 +19,7 @@ pub use command::{
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
 pub use molecule::{Molecule, MoleculeKind, MoleculeSource, decode_molecules, encode_molecules};
-pub use outcome::{AttemptFile, AttemptRecord, Ending, Provenance, StepRecord};
+pub use outcome::{AttemptFile, AttemptRecord, CarriedRows, Ending, Provenance, StepRecord};
 pub use seed::molecule_seed;
 pub use shard::{Row, Shard, ShardError, Verdict};
 pub use spec::{

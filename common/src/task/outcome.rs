@@ -41,12 +41,35 @@ pub struct AttemptRecord {
     pub shard_sha256: Option<String>,
     /// What ran.
     pub steps: Vec<StepRecord>,
-    /// The files of the attempt, without this one.
+    /// The files of the attempt, without this one; in the index of a shard also those of the former attempts that it has rows of.
     pub files: Vec<AttemptFile>,
+    /// Ids of the molecules over which the engine broke down (crashed, or ran out of time) in this attempt.
+    #[serde(default)]
+    pub suspects: Vec<String>,
+    /// The rows of the shard that former attempts made.
+    #[serde(default)]
+    pub carried: Vec<CarriedRows>,
     /// With what it was made.
     pub provenance: Provenance,
     /// When.
     pub moments: Moments,
+}
+
+impl AttemptRecord {
+    /// The attempt that made a molecule's row, and kept its files.
+    pub fn maker(&self, molecule_id: &str) -> &LeaseName {
+        let carried = self.carried.iter().find(|rows| rows.molecules.iter().any(|id| id == molecule_id));
+        carried.map_or(&self.lease, |rows| &rows.lease)
+    }
+}
+
+/// Rows that one attempt took over from another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarriedRows {
+    /// The attempt that made them.
+    pub lease: LeaseName,
+    /// Ids of their molecules, in manifest order.
+    pub molecules: Vec<String>,
 }
 
 /// One program that an attempt ran.

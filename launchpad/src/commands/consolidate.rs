@@ -1,25 +1,40 @@
-//! `consolidate`: builds the table, proves that it is complete, and writes the receipt. Without a complete table it fails.
+//! `consolidate`: builds the table of a run, proves that it is complete, and writes the receipt. Without a complete table it fails.
+//! The table of several runs is that of `merge`.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use common::storage::{RunStore, key};
+use common::task::ObjectRef;
+use common::task::RunId;
 use serde::Serialize;
 
 use super::Context;
+use super::merge::merge;
 use crate::cli;
 use crate::consolidation::{
-    Best, Checked, Comparison, ConsolidationError, Measured, Outcome, Receipt, ResultsFile, Walk,
-    read_manifest, write_whole,
+    Best, Checked, Comparison, ConsolidationError, Measured, Outcome, Receipt, ResultsFile, TableRow,
+    Verdicts, Walk, read_manifest, write_whole,
 };
 use crate::error::LaunchpadError;
 use crate::output::{self, Report, Table, thousands};
 
-/// Makes the table of a run.
+/// Makes the table of a run, or of a run and others that follow it.
 pub(super) async fn consolidate(
     context: &Context,
     arguments: &cli::Consolidate,
 ) -> Result<(), LaunchpadError> {
+    if arguments.followups.is_empty() {
+        alone(context, arguments).await
+    } else {
+        merge(context, arguments).await
+    }
+}
+
+async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), LaunchpadError> {
     let mut measured = arguments.measured.as_ref().map(Measured::read).transpose()?;
     let queue = context.location.queue()?;
     let info = queue.run_info(&arguments.run).await?;
@@ -30,13 +45,16 @@ pub(super) async fn consolidate(
     let mut receipt = Receipt::new(&info.spec, &info.digest);
     let mut line = context.output.progress("checking", info.spec.manifest.tasks);
     let mut take = |mut checked: Checked| {
-        if let Err(fault) = results.append(&checked)? {
+        if let Err(fault) = results.agree(&checked)? {
             checked.outcome = Outcome::Missing(fault);
         }
-        name_missing(&checked);
+        name_missing(None, &checked);
         receipt.count(&checked);
-        if let (Some(measured), Outcome::Scored { shard, .. }) = (&mut measured, &checked.outcome) {
-            shard.rows.iter().for_each(|row| measured.take(row));
+        for row in TableRow::of_task(None, &checked) {
+            if let Some(measured) = &mut measured {
+                measured.take(&row);
+            }
+            results.append_row(row)?;
         }
         line.set(checked.task.0 + 1);
         Ok(())
@@ -46,9 +64,9 @@ pub(super) async fn consolidate(
     let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
     if receipt.missing.is_empty() {
         let (sha256, best) = results.finish()?;
-        receipt.close(Some(sha256));
+        receipt.close(Some(sha256.clone()));
         write_whole(&receipt_path, &receipt.encode())?;
-        store_results(&store, &arguments.output, &receipt).await?;
+        store_results(&store, &arguments.output, sha256, &receipt).await?;
         let comparison = measured.map(Measured::compare);
         let output = arguments.output.clone();
         context.output.report(&Consolidated { receipt: &receipt, output, receipt_path, comparison, best });
@@ -60,11 +78,11 @@ pub(super) async fn consolidate(
 }
 
 /// `receipt.json` in the table's folder.
-fn beside(output: &Path) -> PathBuf {
+pub(super) fn beside(output: &Path) -> PathBuf {
     output.with_file_name(key::RECEIPT)
 }
 
-fn incomplete(receipt: &Receipt, output: &Path) -> ConsolidationError {
+pub(super) fn incomplete(receipt: &Receipt, output: &Path) -> ConsolidationError {
     ConsolidationError::Incomplete {
         run: receipt.run.clone(),
         molecules: receipt.verdicts.missing,
@@ -74,20 +92,29 @@ fn incomplete(receipt: &Receipt, output: &Path) -> ConsolidationError {
     }
 }
 
-fn name_missing(checked: &Checked) {
+/// Names each molecule that a task is missing; of several runs, with the run.
+pub(super) fn name_missing(run: Option<&RunId>, checked: &Checked) {
+    let run = run.map_or_else(String::new, |run| format!("run {run}, "));
     if let Outcome::Missing(fault) = &checked.outcome {
         for molecule in &checked.molecules {
             let (task, id, reason, detail) = (checked.task, &molecule.id, fault.reason, &fault.detail);
-            output::problem(&format!("missing: task {task}, molecule `{id}`: {reason}: {detail}"));
+            output::problem(&format!("missing: {run}task {task}, molecule `{id}`: {reason}: {detail}"));
         }
     }
 }
 
 /// Puts the table and its receipt into the store, too. They can be made again at any time, so they may be replaced.
-async fn store_results(store: &RunStore, output: &Path, receipt: &Receipt) -> Result<(), LaunchpadError> {
+async fn store_results(
+    store: &RunStore,
+    output: &Path,
+    sha256: String,
+    receipt: &Receipt,
+) -> Result<(), LaunchpadError> {
     let failed = |source| LaunchpadError::File { action: "read", path: output.to_owned(), source };
-    let table = Bytes::from(std::fs::read(output).map_err(failed)?);
-    store.replace(key::RESULTS, table).await?;
+    let table = File::open(output).map_err(failed)?;
+    let bytes = table.metadata().map_err(failed)?.len();
+    let pinned = ObjectRef { object: key::RESULTS.to_owned(), sha256, bytes };
+    store.replace_file(&pinned, &Arc::new(table)).await?;
     Ok(store.replace(key::RECEIPT, Bytes::from(receipt.encode())).await?)
 }
 
@@ -106,29 +133,34 @@ struct Consolidated<'a> {
 impl Report for Consolidated<'_> {
     fn text(&self) -> String {
         let body = self.comparison.as_ref().map_or_else(|| best(&self.best), compared);
-        let verdicts = &self.receipt.verdicts;
-        let reasons: Vec<_> = self
-            .receipt
-            .bad_reasons
-            .iter()
-            .map(|(reason, count)| format!("{} {reason}", thousands(*count)))
-            .collect();
-        let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+        let receipt = self.receipt;
         format!(
-            "{body}\n{} is complete: {} molecules, {} ok, {} bad{reasons}, {} dead, {} cancelled\ntable    {}\nreceipt  {}\n",
-            self.receipt.run,
-            thousands(self.receipt.molecules),
-            thousands(verdicts.ok),
-            thousands(verdicts.bad),
-            thousands(verdicts.dead),
-            thousands(verdicts.cancelled),
+            "{body}\n{} is complete: {}\ntable    {}\nreceipt  {}\n",
+            receipt.run,
+            counted(receipt.molecules, &receipt.verdicts, &receipt.bad_reasons),
             self.output.display(),
             self.receipt_path.display(),
         )
     }
 }
 
-fn best(best: &[Best]) -> String {
+/// How many molecules came to what, as text.
+pub(super) fn counted(molecules: u64, verdicts: &Verdicts, bad_reasons: &BTreeMap<String, u64>) -> String {
+    let reasons: Vec<_> =
+        bad_reasons.iter().map(|(reason, count)| format!("{} {reason}", thousands(*count))).collect();
+    let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
+    format!(
+        "{} molecules, {} ok, {} bad{reasons}, {} dead, {} cancelled",
+        thousands(molecules),
+        thousands(verdicts.ok),
+        thousands(verdicts.bad),
+        thousands(verdicts.dead),
+        thousands(verdicts.cancelled),
+    )
+}
+
+/// The lowest scores, as text.
+pub(super) fn best(best: &[Best]) -> String {
     let mut table = Table::new(&["lowest scores", ">score"]);
     for molecule in best {
         table.row([molecule.molecule_id.clone(), molecule.shown.clone()]);
@@ -136,7 +168,8 @@ fn best(best: &[Best]) -> String {
     if table.is_empty() { "No molecule has a score.\n".into() } else { table.to_string() }
 }
 
-fn compared(comparison: &Comparison) -> String {
+/// Scores beside measured values, as text.
+pub(super) fn compared(comparison: &Comparison) -> String {
     let mut table = Table::new(&["molecule", "verdict", ">score", ">measured", ">difference"]);
     let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.2}"));
     for row in &comparison.rows {

@@ -1,16 +1,28 @@
 //! The commands, one file each. They decide what happens in which order; `output` prints.
 
 mod cancel;
+mod completions;
 mod consolidate;
+mod doctor;
 mod driver;
+mod export;
 mod local;
+mod logs;
+mod man;
+mod merge;
 mod pause;
+mod poses;
 mod push;
 mod remove;
+mod retry;
 mod schema;
 mod set;
 mod show;
 mod status;
+mod tasks;
+mod top;
+mod trial;
+mod workers;
 
 use crate::cli::{Cli, Command};
 use crate::error::LaunchpadError;
@@ -32,13 +44,27 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Push(arguments) => push::push(&context, &arguments).await,
         Command::Status(arguments) => status::status(&context, &arguments).await,
         Command::Show(arguments) => show::show(&context, &arguments).await,
+        Command::Tasks(arguments) => tasks::tasks(&context, &arguments).await,
+        Command::Logs(arguments) => logs::logs(&context, &arguments).await,
+        Command::Workers => workers::workers(&context).await,
+        Command::Top(arguments) => top::top(&context, &arguments).await,
+        Command::Poses(arguments) => poses::poses(&context, &arguments).await,
+        Command::Export(arguments) => export::export(&context, &arguments).await,
         Command::Consolidate(arguments) => consolidate::consolidate(&context, &arguments).await,
+        Command::Retry(arguments) => retry::retry(&context, &arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&context, &arguments).await,
         Command::Pause(arguments) => pause::pause(&context, &arguments).await,
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
         Command::Set(arguments) => set::set(&context, &arguments).await,
         Command::Remove(arguments) => remove::remove(&context, &arguments).await,
         Command::Driver(arguments) => driver::driver(&context, &arguments).await,
+        Command::Trial(arguments) => trial::trial(&context, &arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
+        Command::Completions(arguments) => {
+            completions::completions(&context, &arguments);
+            Ok(())
+        }
+        Command::Man(arguments) => man::man(&context, &arguments),
         Command::Schema => {
             schema::schema(&context);
             Ok(())

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::queue::{QueueError, RunDefinition, RunInfo};
+use common::queue::{Queue, QueueError, RunDefinition, RunInfo};
 use common::storage::Store;
 
 use super::Context;
@@ -11,69 +11,161 @@ use crate::cli;
 use crate::drivers::DriverScript;
 use crate::error::LaunchpadError;
 use crate::input::Problem;
-use crate::output;
+use crate::output::{self, ProblemList};
 use crate::push::{
-    DryRun, Enqueue, LigandFile, PushError, PushPlan, PushRequest, Pushed, check_stored, stage, upload,
+    DryRun, Enqueue, Enqueued, FollowUp, LigandFile, NothingToPush, PushError, PushPlan, PushRequest, Pushed,
+    SharedObjects, StagedManifest, Wanted, check_stored, stage, upload,
 };
 
 /// Makes a run, or goes on with one.
 pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), LaunchpadError> {
-    let request = PushRequest::resolve(flags)?;
-    let store_url = context.location.store_url(request.store.as_deref())?;
-    let driver = match &request.driver {
-        Some(source) => Some(source.load(&store_url).await?),
+    let source = match &flags.from {
+        Some(run) => Some(context.location.queue()?.run_info(run).await?),
         None => None,
     };
-    let plan = prepare(&request, driver, flags.skip_bad)?;
+    let request = PushRequest::resolve(flags, source.as_ref())?;
+    let store_url = context.location.store_url(request.store.as_deref())?;
+    let plan = match &source {
+        Some(source) => match follow(context, flags, &request, source).await? {
+            Ok(plan) => plan,
+            Err(nothing) => {
+                context.output.report(&nothing);
+                return Ok(());
+            }
+        },
+        None => prepare(&request, request.script(&store_url).await?, flags.skip_bad)?,
+    };
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());
     }
     let queue = context.location.queue()?;
+    let enqueued = fill(context, &queue, flags, &request, &plan, &store_url).await?;
+    context.output.report(&Pushed::new(&plan, enqueued, queue.url(), &store_url));
+    Ok(())
+}
+
+/// Stores the objects, and fills Redis with the tasks. An interrupt leaves a run that the same push completes, and says so.
+pub(super) async fn fill(
+    context: &Context,
+    queue: &Queue,
+    flags: &cli::Push,
+    request: &PushRequest,
+    plan: &PushPlan,
+    store_url: &str,
+) -> Result<Enqueued, LaunchpadError> {
     let definition = RunDefinition {
         run: &request.run,
         digest: &plan.digest,
         spec_json: &plan.spec_json,
-        store: &store_url,
+        store: store_url,
         manifest_sha256: &plan.manifest.digest.sha256,
         limits: &request.limits,
         labels: &request.labels,
     };
-    check_registered(queue.run_info(&request.run).await, &definition)?;
-    let store = Store::open(&store_url)?.run(&request.run);
-    check_stored(&store, &plan).await?;
-    upload(&store, &plan).await?;
     let enqueue = Enqueue {
-        queue: &queue,
+        queue,
         definition,
         priority: flags.priority,
         manifest: &plan.manifest,
         confirm_after: Duration::from_millis(flags.confirm_after_ms),
     };
-    let mut line = context.output.progress("pushing", plan.manifest.digest.tasks);
-    let enqueued = enqueue.run(&mut |total| line.set(total)).await;
+    let tasks = plan.manifest.digest.tasks;
+    let mut line = context.output.progress("pushing", tasks);
+    let mut total = 0;
+    let mut tell = |in_redis| {
+        total = in_redis;
+        line.set(in_redis);
+    };
+    // Until here, Ctrl-C may end the process as ever: nothing was written.
+    let enqueued = tokio::select! {
+        enqueued = carry_out(&enqueue, plan, &mut tell) => enqueued,
+        interrupt = tokio::signal::ctrl_c() => match interrupt {
+            Ok(()) => Err(PushError::Interrupted { run: request.run.clone(), total, tasks }.into()),
+            Err(source) => Err(LaunchpadError::Runtime(source)),
+        },
+    };
     line.finish();
-    context.output.report(&Pushed::new(&plan, enqueued?, queue.url(), &store_url));
-    Ok(())
+    enqueued
 }
 
-/// Reads all molecules and plans the push, in bounded memory and without writing anything but a temporary file.
+/// Writes the run: objects, then tasks. May be dropped at any await.
+async fn carry_out(
+    enqueue: &Enqueue<'_>,
+    plan: &PushPlan,
+    tell: &mut impl FnMut(u64),
+) -> Result<Enqueued, LaunchpadError> {
+    let definition = &enqueue.definition;
+    check_registered(enqueue.queue.run_info(definition.run).await, definition)?;
+    let store = Store::open(definition.store)?.run(definition.run);
+    check_stored(&store, plan).await?;
+    upload(&store, plan).await?;
+    enqueue.run(tell).await
+}
+
+/// Reads all molecules and plans the push.
 fn prepare(
     request: &PushRequest,
     driver: Option<DriverScript>,
     skip_bad: bool,
 ) -> Result<PushPlan, LaunchpadError> {
+    let shared = SharedObjects::of_files(request, driver)?;
+    let (manifest, files) = read(request, skip_bad)?;
+    Ok(PushPlan::new(request, shared, manifest, files))
+}
+
+/// Reads all molecules, in bounded memory and without writing anything but a temporary file.
+pub(super) fn read(
+    request: &PushRequest,
+    skip_bad: bool,
+) -> Result<(StagedManifest, Vec<LigandFile>), LaunchpadError> {
     let open = |path: &PathBuf| LigandFile::open(path, request.format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    let mut tell = |problem: &Problem| output::problem(&problem.to_string());
-    let manifest = stage(&files, &request.columns, request.batch_size, &mut tell)?;
+    let mut problems = ProblemList::default();
+    let mut tell = |problem: &Problem| problems.tell(problem);
+    let manifest = stage(&files, &request.columns, request.batch_size, &mut tell);
+    problems.finish();
+    let manifest = manifest?;
     if manifest.bad > 0 && !skip_bad {
         return Err(PushError::BadEntries { bad: manifest.bad }.into());
     }
     if manifest.digest.molecules == 0 {
         return Err(PushError::NoMolecules.into());
     }
-    PushPlan::new(request, manifest, files, driver)
+    Ok((manifest, files))
+}
+
+/// Plans a push of another run's molecules, if there are any.
+async fn follow(
+    context: &Context,
+    flags: &cli::Push,
+    request: &PushRequest,
+    source: &RunInfo,
+) -> Result<Result<PushPlan, NothingToPush>, LaunchpadError> {
+    let (queue, run) = (context.location.queue()?, &source.spec.run);
+    let store = context.location.run_store(&source.store, run)?;
+    let store_url = context.location.store_url(request.store.as_deref())?;
+    let driver = request.script(&store_url).await?;
+    let shared = SharedObjects::of_run(&store, &source.spec, request, driver).await?;
+    let follow_up = FollowUp { queue: &queue, store: &store, info: source, wanted: wanted(flags) };
+    let mut line = context.output.progress("checking", source.spec.manifest.tasks);
+    let staged = follow_up
+        .stage(request.batch_size, request.seed, &mut |tasks| line.set(tasks), &mut output::problem)
+        .await;
+    line.finish();
+    Ok(match staged? {
+        Some((manifest, ligands)) => Ok(PushPlan::new(request, shared, manifest, ligands)),
+        None => Err(NothingToPush::new(request.run.clone(), run.clone())),
+    })
+}
+
+fn wanted(flags: &cli::Push) -> Wanted {
+    match (flags.sample, flags.of_top) {
+        (Some(molecules), Some(of_top)) => {
+            Wanted::Sample { molecules: molecules as usize, of_top: of_top as usize, by: flags.by.clone() }
+        }
+        _ => Wanted::Failed { bad: flags.bad || !flags.dead, dead: flags.dead || !flags.bad },
+    }
 }
 
 /// Refuses a run id that Redis knows for something else, before the store is touched.

@@ -2,8 +2,9 @@
 //! Cut off anywhere, it is completed by the same command. It lists no bucket and scans no keyspace.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::queue::{Queue, QueueError, TaskInfo};
 use common::storage::{RunStore, StorageError, Store, key};
@@ -93,7 +94,7 @@ async fn find(
         Err(QueueError::NoSuchRun(_)) if arguments.outputs => {
             let store = Store::open(&context.location.store_url(None)?)?.run(run);
             let spec = store.find(key::SPEC).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            if spec.is_none() && store.find(key::MANIFEST).await?.is_none() {
+            if spec.is_none() && store.digest(key::MANIFEST).await?.is_none() {
                 return Err(QueueError::NoSuchRun(run.clone()).into());
             }
             Ok(Some(Outputs { run: run.clone(), store, spec, in_redis: false }))
@@ -120,9 +121,8 @@ impl Outputs {
             queue.set_paused(&self.run, Some("being removed")).await?;
             refuse_leased(queue, &self.run).await?;
         }
-        let manifest = self.store.find(key::MANIFEST).await?.unwrap_or_default();
         let mut inputs = BTreeSet::new();
-        let mut tasks = ManifestReader::new(manifest.reader());
+        let mut tasks = self.manifest().await?;
         loop {
             let chunk = tasks.by_ref().take(1000).collect::<Result<Vec<_>, _>>()?;
             if chunk.is_empty() {
@@ -145,12 +145,30 @@ impl Outputs {
         }
         let pinned = self.spec.iter().flat_map(|spec| spec.inputs.values().chain(spec.drivers.values()));
         inputs.extend(pinned.map(|object: &ObjectRef| object.object.clone()));
+        // Left by a push that was killed between storing an object's bytes and naming them.
+        let digests = inputs.iter().filter_map(|object| object.split('/').nth(1).map(str::to_owned));
+        let digests = digests.chain(self.spec.iter().map(|spec| spec.manifest.sha256.clone()));
+        let uploads: Vec<String> = digests.map(|sha256| key::upload(&sha256)).collect();
+        inputs.extend(uploads);
         let last = [key::RESULTS, key::RECEIPT, key::SPEC, key::MANIFEST].map(str::to_owned);
         for object in inputs.into_iter().chain(last) {
             self.store.delete(&object).await?;
             deleted += 1;
         }
         Ok(deleted)
+    }
+
+    /// Opens a copy of the manifest; an empty one if it is gone. Its digest does not matter: a run whose manifest was damaged can be
+    /// removed, too.
+    async fn manifest(&self) -> Result<ManifestReader<File>, LaunchpadError> {
+        let failed = |source| LaunchpadError::File { action: "write", path: std::env::temp_dir(), source };
+        let copy = tempfile::NamedTempFile::new().map_err(failed)?;
+        match self.store.copy_out(key::MANIFEST, copy.path()).await {
+            Ok(_) | Err(StorageError::Missing { .. }) => {
+                Ok(ManifestReader::new(copy.reopen().map_err(failed)?))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Deletes the files of every attempt, each attempt's record behind them, then the index and the shard.

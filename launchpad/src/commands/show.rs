@@ -1,6 +1,5 @@
 //! `show`: one task with its molecules, every attempt and what each left in the log, and its result.
 
-use bytes::Buf as _;
 use common::storage::key;
 use common::task::{ManifestReader, Molecule, StepRecord, TaskId};
 use serde::Serialize;
@@ -44,7 +43,7 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
     let absent =
         || LaunchpadError::NoSuchTask { run: run.clone(), task, tasks: run_info.spec.manifest.tasks };
     let position = usize::try_from(task.0).map_err(|_| absent())?;
-    let (_, molecules) = ManifestReader::new(manifest.reader()).nth(position).ok_or_else(absent)??;
+    let (_, molecules) = ManifestReader::new(manifest.open()?).nth(position).ok_or_else(absent)??;
     let info = queue.tasks(run, &[task]).await?.pop().ok_or_else(absent)?;
     let tail = queue.tail(run, task).await?;
     let attempts = task_history::attempts(&store, task, &info, tail).await?;

@@ -71,12 +71,24 @@ async fn watch(
 
 /// What stands behind the bar.
 fn suffix(status: &RunStatus) -> String {
-    let left = status.seconds_left.map_or(String::new(), |s| format!(", {} left", duration(s * 1000)));
+    let left = left(status);
     let rate = status.rate_molecules_per_s;
     format!(
         "{rate:.2} molecules/s{left}, {} bad, {} dead, {}",
         status.progress.molecules_bad, status.progress.dead, status.why
     )
+}
+
+/// How long it will go on, with the band that the tasks so far allow for.
+fn left(status: &RunStatus) -> String {
+    let shown = |seconds: u64| duration(seconds.saturating_mul(1000));
+    let point = status.seconds_left.map_or(String::new(), |s| format!(", about {} left", shown(s)));
+    match (status.seconds_left_low, status.seconds_left_high) {
+        (Some(low), Some(high)) if !point.is_empty() => {
+            format!("{point} ({} to {})", shown(low), shown(high))
+        }
+        _ => point,
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -142,8 +154,7 @@ impl Report for RunStatus {
         let states = State::ALL.into_iter().filter(|state| *state != State::Waiting || progress.waiting > 0);
         let states: Vec<_> =
             states.map(|state| format!("{} {state}", thousands(progress.of(state)))).collect();
-        let left =
-            self.seconds_left.map_or(String::new(), |s| format!(", about {} left", duration(s * 1000)));
+        let left = left(self);
         format!(
             "{}\n\nrun        {}\ntasks      {}: {}\nmolecules  {}: {} ok, {} bad\nrate       {:.2} molecules/s{left}\n\
              trouble    {} failures, {} lapses, {} releases\nuploaded   {}\n\n{}{}",

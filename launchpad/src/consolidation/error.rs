@@ -33,6 +33,19 @@ pub(crate) enum ConsolidationError {
         /// The digest in the run's spec.
         ours: String,
     },
+    /// Two runs scored different structures under one id.
+    #[error("molecule `{molecule_id}` is ok with two structures (ours: {ours}, theirs: {theirs})")]
+    OtherStructure {
+        /// The molecule.
+        molecule_id: String,
+        /// The structure in the earlier run.
+        ours: String,
+        /// The structure in the later run.
+        theirs: String,
+    },
+    /// A run was named twice.
+    #[error("run `{0}` is named twice")]
+    Twice(RunId),
     /// The file of measured values can't be used.
     #[error("`{}` can't be used", path.display())]
     Measured {
@@ -52,7 +65,7 @@ pub(crate) enum ConsolidationError {
         found: String,
     },
     /// A measured value is not a number.
-    #[error("`{}`:{line}: the measured value is `{found}` (expected a number, or nothing)", path.display())]
+    #[error("{}:{line}: the measured value is `{found}` (expected a number, or nothing)", path.display())]
     Value {
         /// The file.
         path: PathBuf,
@@ -73,13 +86,18 @@ impl ConsolidationError {
             Self::Incomplete { run, .. } => {
                 Some(format!("`launchpad status {run}` tells whether work is going on"))
             }
+            Self::OtherStructure { .. } => {
+                Some("an id names one molecule; consolidate these runs one by one".into())
+            }
             Self::Manifest { run, .. } => {
                 Some(format!("something changed the store; push `{run}` anew under another id"))
             }
             Self::Column { .. } => {
                 Some("--measured takes FILE:COLUMN; ids are matched by molecule_id, id or name".into())
             }
-            Self::Measured { .. } | Self::Value { .. } => None,
+            Self::Twice(_) => None,
+            Self::Measured { .. } => Some("--measured takes FILE:COLUMN, a CSV with a header".into()),
+            Self::Value { .. } => Some("leave the field empty where nothing was measured".into()),
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use common::task::{Row, Verdict};
 use serde::Serialize;
 use statrs::statistics::Statistics as _;
 
-use super::ConsolidationError;
+use super::{ConsolidationError, TableRow};
 use crate::cli::MeasuredColumn;
 
 /// Columns that may hold the id, first choice first.
@@ -70,13 +69,16 @@ impl Measured {
         Ok(Self { values, rows: Vec::new() })
     }
 
-    /// Takes a molecule's result, if the file names it.
-    pub(crate) fn take(&mut self, row: &Row) {
+    /// Takes a molecule's result, if the file names it and its task has one.
+    pub(crate) fn take(&mut self, row: &TableRow) {
+        if row.shard_sha256.is_empty() {
+            return;
+        }
         let Some(measured) = self.values.get(&row.molecule_id).copied() else { return };
-        let score = (row.verdict == Verdict::Ok).then(|| row.score.parse::<f64>().ok()).flatten();
+        let score = row.is_ok().then(|| row.score.parse::<f64>().ok()).flatten();
         self.rows.push(ComparedRow {
             molecule_id: row.molecule_id.clone(),
-            verdict: row.verdict.name(),
+            verdict: row.verdict,
             score,
             measured,
             difference: score.zip(measured).map(|(score, measured)| score - measured),
@@ -116,6 +118,8 @@ fn missing(path: &Path, header: &csv::StringRecord, names: &[&str]) -> Consolida
 
 #[cfg(test)]
 mod tests {
+    use common::task::TaskId;
+
     use super::*;
 
     fn read(content: &str, column: &str) -> Result<Measured, ConsolidationError> {
@@ -125,15 +129,18 @@ mod tests {
         Measured::read(&MeasuredColumn { path, column: column.into() })
     }
 
-    fn row(id: &str, score: &str) -> Row {
-        let verdict = if score.is_empty() { Verdict::Bad } else { Verdict::Ok };
-        Row {
+    fn row(id: &str, score: &str) -> TableRow {
+        TableRow {
+            run: None,
+            task: TaskId(0),
             molecule_id: id.into(),
             smiles: String::new(),
-            verdict,
+            verdict: if score.is_empty() { "bad" } else { "ok" },
             reason: String::new(),
             score: score.into(),
+            score_unit: String::new(),
             columns: Vec::new(),
+            shard_sha256: "sha".into(),
         }
     }
 
@@ -165,6 +172,6 @@ mod tests {
         };
         check("name,x\n", "has no column `dg` (found: `name`, `x`)");
         check("ligand,dg\n", "has no column `molecule_id`, `id`, `name` (found: `ligand`, `dg`)");
-        check("name,dg\na,-1\nb,NaN\n", "m.csv`:3: the measured value is `NaN`");
+        check("name,dg\na,-1\nb,NaN\n", "m.csv:3: the measured value is `NaN`");
     }
 }

@@ -3,13 +3,19 @@
 mod check;
 mod error;
 mod measured;
+mod merge;
+mod merged_receipt;
 mod receipt;
 mod results;
+mod table_row;
 mod walk;
 
 pub(crate) use check::{Fault, check_shard};
 pub(crate) use error::ConsolidationError;
 pub(crate) use measured::{Comparison, Measured};
-pub(crate) use receipt::Receipt;
+pub(crate) use merge::{Merge, Settled};
+pub(crate) use merged_receipt::MergedReceipt;
+pub(crate) use receipt::{Receipt, Verdicts};
 pub(crate) use results::{Best, ResultsFile, write_whole};
-pub(crate) use walk::{Checked, Outcome, Walk, read_manifest};
+pub(crate) use table_row::TableRow;
+pub(crate) use walk::{Checked, ManifestCopy, Outcome, Walk, read_manifest};

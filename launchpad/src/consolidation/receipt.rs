@@ -119,17 +119,22 @@ impl Receipt {
         }
     }
 
-    /// Closes the count; the table's digest is there when the run is complete.
+    /// Closes the count: the run is complete if nothing is missing. The digest is that of the table that it has to itself.
     pub(crate) fn close(&mut self, results_sha256: Option<String>) {
-        self.complete = results_sha256.is_some();
+        self.complete = self.missing.is_empty();
         self.results_sha256 = results_sha256;
         (self.shards_sha256, _) = self.shards.clone().finish();
     }
 
     /// Its bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = serde_json::to_vec_pretty(self).expect("text and numbers always become JSON");
-        bytes.push(b'\n');
-        bytes
+        encode(self)
     }
+}
+
+/// A receipt as it is written.
+pub(super) fn encode(receipt: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(receipt).expect("text and numbers always become JSON");
+    bytes.push(b'\n');
+    bytes
 }

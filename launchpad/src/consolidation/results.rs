@@ -5,12 +5,14 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use common::digest::Sha256Writer;
-use common::task::{State, Verdict};
+use common::task::RunId;
 
-use super::Fault;
 use super::walk::{Checked, Outcome};
+use super::{Fault, TableRow};
 use crate::error::LaunchpadError;
 
+/// The column in front of a table of several runs.
+const RUN: &str = "run";
 /// The columns in front of those of the engine.
 const FIXED: [&str; 7] = ["task_id", "molecule_id", "smiles", "verdict", "reason", "score", "score_unit"];
 /// The column behind them: with `task_id` it lets the receipt be checked again.
@@ -35,90 +37,85 @@ pub(crate) struct ResultsFile {
     /// The engine's columns, known from the first shard on.
     columns: Option<Vec<String>>,
     /// Rows that came before: molecules without a shard, which leave the engine's columns empty.
-    early: Vec<[String; 6]>,
+    early: Vec<TableRow>,
+    /// Whether each row names its run.
+    several_runs: bool,
     best: Vec<Best>,
 }
 
 impl ResultsFile {
-    /// Starts a table that will be at this path.
+    /// Starts a table of one run that will be at this path.
     pub(crate) fn create(path: &Path) -> Result<Self, LaunchpadError> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::metadata(folder).map_err(failed("write", path))?;
         let file = tempfile::Builder::new().prefix(".results-").tempfile_in(folder);
         let file = file.map_err(failed("write", path))?;
         let csv = csv::Writer::from_writer(BufWriter::new(file));
-        Ok(Self { path: path.to_owned(), csv, columns: None, early: Vec::new(), best: Vec::new() })
+        let (columns, early, best) = (None, Vec::new(), Vec::new());
+        Ok(Self { path: path.to_owned(), csv, columns, early, several_runs: false, best })
     }
 
-    /// Appends the rows of a task. A shard with other engine columns than those before is the task's fault.
-    pub(crate) fn append(&mut self, checked: &Checked) -> Result<Result<(), Fault>, LaunchpadError> {
-        match &checked.outcome {
-            Outcome::Missing(_) => {}
-            Outcome::Ended { reason } => self.append_ended(checked, reason)?,
-            Outcome::Scored { shard, sha256 } => {
-                if let Some(columns) = self.columns.as_ref().filter(|columns| **columns != shard.columns) {
-                    let (ours, theirs) = (columns.join(","), shard.columns.join(","));
-                    let detail = format!("the engine's columns are `{theirs}` (expected `{ours}`)");
-                    return Ok(Err(Fault::new("columns_differ", detail)));
-                }
-                if self.columns.is_none() {
-                    self.write_header(shard.columns.clone())?;
-                }
-                let task = checked.task.to_string();
-                for row in &shard.rows {
-                    let unit = if row.score.is_empty() { "" } else { &shard.score_unit };
-                    let fixed = [
-                        task.as_str(),
-                        &row.molecule_id,
-                        &row.smiles,
-                        row.verdict.name(),
-                        &row.reason,
-                        &row.score,
-                        unit,
-                    ];
-                    let columns = row.columns.iter().map(String::as_str);
-                    self.write(fixed.into_iter().chain(columns).chain([sha256.as_str()]))?;
-                    if row.verdict == Verdict::Ok {
-                        self.remember(&row.molecule_id, &row.score, unit);
-                    }
-                }
+    /// Starts a table of several runs, whose first column names the run of a row.
+    pub(crate) fn create_merged(path: &Path) -> Result<Self, LaunchpadError> {
+        Ok(Self { several_runs: true, ..Self::create(path)? })
+    }
+
+    /// Holds a task's engine columns against those of the table; the first shard decides which they are.
+    pub(crate) fn agree(&mut self, checked: &Checked) -> Result<Result<(), Fault>, LaunchpadError> {
+        let Outcome::Scored { shard, .. } = &checked.outcome else { return Ok(Ok(())) };
+        match &self.columns {
+            None => self.write_header(shard.columns.clone())?,
+            Some(columns) if *columns == shard.columns => {}
+            Some(columns) => {
+                let (ours, theirs) = (columns.join(","), shard.columns.join(","));
+                let detail = format!("the engine's columns are `{theirs}` (expected `{ours}`)");
+                return Ok(Err(Fault::new("columns_differ", detail)));
             }
         }
         Ok(Ok(()))
     }
 
-    fn append_ended(&mut self, checked: &Checked, reason: &str) -> Result<(), LaunchpadError> {
-        let verdict = if checked.state == State::Cancelled { "cancelled" } else { "dead" };
-        let reason = if reason.is_empty() { verdict } else { reason };
-        for molecule in &checked.molecules {
-            let row = [
-                checked.task.to_string(),
-                molecule.id.clone(),
-                molecule.smiles().to_owned(),
-                verdict.to_owned(),
-                reason.to_owned(),
-                String::new(),
-            ];
-            match &self.columns {
-                Some(columns) => {
-                    let empty = columns.len() + 2; // the unit, the engine's columns, the shard's digest
-                    self.write(row.iter().map(String::as_str).chain(std::iter::repeat_n("", empty)))?;
-                }
-                None => self.early.push(row),
-            }
+    /// Appends a row of a task that agrees with the table.
+    pub(crate) fn append_row(&mut self, row: TableRow) -> Result<(), LaunchpadError> {
+        let Some(columns) = &self.columns else {
+            self.early.push(row);
+            return Ok(());
+        };
+        let empty = columns.len() - row.columns.len();
+        self.write_row(&row, empty)?;
+        if row.is_ok() {
+            self.remember(&row.molecule_id, &row.score, &row.score_unit);
         }
         Ok(())
     }
 
     fn write_header(&mut self, columns: Vec<String>) -> Result<(), LaunchpadError> {
-        let names: Vec<&str> =
-            FIXED.into_iter().chain(columns.iter().map(String::as_str)).chain([SHARD]).collect();
+        let run = self.several_runs.then_some(RUN);
+        let names = run.into_iter().chain(FIXED);
+        let names: Vec<&str> = names.chain(columns.iter().map(String::as_str)).chain([SHARD]).collect();
         self.write(names.into_iter())?;
-        let empty = columns.len() + 2; // as above
         for row in std::mem::take(&mut self.early) {
-            self.write(row.iter().map(String::as_str).chain(std::iter::repeat_n("", empty)))?;
+            self.write_row(&row, columns.len())?;
         }
         self.columns = Some(columns);
         Ok(())
+    }
+
+    /// Writes a row with this many empty engine columns behind its own.
+    fn write_row(&mut self, row: &TableRow, empty: usize) -> Result<(), LaunchpadError> {
+        let task = row.task.to_string();
+        let run = self.several_runs.then(|| row.run.as_ref().map_or("", RunId::as_str));
+        let fixed = [
+            task.as_str(),
+            &row.molecule_id,
+            &row.smiles,
+            row.verdict,
+            &row.reason,
+            &row.score,
+            &row.score_unit,
+        ];
+        let columns = row.columns.iter().map(String::as_str).chain(std::iter::repeat_n("", empty));
+        self.write(run.into_iter().chain(fixed).chain(columns).chain([row.shard_sha256.as_str()]))
     }
 
     fn write<'r>(&mut self, cells: impl Iterator<Item = &'r str>) -> Result<(), LaunchpadError> {
@@ -185,7 +182,7 @@ fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> LaunchpadE
 
 #[cfg(test)]
 mod tests {
-    use common::task::{Molecule, MoleculeSource, Row, Shard, TaskId};
+    use common::task::{Molecule, MoleculeSource, Row, Shard, State, TaskId, Verdict};
 
     use super::*;
 
@@ -217,9 +214,12 @@ mod tests {
         let cancelled = checked(2, "c", State::Cancelled, Outcome::Ended { reason: String::new() });
         for task in [dead, scored(1, "b", "-5.10", &["modes"]), cancelled, scored(3, "d", "-6.0", &["modes"])]
         {
-            assert_eq!(results.append(&task).unwrap(), Ok(()));
+            assert_eq!(results.agree(&task).unwrap(), Ok(()));
+            for row in TableRow::of_task(None, &task) {
+                results.append_row(row).unwrap();
+            }
         }
-        let fault = results.append(&scored(4, "e", "-1", &["other"])).unwrap().unwrap_err();
+        let fault = results.agree(&scored(4, "e", "-1", &["other"])).unwrap().unwrap_err();
         assert_eq!(fault.reason, "columns_differ");
         assert!(!path.exists(), "nothing is there before it is complete");
         let (sha256, best) = results.finish().unwrap();

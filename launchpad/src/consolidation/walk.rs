@@ -1,7 +1,8 @@
 //! Walks all tasks of a manifest in order, asks Redis for each, and checks the shards of the succeeded ones, some at a time.
 
-use bytes::{Buf as _, Bytes};
-use common::digest::sha256_hex;
+use std::fs::File;
+use std::io;
+
 use common::queue::{Queue, TaskInfo};
 use common::storage::{RunStore, key};
 use common::task::{ManifestReader, Molecule, RunSpec, Shard, State, TaskId};
@@ -43,24 +44,42 @@ pub(crate) enum Outcome {
     Missing(Fault),
 }
 
-/// Reads the stored manifest, which has to be the one that was pushed.
-pub(crate) async fn read_manifest(store: &RunStore, spec: &RunSpec) -> Result<Bytes, LaunchpadError> {
-    let bytes = store.read(key::MANIFEST).await?;
-    let (theirs, ours) = (sha256_hex(&bytes), spec.manifest.sha256.clone());
-    if theirs == ours {
-        return Ok(bytes);
+/// A local copy of a run's manifest, which was seen to be the one that was pushed. It vanishes with this.
+#[derive(Debug)]
+pub(crate) struct ManifestCopy {
+    file: tempfile::NamedTempFile,
+}
+
+/// Copies the stored manifest, which has to be the one that was pushed.
+pub(crate) async fn read_manifest(store: &RunStore, spec: &RunSpec) -> Result<ManifestCopy, LaunchpadError> {
+    let file = tempfile::NamedTempFile::new().map_err(temporary)?;
+    let theirs = store.copy_out(key::MANIFEST, file.path()).await?;
+    let ours = spec.manifest.sha256.clone();
+    if theirs != ours {
+        return Err(ConsolidationError::Manifest { run: spec.run.clone(), theirs, ours }.into());
     }
-    Err(ConsolidationError::Manifest { run: spec.run.clone(), theirs, ours }.into())
+    Ok(ManifestCopy { file })
+}
+
+impl ManifestCopy {
+    /// The copy, from its start.
+    pub(crate) fn open(&self) -> Result<File, LaunchpadError> {
+        self.file.reopen().map_err(temporary)
+    }
+}
+
+fn temporary(source: io::Error) -> LaunchpadError {
+    LaunchpadError::File { action: "write", path: std::env::temp_dir(), source }
 }
 
 impl Walk<'_> {
     /// Gives every task of the manifest, checked, to `take`, in order.
     pub(crate) async fn run(
         &self,
-        manifest: &Bytes,
+        manifest: &ManifestCopy,
         take: &mut impl FnMut(Checked) -> Result<(), LaunchpadError>,
     ) -> Result<(), LaunchpadError> {
-        let mut tasks = ManifestReader::new(manifest.clone().reader());
+        let mut tasks = ManifestReader::new(manifest.open()?);
         loop {
             let chunk = tasks.by_ref().take(CHUNK).collect::<Result<Vec<_>, _>>()?;
             if chunk.is_empty() {

@@ -49,9 +49,17 @@ fn parse(line: &Line<'_>, columns: &Columns) -> Result<FoundMolecule, Fault> {
     })?;
     let keys: Vec<&str> = object.keys().map(String::as_str).collect();
     let (smiles, id) = columns.find(&keys, line.number)?;
-    let smiles = text_of(&object, keys[smiles], line.number)?;
+    let smiles = smiles_of(&object, keys[smiles], line.number)?;
     let id = text_of(&object, keys[id], line.number)?;
     FoundMolecule::from_smiles(&id, &smiles, line.number)
+}
+
+/// Text, or nothing for `null`: a number would pass for a SMILES of ring closures.
+fn smiles_of(object: &Map<String, Value>, key: &str, line: u64) -> Result<String, Fault> {
+    match &object[key] {
+        Value::Number(number) => Err(Fault::new(line, format!("`{key}` is `{number}` (expected text)"))),
+        _ => text_of(object, key, line),
+    }
 }
 
 /// Text, a number as it is written, or nothing for `null`.

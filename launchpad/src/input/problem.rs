@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::error::file_hint;
+
 /// One entry of a file that cannot be used. Reading goes on after it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {what}")]
@@ -51,11 +53,11 @@ pub enum InputError {
 
 impl InputError {
     /// What the user may do about it.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> &str {
         match self {
-            Self::Open { .. } | Self::Read { .. } => None,
-            Self::UnknownFormat { .. } => Some("rename the file, convert it, or name its format"),
-            Self::Unusable(problem) => problem.hint.as_deref(),
+            Self::Open { source, .. } | Self::Read { source, .. } => file_hint(source),
+            Self::UnknownFormat { .. } => "rename the file, convert it, or name its format",
+            Self::Unusable(problem) => problem.hint.as_deref().unwrap_or("is it the right file, and whole?"),
         }
     }
 }
@@ -114,7 +116,7 @@ mod tests {
     fn a_problem_starts_with_its_place() {
         let problem = Fault::new(17, "the SMILES is empty").with_hint("name it").in_file("ligands.smi");
         assert_eq!(problem.to_string(), "ligands.smi:17: the SMILES is empty");
-        assert_eq!(InputError::from(problem).hint(), Some("name it"));
+        assert_eq!(InputError::from(problem).hint(), "name it");
     }
 
     #[test]

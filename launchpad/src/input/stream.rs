@@ -113,7 +113,7 @@ mod tests {
             error.to_string().starts_with("x.csv:1: no SMILES column among `a;smiles` (expected"),
             "{error}"
         );
-        assert_eq!(error.hint(), Some("name the column with `--smiles-column`"));
+        assert_eq!(error.hint(), "name the column with `--smiles-column`");
     }
 
     /// A disk that fails behind the first line.

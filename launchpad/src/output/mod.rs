@@ -2,17 +2,22 @@
 #![expect(clippy::print_stderr, reason = "this is launchpad/src/output")]
 
 mod format;
+mod listing;
+mod problems;
 mod progress;
 mod table;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 
-use common::exit_code;
+use common::checkup::Marks;
+use common::{exit_code, usage};
 use serde::Serialize;
 
 use crate::error::LaunchpadError;
 
 pub(crate) use format::{bytes, duration, thousands};
+pub(crate) use listing::{Line, Listing};
+pub(crate) use problems::ProblemList;
 pub(crate) use progress::ProgressLine;
 pub(crate) use table::Table;
 
@@ -27,11 +32,13 @@ pub(crate) trait Report: Serialize {
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    plain: bool,
 }
 
 impl Output {
-    pub(crate) const fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+    /// `plain` is what `NO_COLOR` asks for.
+    pub(crate) const fn new(json: bool, quiet: bool, plain: bool) -> Self {
+        Self { json, quiet, plain }
     }
 
     /// Prints a result: as text, or with `--json` as one line of JSON.
@@ -44,11 +51,26 @@ impl Output {
         }
     }
 
+    /// Starts a list that is printed line by line, with `--json` as one object per line.
+    pub(crate) fn listing<L: Line>(self) -> Listing<L> {
+        Listing::new(self.json)
+    }
+
+    /// Whether results are asked for as JSON.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Tells what is going on, unless `--quiet`.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
             eprintln!("{text}");
         }
+    }
+
+    /// Symbols for a person at a terminal, words for logs.
+    pub(crate) fn marks(self) -> Marks {
+        if !self.plain && io::stdout().is_terminal() { Marks::Symbols } else { Marks::Words }
     }
 
     /// A line that shows how far something is, out of `total`.
@@ -88,10 +110,28 @@ pub(crate) fn can_ask() -> bool {
 }
 
 /// Prints what clap has to say, a help page or a mistake, and returns the exit code.
-pub(crate) fn usage(answer: &clap::Error) -> u8 {
+pub(crate) fn command_line(answer: &clap::Error) -> u8 {
+    if answer.use_stderr() {
+        eprint!("{}", usage::refusal(answer));
+        return exit_code::USAGE;
+    }
     // When not even this can be printed, the exit code is all that is left.
     _ = answer.print();
-    if answer.use_stderr() { exit_code::USAGE } else { exit_code::OK }
+    exit_code::OK
+}
+
+/// Where the content of a file goes that was not given a name.
+pub(crate) fn stdout() -> impl Write {
+    io::stdout()
+}
+
+/// Prints a log as it is, below its name.
+pub(crate) fn log(name: &str, content: &[u8]) {
+    let mut stdout = io::stdout().lock();
+    let end: &[u8] = if content.is_empty() || content.ends_with(b"\n") { b"" } else { b"\n" };
+    let parts = [b"==> ", name.as_bytes(), b" <==\n", content, end];
+    // As in `to_stdout`.
+    _ = parts.into_iter().try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush());
 }
 
 fn to_stdout(text: &str) {

@@ -12,39 +12,41 @@ use crate::run_file::OptionsTable;
 /// The role that a run's own driver has.
 const DRIVER_ROLE: &str = "driver";
 
-/// Resolves the parameters; `driver` is the script's file name.
+/// Resolves the parameters; `driver` is the file name of a script that was named, `base` what the run that is followed has.
 pub(super) fn resolve(
     flags: &cli::CommandFlags,
     file: &OptionsTable,
     driver: Option<&str>,
-) -> Result<CommandOptions, PushError> {
+    base: Option<&CommandOptions>,
+) -> Result<CommandOptions, CommandError> {
     let interpreter = driver.and_then(interpreter);
-    let argv = flags.argv.as_ref().map(|argv| argv.0.clone()).or_else(|| file.argv.clone());
-    let by_default = || interpreter.map(|program| [program, DRIVER_PLACEHOLDER].map(str::to_owned).to_vec());
-    let versions = file.versions.clone().or_else(|| {
-        let argv = |program: &str| vec![program.to_owned(), "--version".to_owned()];
-        interpreter.map(|program| BTreeMap::from([(program.to_owned(), argv(program))]))
+    let default_argv = interpreter.map(|program| [program, DRIVER_PLACEHOLDER].map(str::to_owned).to_vec());
+    let default_versions = interpreter.map(|program| {
+        BTreeMap::from([(program.to_owned(), vec![program.to_owned(), "--version".to_owned()])])
     });
-    let listed = |flag: &[String], file: &Option<Vec<String>>| {
-        if flag.is_empty() { file.clone().unwrap_or_default() } else { flag.to_vec() }
-    };
-    let columns = if flags.columns.is_empty() {
-        file.columns.clone().unwrap_or_default()
-    } else {
-        flags.columns.iter().map(|column| column.0.clone()).collect()
-    };
+    let argv = flags.argv.as_ref().map(|argv| argv.0.clone()).or_else(|| file.argv.clone());
+    let argv = argv.or(default_argv).or_else(|| base.map(|base| base.argv.clone()));
+    let versions = file.versions.clone().or_else(|| base.map(|base| base.versions.clone()));
     let rows = flags.rows.clone().or_else(|| file.rows.clone());
-    let options = CommandOptions {
-        argv: argv.or_else(by_default).ok_or(CommandError::NoProgram)?,
-        versions: versions.unwrap_or_default(),
-        rows: rows.unwrap_or_else(|| ROWS_DEFAULT.to_owned()),
-        columns,
-        score: flags.score.clone().or_else(|| file.score.clone()),
-        expect: listed(&flags.expect, &file.expect),
-        keep: listed(&flags.keep, &file.keep),
-    };
-    options.validate(driver.is_some())?;
-    Ok(options)
+    let columns = flags.columns.iter().map(|column| column.0.clone()).collect();
+    Ok(CommandOptions {
+        argv: argv.ok_or(CommandError::NoProgram)?,
+        versions: versions.or(default_versions).unwrap_or_default(),
+        rows: rows.or_else(|| base.map(|base| base.rows.clone())).unwrap_or_else(|| ROWS_DEFAULT.to_owned()),
+        columns: list(columns, file.columns.as_ref(), base.map(|base| &base.columns)),
+        score: flags
+            .score
+            .clone()
+            .or_else(|| file.score.clone())
+            .or_else(|| base.and_then(|base| base.score.clone())),
+        expect: list(flags.expect.clone(), file.expect.as_ref(), base.map(|base| &base.expect)),
+        keep: list(flags.keep.clone(), file.keep.as_ref(), base.map(|base| &base.keep)),
+    })
+}
+
+/// The list of the flags, or of the file, or of the other run.
+fn list<T: Clone>(flags: Vec<T>, file: Option<&Vec<T>>, base: Option<&Vec<T>>) -> Vec<T> {
+    if flags.is_empty() { file.or(base).cloned().unwrap_or_default() } else { flags }
 }
 
 /// What runs a script of this name unless `argv` says it.

@@ -58,7 +58,7 @@ pub(crate) enum PushError {
         path: PathBuf,
     },
     /// Entries that can't be used, each of them listed before.
-    #[error("{bad} entries can't be used, nothing was pushed")]
+    #[error("{bad} {} can't be used, nothing was pushed", if *bad == 1 { "entry" } else { "entries" })]
     BadEntries {
         /// How many.
         bad: u64,
@@ -66,6 +66,28 @@ pub(crate) enum PushError {
     /// Nothing is left to push.
     #[error("there is no molecule to push")]
     NoMolecules,
+    /// A run can't take its molecules from itself.
+    #[error("run `{run}` can't follow itself")]
+    OwnFollowUp {
+        /// The run.
+        run: RunId,
+    },
+    /// The run that the molecules should come from has not ended, or its results can't be trusted.
+    #[error("run `{run}` has {tasks} tasks without a result that can be trusted, nothing was pushed")]
+    Unfinished {
+        /// The run that the molecules should come from.
+        run: RunId,
+        /// How many of its tasks.
+        tasks: u64,
+    },
+    /// A column that the results don't have.
+    #[error("there is no column `{found}` (known: {known})")]
+    NoColumn {
+        /// What was asked for.
+        found: String,
+        /// The columns that can be asked for.
+        known: String,
+    },
     /// A file that is read twice was not the same the second time.
     #[error("`{file}` changed while it was read")]
     Changed {
@@ -94,6 +116,16 @@ pub(crate) enum PushError {
         /// Where this push would put them.
         ours: String,
     },
+    /// The user pressed Ctrl-C.
+    #[error("the push of run `{run}` was interrupted with {total} of {tasks} tasks in Redis")]
+    Interrupted {
+        /// The run.
+        run: RunId,
+        /// How many tasks this push knows to be there.
+        total: u64,
+        /// How many there should be.
+        tasks: u64,
+    },
     /// Redis kept forgetting.
     #[error("Redis has {total} of {tasks} tasks of run `{run}` after {rounds} rounds: it keeps forgetting")]
     Unconfirmed {
@@ -112,12 +144,17 @@ impl PushError {
     /// The exit code, one of [`common::exit_code`].
     pub(crate) const fn exit_code(&self) -> u8 {
         match self {
-            Self::Nothing { .. } | Self::Contradiction { .. } | Self::Zero { .. } => exit_code::USAGE,
+            Self::Nothing { .. }
+            | Self::Contradiction { .. }
+            | Self::Zero { .. }
+            | Self::OwnFollowUp { .. }
+            | Self::NoColumn { .. } => exit_code::USAGE,
             Self::OtherEngine { .. } | Self::Role { .. } | Self::Command(_) => exit_code::CONFIG,
-            Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
+            Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::BadEntries { .. }
             | Self::NoMolecules
+            | Self::Unfinished { .. }
             | Self::Changed { .. }
             | Self::StoredDiffers { .. }
             | Self::OtherStore { .. } => exit_code::DATA,
@@ -141,16 +178,26 @@ impl PushError {
             Self::StoredDiffers { run, .. } => {
                 Some(format!("push under another run id, or `launchpad remove {run} --outputs` first"))
             }
+            Self::OwnFollowUp { .. } => Some("name the new run with --run".into()),
+            Self::Unfinished { run, .. } => {
+                Some(format!("`launchpad status {run}` tells whether work is going on"))
+            }
             Self::OtherStore { theirs, .. } => Some(format!("push with --store '{theirs}'")),
+            Self::Interrupted { run, .. } => Some(format!(
+                "the same command again goes on where it stopped; `launchpad remove {run} --outputs` takes it back"
+            )),
             Self::Unconfirmed { .. } => {
                 Some("push again once Redis is settled; it goes on where it stopped".into())
             }
-            Self::Contradiction { .. }
-            | Self::Zero { .. }
-            | Self::Role { .. }
-            | Self::ReceptorFormat { .. }
-            | Self::NoMolecules
-            | Self::Changed { .. } => None,
+            Self::Role { .. } => Some("name it as the driver looks for it: --input site=protein.pdb".into()),
+            Self::NoColumn { .. } => None,
+            Self::Contradiction { one, other } => Some(format!("leave out {one} or {other}")),
+            Self::Zero { .. } => Some("leave it out for the default".into()),
+            Self::ReceptorFormat { .. } => Some("convert it: `obabel receptor.mol2 -O receptor.pdb`".into()),
+            Self::NoMolecules => {
+                Some("every file is empty, or holds nothing but blank lines and comments".into())
+            }
+            Self::Changed { .. } => Some("push again once nothing writes to the file any more".into()),
         }
     }
 }

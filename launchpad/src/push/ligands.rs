@@ -1,8 +1,9 @@
-//! The user's files of molecules, open: standard input is spooled first, and an SDF is digested, since it becomes an object.
+//! Files of molecules, open: standard input is spooled first, and an SDF is digested, since it becomes an object.
 
 use std::fs::File;
 use std::io::{self, BufReader, Seek as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use common::digest::Sha256Writer;
 use common::storage::key;
@@ -17,7 +18,7 @@ use crate::input::{self, Columns, Format, InputError, Molecules};
 pub(crate) struct LigandFile {
     name: String,
     format: Format,
-    file: File,
+    file: Arc<File>,
     object: Option<ObjectRef>,
 }
 
@@ -36,6 +37,11 @@ impl LigandFile {
         Self::new(path.display().to_string(), format, file)
     }
 
+    /// An SDF that another run stored under this name, copied to a local file. Here it becomes an object of the same name.
+    pub(super) fn stored(object: &ObjectRef, copy: File) -> Result<Self, LaunchpadError> {
+        Self::new(object.file_name().to_owned(), Format::Sdf, copy)
+    }
+
     fn new(name: String, format: Format, mut file: File) -> Result<Self, LaunchpadError> {
         let failed = |source| InputError::Read { file: name.clone(), source };
         let object = match format {
@@ -50,7 +56,7 @@ impl LigandFile {
             }
             Format::Smi | Format::Csv | Format::Tsv | Format::JsonLines => None,
         };
-        Ok(Self { name, format, file, object })
+        Ok(Self { name, format, file: Arc::new(file), object })
     }
 
     /// Its name in messages.
@@ -65,19 +71,12 @@ impl LigandFile {
 
     /// Its molecules.
     pub(crate) fn molecules(&self, columns: &Columns) -> Result<Molecules<'_>, InputError> {
-        input::read(BufReader::with_capacity(256 << 10, &self.file), &self.name, self.format, columns)
+        input::read(BufReader::with_capacity(256 << 10, &*self.file), &self.name, self.format, columns)
     }
 
-    /// All its bytes, as an SDF is uploaded.
-    pub(crate) fn contents(&self) -> Result<Vec<u8>, InputError> {
-        let read = || {
-            let mut file = &self.file;
-            file.rewind()?;
-            let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut file, &mut bytes)?;
-            Ok(bytes)
-        };
-        read().map_err(|source| InputError::Read { file: self.name.clone(), source })
+    /// The file itself, as an SDF is uploaded.
+    pub(super) const fn file(&self) -> &Arc<File> {
+        &self.file
     }
 }
 
@@ -101,7 +100,7 @@ mod tests {
         let ligands = LigandFile::open(&path, None).unwrap();
         let digest = common::digest::sha256_hex(b"abc");
         assert_eq!(ligands.object().unwrap().object, format!("inputs/{digest}/my_ligands.sdf"));
-        assert_eq!(ligands.contents().unwrap(), b"abc");
+        assert_eq!(ligands.object().unwrap().bytes, 3);
         assert!(LigandFile::open(&path, Some(Format::Smi)).unwrap().object().is_none());
     }
 

@@ -1,4 +1,4 @@
-//! Stages the manifest: all molecules of all files, checked, numbered into tasks and written to a file without a name.
+//! Stages the manifest: molecules, checked, numbered into tasks and written to a file without a name.
 //! Only one molecule is in memory at a time, besides the hashes that find duplicate ids.
 
 use std::fs::File;
@@ -35,22 +35,17 @@ pub(crate) fn stage(
     batch_size: u64,
     tell: &mut dyn FnMut(&Problem),
 ) -> Result<StagedManifest, LaunchpadError> {
-    let temporary = |source| LaunchpadError::File { action: "write", path: std::env::temp_dir(), source };
-    let file = tempfile::tempfile().map_err(temporary)?;
-    let mut writer =
-        ManifestWriter::new(Digesting { to: BufWriter::new(file), digest: Sha256Writer::default() });
+    let mut staging = Staging::new(batch_size)?;
     let mut ids = DuplicateIds::new("");
-    let (mut molecules, mut bad) = (0, 0);
+    let mut bad = 0;
     for file in files {
         ids.next_file(file.name());
         for entry in file.molecules(columns)? {
             let checked = entry?.and_then(|found| ids.check(&found).map(|()| found));
             match checked {
                 Ok(found) => {
-                    let task = TaskId(molecules / batch_size);
                     let line = found.line;
-                    writer.write(&ManifestRow::new(task, &molecule(found, file), line))?;
-                    molecules += 1;
+                    staging.write(&molecule(found, file), line)?;
                 }
                 Err(problem) => {
                     tell(&problem);
@@ -59,14 +54,49 @@ pub(crate) fn stage(
             }
         }
     }
-    if molecules == 0 && bad == 0 {
+    if staging.molecules == 0 && bad == 0 {
         return Err(PushError::NoMolecules.into());
     }
-    let Digesting { to, digest } = writer.finish()?;
-    let file = to.into_inner().map_err(|error| temporary(error.into_error()))?;
-    let (sha256, bytes) = digest.finish();
-    let digest = ManifestDigest { sha256, tasks: molecules.div_ceil(batch_size), molecules };
-    Ok(StagedManifest { file: Arc::new(file), digest, bytes, bad })
+    Ok(StagedManifest { bad, ..staging.finish()? })
+}
+
+/// A manifest that is being written.
+pub(super) struct Staging {
+    writer: ManifestWriter<Digesting<BufWriter<File>>>,
+    batch_size: u64,
+    molecules: u64,
+}
+
+impl Staging {
+    /// Starts a manifest of `batch_size` molecules to a task.
+    pub(super) fn new(batch_size: u64) -> Result<Self, LaunchpadError> {
+        let file = tempfile::tempfile().map_err(temporary)?;
+        let to = Digesting { to: BufWriter::new(file), digest: Sha256Writer::default() };
+        Ok(Self { writer: ManifestWriter::new(to), batch_size, molecules: 0 })
+    }
+
+    /// Appends a molecule, which stands in this line of the user's file. Its id must not have been there before.
+    pub(super) fn write(&mut self, molecule: &Molecule, source_line: u64) -> Result<(), LaunchpadError> {
+        let task = TaskId(self.molecules / self.batch_size);
+        self.writer.write(&ManifestRow::new(task, molecule, source_line))?;
+        self.molecules += 1;
+        Ok(())
+    }
+
+    /// Ends the manifest.
+    pub(super) fn finish(self) -> Result<StagedManifest, LaunchpadError> {
+        let Digesting { to, digest } = self.writer.finish()?;
+        let file = to.into_inner().map_err(|error| temporary(error.into_error()))?;
+        let (sha256, bytes) = digest.finish();
+        let tasks = self.molecules.div_ceil(self.batch_size);
+        let digest = ManifestDigest { sha256, tasks, molecules: self.molecules };
+        Ok(StagedManifest { file: Arc::new(file), digest, bytes, bad: 0 })
+    }
+}
+
+/// The error of a temporary file.
+pub(super) fn temporary(source: io::Error) -> LaunchpadError {
+    LaunchpadError::File { action: "write", path: std::env::temp_dir(), source }
 }
 
 fn molecule(found: FoundMolecule, file: &LigandFile) -> Molecule {
@@ -86,11 +116,23 @@ impl StagedManifest {
         ManifestReader::new(FromStart { file: Arc::clone(&self.file), at: 0 })
     }
 
-    /// All its bytes, as they are uploaded.
-    pub(crate) fn contents(&self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(usize::try_from(self.bytes).unwrap_or(0));
-        FromStart { file: Arc::clone(&self.file), at: 0 }.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    /// The manifest of its first `wanted` molecules, one task each. Their source lines count from 1: those of the files are not kept.
+    pub(crate) fn first(&self, wanted: u64) -> Result<Self, LaunchpadError> {
+        let mut staging = Staging::new(1)?;
+        // One molecule at least for each task.
+        for task in self.tasks().take(usize::try_from(wanted).unwrap_or(usize::MAX)) {
+            for molecule in task?.1 {
+                if staging.molecules < wanted {
+                    staging.write(&molecule, staging.molecules + 1)?;
+                }
+            }
+        }
+        staging.finish()
+    }
+
+    /// The file itself, as it is uploaded.
+    pub(super) const fn file(&self) -> &Arc<File> {
+        &self.file
     }
 }
 
@@ -151,7 +193,8 @@ mod tests {
         let (staged, problems) = staged(&[("a.smi", "C a\nCC b\n"), ("b.csv", "id,smiles\nc,CCC\n")], 2);
         let staged = staged.unwrap();
         assert!(problems.is_empty());
-        let text = String::from_utf8(staged.contents().unwrap()).unwrap();
+        let mut text = String::new();
+        FromStart { file: Arc::clone(&staged.file), at: 0 }.read_to_string(&mut text).unwrap();
         assert_eq!(
             text,
             "task_id,molecule_id,smiles,object,offset,length,kind,group,source_line\n\
@@ -175,6 +218,19 @@ mod tests {
         );
         let staged = staged.unwrap();
         assert_eq!((staged.digest.molecules, staged.bad), (3, 2));
+    }
+
+    #[test]
+    fn the_first_molecules_are_tasks_of_their_own() {
+        let (staged, _) = staged(&[("a.smi", "C a\nCC b\nCCC c\nCCCC d\n")], 2);
+        let staged = staged.unwrap();
+        let ids = |manifest: StagedManifest| -> Vec<Vec<String>> {
+            manifest.tasks().map(|task| task.unwrap().1.into_iter().map(|one| one.id).collect()).collect()
+        };
+        let first = staged.first(3).unwrap();
+        assert_eq!((first.digest.tasks, first.digest.molecules), (3, 3));
+        assert_eq!(ids(first), [["a"], ["b"], ["c"]]);
+        assert_eq!(ids(staged.first(9).unwrap()).len(), 4, "no more than there are");
     }
 
     #[test]

@@ -4,18 +4,22 @@
 mod command_options;
 mod enqueue;
 mod error;
+mod follow_up;
 mod ligands;
 mod manifest;
 mod plan;
 mod report;
 mod request;
+mod shared_objects;
 mod upload;
 
 pub(crate) use enqueue::{Enqueue, Enqueued};
 pub(crate) use error::PushError;
+pub(crate) use follow_up::{FollowUp, Wanted};
 pub(crate) use ligands::LigandFile;
 pub(crate) use manifest::{StagedManifest, stage};
 pub(crate) use plan::PushPlan;
-pub(crate) use report::{DryRun, Pushed};
+pub(crate) use report::{DryRun, NothingToPush, Pushed};
 pub(crate) use request::PushRequest;
+pub(crate) use shared_objects::SharedObjects;
 pub(crate) use upload::{check_stored, upload};

@@ -70,6 +70,29 @@ impl Report for Pushed {
     }
 }
 
+/// A push of molecules that another run does not have: nothing was written.
+#[derive(Debug, Serialize)]
+pub(crate) struct NothingToPush {
+    run: RunId,
+    /// The run that has no such molecules.
+    from: RunId,
+    tasks: u64,
+    molecules: u64,
+}
+
+impl NothingToPush {
+    /// The run that was not made, and the one that has no such molecules.
+    pub(crate) const fn new(run: RunId, from: RunId) -> Self {
+        Self { run, from, tasks: 0, molecules: 0 }
+    }
+}
+
+impl Report for NothingToPush {
+    fn text(&self) -> String {
+        format!("{} has no such molecules: nothing was pushed as {}.\n", self.from, self.run)
+    }
+}
+
 /// What a push would do.
 #[derive(Debug, Serialize)]
 pub(crate) struct DryRun {

@@ -1,13 +1,15 @@
-//! What a push was asked to do: flags over `run.toml` over defaults, checked, with the search box resolved.
+//! What a push was asked to do: flags over `run.toml` over the run that it follows, if any, over defaults; checked, with the search
+//! box resolved.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{EngineOptions, Limits, RunId, VinaOptions};
+use common::queue::RunInfo;
+use common::task::{CommandOptions, EngineOptions, Limits, RunId, VinaOptions};
 
 use super::{PushError, command_options};
 use crate::cli::{self, Center, Edges, EngineName};
-use crate::drivers::DriverSource;
+use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
 use crate::input::{Columns, Format, HeavyAtoms};
 use crate::location::as_url;
@@ -26,7 +28,7 @@ const MODES_DEFAULT: u32 = 9;
 pub(crate) struct PushRequest {
     /// The run.
     pub(crate) run: RunId,
-    /// Files of molecules; `-` is standard input.
+    /// Files of molecules; `-` is standard input. None if another run has the molecules.
     pub(crate) ligands: Vec<PathBuf>,
     /// Their format, where it was named.
     pub(crate) format: Option<Format>,
@@ -34,9 +36,9 @@ pub(crate) struct PushRequest {
     pub(crate) columns: Columns,
     /// The engine's parameters, validated.
     pub(crate) engine: EngineOptions,
-    /// Files that every task gets, by role.
+    /// Files that every task gets, by role; another run has the rest.
     pub(crate) inputs: BTreeMap<String, PathBuf>,
-    /// The driver, where another than the engine's own was named.
+    /// The driver, where another than the engine's own or the other run's was named.
     pub(crate) driver: Option<DriverSource>,
     /// The run's seed.
     pub(crate) seed: u64,
@@ -48,35 +50,42 @@ pub(crate) struct PushRequest {
     pub(crate) limits: Limits,
     /// Campaign and labels, as fields of the run's hash.
     pub(crate) labels: Vec<(String, String)>,
-    /// The store that `run.toml` names.
+    /// The store that `run.toml` names, or that of the other run.
     pub(crate) store: Option<String>,
 }
 
 impl PushRequest {
-    /// Resolves a command line.
-    pub(crate) fn resolve(flags: &cli::Push) -> Result<Self, LaunchpadError> {
+    /// Resolves a command line. A push that takes its molecules from another run takes from it what nobody says otherwise.
+    pub(crate) fn resolve(flags: &cli::Push, from: Option<&RunInfo>) -> Result<Self, LaunchpadError> {
         let file = flags.config.as_deref().map(RunFile::read).transpose()?.unwrap_or_default();
         let folder = flags.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         let beside = |path: &PathBuf| folder.join(path);
         let run = flags.run.clone().or_else(|| file.run.clone());
-        let ligands = if flags.ligands.is_empty() {
+        let run = run.ok_or(nothing("run id", "name the run with --run or `run` in run.toml"))?;
+        if from.is_some_and(|from| from.spec.run == run) {
+            return Err(PushError::OwnFollowUp { run }.into());
+        }
+        let ligands = if from.is_some() {
+            Vec::new()
+        } else if flags.ligands.is_empty() {
             file.input.0.iter().map(beside).collect()
         } else {
             flags.ligands.clone()
         };
+        if ligands.is_empty() && from.is_none() {
+            let how = "name one, or `-` for standard input, or `input` in run.toml";
+            return Err(nothing("file of molecules", how).into());
+        }
         let driver = match (&flags.command.driver, &file.options.driver) {
             (Some(driver), _) => Some(DriverSource::parse(driver, Path::new(""))?),
             (None, Some(driver)) => Some(DriverSource::parse(driver, folder)?),
             (None, None) => None,
         };
-        let limits = limits(flags, &file.limits);
+        let limits = limits(flags, &file.limits, from);
         limits.validate()?;
-        let run = run.ok_or(nothing("run id", "name the run with --run or `run` in run.toml"))?;
-        let ligands = some(ligands).ok_or(nothing(
-            "file of molecules",
-            "name one, or `-` for standard input, or `input` in run.toml",
-        ))?;
-        let (engine, inputs) = engine(flags, &file, folder, driver.as_ref())?;
+        let said = Said { flags, file: &file, folder, from };
+        let (engine, inputs) = said.engine(driver.as_ref())?;
+        let store = file.store.as_deref().map(|store| as_url(folder, store)).transpose()?;
         Ok(Self {
             run,
             ligands,
@@ -85,26 +94,104 @@ impl PushRequest {
             engine,
             inputs,
             driver,
-            seed: flags.seed.or(file.seed).unwrap_or(SEED_DEFAULT),
+            seed: flags.seed.or(file.seed).or(from.map(|from| from.spec.seed)).unwrap_or(SEED_DEFAULT),
             batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,
             threads_per_task: positive(
                 "threads_per_task",
                 flags.threads_per_task.or(file.threads_per_task),
-                1,
+                from.map_or(1, |from| from.spec.threads_per_task),
             )?,
             limits,
-            labels: labels(flags, &file),
-            store: file.store.as_deref().map(|store| as_url(folder, store)).transpose()?,
+            labels: labels(flags, &file, from),
+            store: store.or_else(|| from.map(|from| from.store.clone())),
         })
+    }
+
+    /// Reads the driver, where one was named.
+    pub(crate) async fn script(&self, store_url: &str) -> Result<Option<DriverScript>, LaunchpadError> {
+        match &self.driver {
+            Some(source) => source.load(store_url).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// All that was said about a push.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    flags: &'a cli::Push,
+    file: &'a RunFile,
+    /// The folder of `run.toml`.
+    folder: &'a Path,
+    /// The run that the push follows.
+    from: Option<&'a RunInfo>,
+}
+
+impl Said<'_> {
+    /// The engine's parameters and the files that every task gets. Without a name, parameters that only `command` has mean that engine.
+    fn engine(
+        self,
+        driver: Option<&DriverSource>,
+    ) -> Result<(EngineOptions, BTreeMap<String, PathBuf>), LaunchpadError> {
+        let Self { flags, file, folder, from } = self;
+        let (of_vina, of_command) = (
+            first_of_vina(flags, &file.options),
+            command_options::first_given(&flags.command, &file.options),
+        );
+        let theirs = from.map(|from| match from.spec.engine {
+            EngineOptions::Vina(_) => EngineName::Vina,
+            EngineOptions::Command(_) => EngineName::Command,
+        });
+        let named = flags.engine.or(file.engine);
+        if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
+            return Err(PushError::Contradiction { one: "engine", other: "from" }.into());
+        }
+        let by_parameters = if of_command.is_some() { EngineName::Command } else { EngineName::Vina };
+        let engine = named.or(theirs).unwrap_or(by_parameters);
+        let (parameter, engine_name, owner) = match engine {
+            EngineName::Vina => (of_command, "vina", "command"),
+            EngineName::Command => (of_vina, "command", "vina"),
+        };
+        if let Some(parameter) = parameter {
+            return Err(PushError::OtherEngine { parameter, engine: engine_name, owner }.into());
+        }
+        Ok(match engine {
+            EngineName::Vina => {
+                let inputs = self.receptor()?;
+                (EngineOptions::Vina(vina(flags, file, folder, from)?), inputs)
+            }
+            EngineName::Command => {
+                let inputs = command_options::inputs(&flags.command, &file.options, folder)?;
+                (EngineOptions::Command(self.command(driver)?), inputs)
+            }
+        })
+    }
+
+    fn receptor(self) -> Result<BTreeMap<String, PathBuf>, PushError> {
+        let beside = self.file.options.receptor.as_ref().map(|path| self.folder.join(path));
+        let receptor = self.flags.receptor.clone().or(beside);
+        if receptor.is_none() && self.from.is_none() {
+            return Err(nothing("receptor", "name one with --receptor or `receptor` in run.toml"));
+        }
+        Ok(receptor.map(|path| (RECEPTOR_ROLE.to_owned(), path)).into_iter().collect())
+    }
+
+    fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
+        let base = self.from.and_then(|from| match &from.spec.engine {
+            EngineOptions::Command(command) => Some(command),
+            EngineOptions::Vina(_) => None,
+        });
+        let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
+        let name = driver.map(DriverSource::name);
+        let options =
+            command_options::resolve(&self.flags.command, &self.file.options, name.as_deref(), base)?;
+        options.validate(has_driver)?;
+        Ok(options)
     }
 }
 
 const fn nothing(what: &'static str, how: &'static str) -> PushError {
     PushError::Nothing { what, how }
-}
-
-fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
-    (!list.is_empty()).then_some(list)
 }
 
 fn positive<T: Default + PartialEq>(
@@ -118,8 +205,8 @@ fn positive<T: Default + PartialEq>(
     }
 }
 
-fn limits(flags: &cli::Push, file: &LimitsTable) -> Limits {
-    let default = Limits::default();
+fn limits(flags: &cli::Push, file: &LimitsTable, from: Option<&RunInfo>) -> Limits {
+    let default = from.map(|from| from.limits.clone()).unwrap_or_default();
     Limits {
         parallelism: flags.parallelism.or(file.parallelism).unwrap_or(default.parallelism),
         failures_max: flags.failures_max.or(file.failures_max).unwrap_or(default.failures_max),
@@ -135,48 +222,15 @@ fn limits(flags: &cli::Push, file: &LimitsTable) -> Limits {
     }
 }
 
-fn labels(flags: &cli::Push, file: &RunFile) -> Vec<(String, String)> {
-    let mut labels = file.labels.clone();
-    labels.extend(flags.labels.iter().map(|label| (label.name.clone(), label.value.clone())));
-    let campaign = flags.campaign.clone().or_else(|| file.campaign.clone());
-    let campaign = campaign.map(|campaign| ("campaign".to_owned(), campaign));
-    let labels = labels.into_iter().map(|(name, value)| (format!("label:{name}"), value));
-    campaign.into_iter().chain(labels).collect()
-}
-
-/// The engine's parameters and the files that every task gets. A driver alone means the engine that runs drivers.
-fn engine(
-    flags: &cli::Push,
-    file: &RunFile,
-    folder: &Path,
-    driver: Option<&DriverSource>,
-) -> Result<(EngineOptions, BTreeMap<String, PathBuf>), LaunchpadError> {
-    let given = command_options::first_given(&flags.command, &file.options);
-    let named = flags.engine.or(file.engine);
-    match named.unwrap_or(if given.is_some() { EngineName::Command } else { EngineName::Vina }) {
-        EngineName::Vina => {
-            if let Some(parameter) = given {
-                let (engine, owner) = ("vina", "command");
-                return Err(PushError::OtherEngine { parameter, engine, owner }.into());
-            }
-            let beside = |path: &PathBuf| folder.join(path);
-            let receptor = flags.receptor.clone().or_else(|| file.options.receptor.as_ref().map(beside));
-            let receptor =
-                receptor.ok_or(nothing("receptor", "name one with --receptor or `receptor` in run.toml"))?;
-            let inputs = BTreeMap::from([(RECEPTOR_ROLE.to_owned(), receptor)]);
-            Ok((EngineOptions::Vina(vina(flags, file, folder)?), inputs))
-        }
-        EngineName::Command => {
-            if let Some(parameter) = first_of_vina(flags, &file.options) {
-                let (engine, owner) = ("command", "vina");
-                return Err(PushError::OtherEngine { parameter, engine, owner }.into());
-            }
-            let name = driver.map(DriverSource::name);
-            let options = command_options::resolve(&flags.command, &file.options, name.as_deref())?;
-            let inputs = command_options::inputs(&flags.command, &file.options, folder)?;
-            Ok((EngineOptions::Command(options), inputs))
-        }
-    }
+fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(String, String)> {
+    let mut fields = from.map(|from| from.labels.clone()).unwrap_or_default();
+    let said = flags.labels.iter().map(|label| (&label.name, &label.value));
+    let said = file.labels.iter().chain(said);
+    fields.extend(said.map(|(name, value)| (format!("label:{name}"), value.clone())));
+    let campaign = flags.campaign.as_ref().or(file.campaign.as_ref());
+    fields.extend(campaign.map(|campaign| ("campaign".to_owned(), campaign.clone())));
+    fields.extend(from.map(|from| ("label:from".to_owned(), from.spec.run.to_string())));
+    fields.into_iter().collect()
 }
 
 /// The first parameter of the engine `vina` alone that somebody gave.
@@ -193,8 +247,17 @@ fn first_of_vina(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str>
     given.into_iter().find_map(|(name, given)| given.then_some(name))
 }
 
-fn vina(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<VinaOptions, LaunchpadError> {
-    let search_box = search_box(flags, file, folder)?;
+fn vina(
+    flags: &cli::Push,
+    file: &RunFile,
+    folder: &Path,
+    from: Option<&RunInfo>,
+) -> Result<VinaOptions, LaunchpadError> {
+    let base = from.and_then(|from| match &from.spec.engine {
+        EngineOptions::Vina(vina) => Some(vina),
+        EngineOptions::Command(_) => None,
+    });
+    let search_box = search_box(flags, file, folder, base)?;
     let options = &file.options;
     Ok(VinaOptions {
         center: search_box.center(),
@@ -202,14 +265,24 @@ fn vina(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<VinaOptions,
         exhaustiveness: positive(
             "exhaustiveness",
             flags.exhaustiveness.or(options.exhaustiveness),
-            EXHAUSTIVENESS_DEFAULT,
+            base.map_or(EXHAUSTIVENESS_DEFAULT, |base| base.exhaustiveness),
         )?,
-        modes: positive("modes", flags.modes.or(options.modes), MODES_DEFAULT)?,
+        modes: positive(
+            "modes",
+            flags.modes.or(options.modes),
+            base.map_or(MODES_DEFAULT, |base| base.modes),
+        )?,
     })
 }
 
-/// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes.
-fn search_box(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<SearchBox, LaunchpadError> {
+/// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes. The box of
+/// another run fills in for what neither says.
+fn search_box(
+    flags: &cli::Push,
+    file: &RunFile,
+    folder: &Path,
+    base: Option<&VinaOptions>,
+) -> Result<SearchBox, LaunchpadError> {
     let options = &file.options;
     let (ligand, center) = if flags.box_ligand.is_some() || flags.box_center.is_some() {
         (flags.box_ligand.clone(), flags.box_center)
@@ -220,6 +293,13 @@ fn search_box(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<Search
         (flags.box_size, flags.box_padding)
     } else {
         (options.box_size.map(Edges::from), options.box_padding)
+    };
+    let (center, size) = match base {
+        Some(base) if ligand.is_none() => (
+            center.or(Some(Center(base.center))),
+            if padding.is_some() { size } else { size.or(Some(Edges(base.size))) },
+        ),
+        _ => (center, size),
     };
     let contradiction = |one, other| Err(PushError::Contradiction { one, other }.into());
     match (ligand, center, size, padding) {
@@ -244,7 +324,6 @@ fn search_box(flags: &cli::Push, file: &RunFile, folder: &Path) -> Result<Search
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use common::task::CommandOptions;
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -259,7 +338,7 @@ mod tests {
         let arguments = ["launchpad", "push", "--config", config.to_str().unwrap()];
         let cli = Cli::try_parse_from(arguments.into_iter().chain(flags.split_whitespace())).unwrap();
         let Command::Push(push) = cli.command else { panic!("not push") };
-        PushRequest::resolve(&push)
+        PushRequest::resolve(&push, None)
     }
 
     fn vina_of(request: &PushRequest) -> &VinaOptions {

@@ -12,8 +12,8 @@ use crate::error::LaunchpadError;
 /// Refuses a push whose run id is in the store for something else, before anything is written.
 pub(crate) async fn check_stored(store: &RunStore, plan: &PushPlan) -> Result<(), LaunchpadError> {
     for (object, ours) in [(key::SPEC, &plan.digest), (key::MANIFEST, &plan.manifest.digest.sha256)] {
-        if let Some(stored) = store.find(object).await? {
-            refuse_other(plan, object, &stored, ours)?;
+        if let Some(theirs) = store.digest(object).await?.filter(|theirs| theirs != ours) {
+            return Err(stored_differs(plan, object, theirs, ours).into());
         }
     }
     Ok(())
@@ -21,27 +21,30 @@ pub(crate) async fn check_stored(store: &RunStore, plan: &PushPlan) -> Result<()
 
 /// Writes what is not there yet.
 pub(crate) async fn upload(store: &RunStore, plan: &PushPlan) -> Result<(), LaunchpadError> {
-    for (object, bytes) in &plan.small {
+    for (object, bytes) in plan.shared.objects() {
         create_pinned(store, object, bytes.clone()).await?;
     }
-    for file in &plan.ligands {
-        let Some(object) = file.object() else { continue };
-        let bytes = Bytes::from(file.contents()?);
-        if sha256_hex(&bytes) != object.sha256 {
-            return Err(PushError::Changed { file: file.name().to_owned() }.into());
-        }
-        create_pinned(store, object, bytes).await?;
+    for ligands in &plan.ligands {
+        let Some(object) = ligands.object() else { continue };
+        store.create_file(object, ligands.file()).await.map_err(|error| match error {
+            StorageError::Changed { .. } => PushError::Changed { file: ligands.name().to_owned() }.into(),
+            error => LaunchpadError::from(error),
+        })?;
     }
-    let temporary = |source| LaunchpadError::File { action: "read", path: std::env::temp_dir(), source };
-    let manifest = Bytes::from(plan.manifest.contents().map_err(temporary)?);
-    let spec = Bytes::from(plan.spec_json.clone());
-    let once = [(key::MANIFEST, manifest, &plan.manifest.digest.sha256), (key::SPEC, spec, &plan.digest)];
-    for (object, bytes, ours) in once {
-        if let Creation::Differs(stored) = store.create(object, bytes).await? {
-            refuse_other(plan, object, &stored, ours)?;
+    let (sha256, bytes) = (plan.manifest.digest.sha256.clone(), plan.manifest.bytes);
+    let manifest = ObjectRef { object: key::MANIFEST.to_owned(), sha256, bytes };
+    store.create_file(&manifest, plan.manifest.file()).await.map_err(|error| match error {
+        StorageError::Digest { theirs, ours, .. } => {
+            stored_differs(plan, key::MANIFEST, theirs, &ours).into()
+        }
+        error => LaunchpadError::from(error),
+    })?;
+    match store.create(key::SPEC, Bytes::from(plan.spec_json.clone())).await? {
+        Creation::New | Creation::Same => Ok(()),
+        Creation::Differs(stored) => {
+            Err(stored_differs(plan, key::SPEC, sha256_hex(&stored), &plan.digest).into())
         }
     }
-    Ok(())
 }
 
 async fn create_pinned(store: &RunStore, pinned: &ObjectRef, bytes: Bytes) -> Result<(), LaunchpadError> {
@@ -55,10 +58,6 @@ async fn create_pinned(store: &RunStore, pinned: &ObjectRef, bytes: Bytes) -> Re
     }
 }
 
-fn refuse_other(plan: &PushPlan, object: &'static str, stored: &[u8], ours: &str) -> Result<(), PushError> {
-    let theirs = sha256_hex(stored);
-    if theirs == ours {
-        return Ok(());
-    }
-    Err(PushError::StoredDiffers { run: plan.spec.run.clone(), object, theirs, ours: ours.to_owned() })
+fn stored_differs(plan: &PushPlan, object: &'static str, theirs: String, ours: &str) -> PushError {
+    PushError::StoredDiffers { run: plan.spec.run.clone(), object, theirs, ours: ours.to_owned() }
 }

@@ -1,5 +1,6 @@
 //! How a run goes: gathered from Redis, with the one reason why it does not go faster. Reads only.
 
+mod band;
 mod rate;
 mod why;
 
@@ -38,6 +39,10 @@ pub(crate) struct RunStatus {
     pub(crate) rate_molecules_per_s: f64,
     /// At this rate; `None` when there is no rate or nothing left.
     pub(crate) seconds_left: Option<u64>,
+    /// If all tasks that are left were as quick as the quickest tenth so far, with as many at work as now; never above `seconds_left`.
+    pub(crate) seconds_left_low: Option<u64>,
+    /// If they were as slow as the slowest tenth; never below `seconds_left`.
+    pub(crate) seconds_left_high: Option<u64>,
     /// Quantiles of the durations of successes, by phase.
     pub(crate) phases: BTreeMap<&'static str, PhaseQuantiles>,
     /// A stable word; `why_text` says the same to people.
@@ -54,6 +59,7 @@ pub(crate) struct RunStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct PhaseQuantiles {
     pub(crate) count: u64,
+    pub(crate) p10_ms: Option<u64>,
     pub(crate) p50_ms: Option<u64>,
     pub(crate) p90_ms: Option<u64>,
 }
@@ -93,6 +99,10 @@ impl RunStatus {
         let alive =
             !workers.is_empty() || rate::has_work_since(&events, now_ms.saturating_sub(WORKER_GONE_MS));
         let why = Why::find(&info, &progress, alive);
+        let seconds_left = rate::seconds_left(rate, &info, &progress);
+        let phases = phases(queue, run).await?;
+        let total = phases.get(Phase::Total.name());
+        let band = total.and_then(|total| band::seconds_left(total, &info, &progress, seconds_left));
         let host = |lease: &LeaseName| {
             let card = registered.iter().find(|worker| worker.id == lease.worker);
             card.and_then(|worker| worker.fields.get("host").cloned())
@@ -105,9 +115,11 @@ impl RunStatus {
             run: run.clone(),
             engine: info.spec.engine.name(),
             molecules: info.spec.manifest.molecules,
-            seconds_left: rate::seconds_left(rate, &info, &progress),
+            seconds_left,
+            seconds_left_low: band.map(|(low, _)| low),
+            seconds_left_high: band.map(|(_, high)| high),
             rate_molecules_per_s: rate,
-            phases: phases(queue, run).await?,
+            phases,
             why: why.word(),
             why_text: why.text(run),
             leases: leases.collect(),
@@ -142,6 +154,7 @@ async fn phases(queue: &Queue, run: &RunId) -> Result<BTreeMap<&'static str, Pha
         let histogram = queue.histogram(run, phase).await?;
         let quantiles = PhaseQuantiles {
             count: histogram.count,
+            p10_ms: histogram.quantile_ms(0.1),
             p50_ms: histogram.quantile_ms(0.5),
             p90_ms: histogram.quantile_ms(0.9),
         };

@@ -104,14 +104,15 @@ impl Why {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use common::task::{EngineOptions, Limits, ManifestDigest, RunSpec, SPEC_SCHEMA, VinaOptions};
 
     use super::*;
 
-    fn info() -> RunInfo {
+    /// A sealed run of ten tasks.
+    pub(in crate::run_status) fn info() -> RunInfo {
         let vina = VinaOptions { center: [0.0; 3], size: [1.0; 3], exhaustiveness: 8, modes: 9 };
         RunInfo {
             spec: RunSpec {

@@ -2,7 +2,9 @@
 //!
 //! It is put first on a worker's `PATH` under a program's name. It is a stub since real engines can't be made to hang, crash or
 //! leave a grandchild at a chosen moment. The files: `gate` holds it up while it is there; `grandchild` has it leave a `sleep` of that
-//! many seconds behind; `crash` has it abort. It writes a line into `starts` each time, and its process id into `waiting` at the gate.
+//! many seconds behind; `crash` has it abort. A `gate` or a `crash` with words in it, one a line, is only for a program that has a file with one
+//! of them among its arguments. It writes its name, process id and such files' names into `starts` each time, and its process id into `waiting`
+//! at the gate.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -19,8 +21,10 @@ fn main() -> ExitCode {
     let (Some(folder), Some(name)) = (own.parent(), own.file_name()) else { return ExitCode::from(99) };
     let asks_version = arguments.iter().any(|argument| argument == "--version" || argument == "-V");
     if !asks_version {
-        note(folder, "starts", &format!("{} {}", name.display(), std::process::id()));
-        misbehave(folder);
+        let files: Vec<PathBuf> = arguments.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
+        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        note(folder, "starts", &format!("{} {} {}", name.display(), std::process::id(), names.join(" ")));
+        misbehave(folder, &files);
     }
     become_real(folder, &PathBuf::from(name), &arguments)
 }
@@ -29,21 +33,31 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "a stub starts programs and waits; it is no part of the product"
 )]
-fn misbehave(folder: &Path) {
+fn misbehave(folder: &Path, files: &[PathBuf]) {
     if let Ok(seconds) = fs::read_to_string(folder.join("grandchild")) {
         let child = Command::new("sleep").arg(seconds.trim()).spawn();
         let pid = child.map_or(0, |child| child.id());
         note(folder, "grandchildren", &pid.to_string());
     }
-    if folder.join("crash").exists() {
+    if is_meant(&folder.join("crash"), files) {
         std::process::abort();
     }
-    if folder.join("gate").exists() {
+    if is_meant(&folder.join("gate"), files) {
         note(folder, "waiting", &std::process::id().to_string());
     }
-    while folder.join("gate").exists() {
+    while is_meant(&folder.join("gate"), files) {
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Whether a behaviour is asked for, of all programs or of those with such files.
+fn is_meant(behaviour: &Path, files: &[PathBuf]) -> bool {
+    let Ok(words) = fs::read_to_string(behaviour) else { return false };
+    let has_word = |file: &PathBuf| {
+        let text = String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
+        words.lines().any(|word| text.contains(word))
+    };
+    words.is_empty() || files.iter().any(has_word)
 }
 
 /// Becomes the program of this name that comes next on the `PATH`.

@@ -131,7 +131,7 @@ pub(crate) fn of_molecule(pattern: &str, index: usize) -> PathBuf {
 
 fn of_all(pattern: &str, workload: &Workload<'_>) -> Vec<PathBuf> {
     if pattern.contains(INDEX_PLACEHOLDER) {
-        (0..workload.molecules.len()).map(|index| of_molecule(pattern, index)).collect()
+        workload.molecules.iter().map(|input| of_molecule(pattern, input.index)).collect()
     } else {
         vec![PathBuf::from(pattern)]
     }

@@ -34,8 +34,7 @@ pub(crate) fn judge(
         }
     };
     let mut attempt = Attempt { options, workload, found, broken };
-    let judged = workload.molecules.iter().enumerate();
-    Ok(judged.map(|(index, input)| attempt.judged(index, input)).collect())
+    Ok(workload.molecules.iter().map(|input| attempt.judged(input)).collect())
 }
 
 /// Why the program did not end well, if so.
@@ -73,7 +72,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn judged(&mut self, index: usize, input: &MoleculeInput) -> Judged {
+    fn judged(&mut self, input: &MoleculeInput) -> Judged {
         let refused = |reason: RowReason, detail: String| Err((reason.name().to_owned(), detail));
         let checked = match self.found.of(&input.molecule.id) {
             [cells] => self.checked(cells),
@@ -84,7 +83,7 @@ impl Attempt<'_> {
             rows => refused(RowReason::DuplicateRow, format!("{} rows have its id", rows.len())),
         };
         if checked.is_ok() {
-            self.expected_files(index, input)?;
+            self.expected_files(input)?;
         }
         Ok(self.row(input, checked))
     }
@@ -142,9 +141,9 @@ impl Attempt<'_> {
     }
 
     /// An ok molecule has all its expected files: otherwise the disk or the program failed, whatever the row says.
-    fn expected_files(&self, index: usize, input: &MoleculeInput) -> Result<(), EngineFailure> {
+    fn expected_files(&self, input: &MoleculeInput) -> Result<(), EngineFailure> {
         for pattern in &self.options.expect {
-            let path = of_molecule(pattern, index);
+            let path = of_molecule(pattern, input.index);
             let meta = std::fs::metadata(self.workload.scratch.join(&path));
             if !meta.is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
                 let (path, id) = (path.display(), &input.molecule.id);
@@ -241,7 +240,8 @@ mod tests {
         let scratch = TempDir::new().unwrap();
         std::fs::write(scratch.path().join("rows.csv"), rows).unwrap();
         std::fs::write(scratch.path().join("00000.sdf"), "x").unwrap();
-        let molecules = ["a", "b"].map(|id| MoleculeInput {
+        let molecules = [(0, "a"), (1, "b")].map(|(index, id)| MoleculeInput {
+            index,
             molecule: Molecule { id: id.into(), source: MoleculeSource::Smiles { smiles: "C".into() } },
             structure: None,
             seed: 7,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{EngineOptions, Molecule, Row, RunSpec};
+use common::task::{EngineOptions, Molecule, Row, RunSpec, VinaOptions};
 
 use crate::process::Ended;
 
@@ -30,6 +30,8 @@ use reason::failure;
 /// A molecule with what the engine needs beside its structure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoleculeInput {
+    /// Its position in the task, from 0, which names its files: the same in every attempt, whichever molecules that works on.
+    pub index: usize,
     /// Its id and structure.
     pub molecule: Molecule,
     /// Its SDF record as a file below the scratch folder; `None` for a SMILES.
@@ -43,9 +45,9 @@ pub struct MoleculeInput {
 pub struct Workload<'a> {
     /// The run's spec.
     pub spec: &'a RunSpec,
-    /// The molecules to work on, in manifest order.
+    /// The molecules to work on, in manifest order: those of the task that have no verdict yet, or some of them.
     pub molecules: &'a [MoleculeInput],
-    /// The attempt's private folder, in which every step runs.
+    /// A private folder, in which every step runs.
     pub scratch: &'a Path,
     /// Shared inputs, drivers and results of [`Engine::preparations`] by role, as read-only files outside the scratch folder.
     pub shared: &'a BTreeMap<String, PathBuf>,
@@ -130,9 +132,22 @@ impl EngineFailure {
             _ => Remedy::Retry,
         }
     }
+
+    /// Whether a program broke down over a molecule, by a signal or out of time: then the molecule is under suspicion.
+    pub(crate) fn is_breakdown(&self) -> bool {
+        matches!(self.reason, failure::ENGINE_CRASHED | failure::TIME_LIMIT)
+    }
+
+    /// Whether the programs never came to the molecule.
+    pub(crate) fn is_untried(&self) -> bool {
+        self.reason == failure::NOT_TRIED
+    }
 }
 
-/// The verdict on a molecule, or why the attempt gives none: try it again.
+/// The verdict on a molecule, or why there is none yet: try it again.
+///
+/// Where one program works on many molecules and breaks down, only the molecule that it was at gets `engine_crashed` or
+/// `time_limit`; those behind it get `not_tried` and are worked on without it.
 pub type Judged = Result<Row, EngineFailure>;
 
 /// Turns a task into steps and outputs into rows.
@@ -158,6 +173,12 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 
     /// Names of its own columns, in the order of [`Row::columns`].
     fn columns(&self) -> Vec<&str>;
+}
+
+/// Every engine that is built in, with parameters that only stand for those of a run.
+pub fn built_in() -> Vec<EngineOptions> {
+    let vina = VinaOptions { center: [0.0; 3], size: [20.0; 3], exhaustiveness: 8, modes: 9 };
+    vec![EngineOptions::Vina(vina)]
 }
 
 /// The engine that a run asks for.

@@ -75,16 +75,24 @@ pub(crate) enum PreparedError {
     },
 }
 
-/// Reads the account of a task with so many molecules.
-pub(crate) fn parse(text: &str, molecules: usize) -> Result<Vec<Prepared>, PreparedError> {
-    let mut all: Vec<Prepared> = Vec::with_capacity(molecules);
-    for (expected, text) in text.lines().enumerate() {
-        let line = expected + 1;
+/// Reads the account of the molecules at these positions of their task.
+pub(crate) fn parse(text: &str, positions: &[usize]) -> Result<Vec<Prepared>, PreparedError> {
+    let all = parse_begun(text, positions)?;
+    if all.len() < positions.len() {
+        return Err(PreparedError::CutShort { found: all.len(), expected: positions.len() });
+    }
+    Ok(all)
+}
+
+/// Reads an account that the driver may not have come to the end of.
+pub(crate) fn parse_begun(text: &str, positions: &[usize]) -> Result<Vec<Prepared>, PreparedError> {
+    let mut all: Vec<Prepared> = Vec::with_capacity(positions.len());
+    for (text, line) in text.lines().zip(1..) {
         let prepared: Prepared =
             serde_json::from_str(text).map_err(|source| PreparedError::Line { line, source })?;
-        if expected >= molecules {
-            return Err(PreparedError::TooLong { molecules });
-        }
+        let Some(&expected) = positions.get(all.len()) else {
+            return Err(PreparedError::TooLong { molecules: positions.len() });
+        };
         if prepared.index != expected {
             return Err(PreparedError::Order { line, found: prepared.index, expected });
         }
@@ -92,9 +100,6 @@ pub(crate) fn parse(text: &str, molecules: usize) -> Result<Vec<Prepared>, Prepa
             return Err(PreparedError::Reason { line, reason: prepared.reason });
         }
         all.push(prepared);
-    }
-    if all.len() < molecules {
-        return Err(PreparedError::CutShort { found: all.len(), expected: molecules });
     }
     Ok(all)
 }
@@ -113,7 +118,7 @@ mod tests {
 
     #[test]
     fn each_molecule_has_its_line() {
-        let all = parse(TWO, 2).unwrap();
+        let all = parse(TWO, &[0, 1]).unwrap();
         assert_eq!((all[0].docked_smiles.as_str(), all[0].heavy_atoms), ("C", 1));
         assert_eq!(all[0].flags, ["salt_stripped"]);
         assert_eq!((all[1].ok, all[1].reason.as_str()), (false, "embed_failed"));
@@ -121,24 +126,25 @@ mod tests {
 
     #[test]
     fn contradictions_are_named() {
-        let check = |text: &str, molecules, expect: &str| {
-            let message = parse(text, molecules).unwrap_err().to_string();
+        let check = |text: &str, positions: &[usize], expect: &str| {
+            let message = parse(text, positions).unwrap_err().to_string();
             assert!(message.starts_with(expect), "{message}");
         };
-        check("", 1, "it ends after 0 of 1 molecules");
-        check(TWO, 3, "it ends after 2 of 3 molecules");
-        check(TWO, 1, "it has more lines than the task has molecules (1)");
-        check(&TWO[..TWO.len() - 9], 2, "line 2 is not readable");
+        check("", &[0], "it ends after 0 of 1 molecules");
+        check(TWO, &[0, 1, 2], "it ends after 2 of 3 molecules");
+        check(TWO, &[0, 6], "line 2 is about molecule 1 (expected molecule 6)");
+        check(TWO, &[0], "it has more lines than the task has molecules (1)");
+        check(&TWO[..TWO.len() - 9], &[0, 1], "line 2 is not readable");
         check(
             &TWO.replace("\"index\": 1", "\"index\": 7"),
-            2,
+            &[0, 1],
             "line 2 is about molecule 7 (expected molecule 1)",
         );
         check(
             &TWO.replace("embed_failed", "it broke"),
-            2,
+            &[0, 1],
             "line 2 refuses a molecule with the reason `it broke`",
         );
-        check(&TWO.replace("embed_failed", ""), 2, "line 2 refuses a molecule with the reason ``");
+        check(&TWO.replace("embed_failed", ""), &[0, 1], "line 2 refuses a molecule with the reason ``");
     }
 }

@@ -79,7 +79,7 @@ impl RowReason {
     }
 }
 
-/// Why a whole attempt failed: no verdict on any molecule.
+/// Why there is no verdict on a molecule, or on any.
 pub(crate) mod failure {
     /// A program was ended by a signal that was not ours.
     pub(crate) const ENGINE_CRASHED: &str = "engine_crashed";
@@ -164,6 +164,8 @@ mod tests {
     fn the_documentation_lists_exactly_the_reasons_of_the_code() {
         let mut reasons = tuple("REASONS");
         reasons.extend(REASONS.map(|reason| reason.name().to_owned()));
+        // Of a molecule that two attempts broke down over.
+        reasons.extend([failure::ENGINE_CRASHED, failure::TIME_LIMIT].map(str::to_owned));
         assert_eq!(table("Reasons of a bad molecule"), reasons);
     }
 

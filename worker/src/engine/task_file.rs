@@ -23,11 +23,11 @@ struct TaskMolecule<'a> {
 
 /// The list of molecules, in manifest order.
 pub(crate) fn molecules(workload: &Workload<'_>) -> Vec<Value> {
-    let molecule = |(index, input): (usize, &'_ MoleculeInput)| {
+    let molecule = |input: &'_ MoleculeInput| {
         let structure =
             input.structure.as_ref().map(|path| path.strip_prefix(workload.scratch).unwrap_or(path));
         serde_json::to_value(TaskMolecule {
-            index,
+            index: input.index,
             id: &input.molecule.id,
             smiles: structure.is_none().then(|| input.molecule.smiles()),
             structure: structure.map(|path| path.to_string_lossy().into_owned()),
@@ -35,5 +35,5 @@ pub(crate) fn molecules(workload: &Workload<'_>) -> Vec<Value> {
         })
         .expect("strings and numbers always become JSON")
     };
-    workload.molecules.iter().enumerate().map(molecule).collect()
+    workload.molecules.iter().map(molecule).collect()
 }

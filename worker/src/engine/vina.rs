@@ -10,7 +10,8 @@ use common::task::{RunSpec, VinaOptions};
 
 use super::receptor::{self, Receptor};
 use super::{
-    Engine, EngineFailure, Judged, Plan, Preparation, Step, StepOutcome, Workload, task_file, vina_verdict,
+    Engine, EngineFailure, Judged, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload, task_file,
+    vina_verdict,
 };
 
 /// Role of the driver that makes 3D structures.
@@ -30,8 +31,8 @@ impl Vina {
         Self { options }
     }
 
-    fn dock(&self, index: usize, workload: &Workload<'_>, receptor: &Receptor) -> Step {
-        let ligand = ligand_pdbqt(index);
+    fn dock(&self, input: &MoleculeInput, workload: &Workload<'_>, receptor: &Receptor) -> Step {
+        let ligand = ligand_pdbqt(input.index);
         let mut argv = vec!["vina".to_owned()];
         let mut flag = |name: &str, value: String| argv.extend([format!("--{name}"), value]);
         flag("receptor", receptor.path.to_string_lossy().into_owned());
@@ -42,10 +43,10 @@ impl Vina {
         }
         flag("exhaustiveness", self.options.exhaustiveness.to_string());
         flag("num_modes", self.options.modes.to_string());
-        flag("seed", workload.molecules[index].seed.to_string());
+        flag("seed", input.seed.to_string());
         flag("cpu", workload.spec.threads_per_task.to_string());
-        flag("out", poses_pdbqt(index).to_string_lossy().into_owned());
-        Step { name: dock_step(index), argv, needs: vec![ligand] }
+        flag("out", poses_pdbqt(input.index).to_string_lossy().into_owned());
+        Step { name: dock_step(input.index), argv, needs: vec![ligand] }
     }
 }
 
@@ -74,9 +75,9 @@ impl Engine for Vina {
             argv: vec!["python3".to_owned(), driver],
             needs: Vec::new(),
         }];
-        for index in 0..workload.molecules.len() {
-            steps.push(convert(index));
-            steps.push(self.dock(index, workload, &receptor));
+        for input in workload.molecules {
+            steps.push(convert(input.index));
+            steps.push(self.dock(input, workload, &receptor));
         }
         Plan { files: vec![(PathBuf::from(task_file::NAME), task_json(workload))], steps, ..Plan::default() }
     }
@@ -86,9 +87,11 @@ impl Engine for Vina {
         vina_verdict::judge(&self.options, workload, &receptor, outcomes)
     }
 
+    /// The prepared ligands are kept beside the poses: they have the bonds and charges that PDBQT lacks.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf> {
-        let poses = (0..workload.molecules.len()).map(poses_pdbqt);
-        std::iter::once(PathBuf::from(PREPARED_FILE)).chain(poses).collect()
+        let of = |index| [ligand_sdf(index), ligand_pdbqt(index), poses_pdbqt(index)];
+        let all = workload.molecules.iter().flat_map(|input| of(input.index));
+        std::iter::once(PathBuf::from(PREPARED_FILE)).chain(all).collect()
     }
 
     fn score_unit(&self) -> &'static str {

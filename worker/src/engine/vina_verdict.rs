@@ -37,8 +37,8 @@ pub(crate) fn judge(
         steps: outcomes.iter().map(|outcome| (outcome.step.name.as_str(), outcome)).collect(),
     };
     let prepared = attempt.prepared()?;
-    let molecules = workload.molecules.iter().zip(&prepared);
-    Ok(molecules.map(|(input, prepared)| attempt.row(input, prepared)).collect())
+    let molecules = workload.molecules.iter().zip(prepared);
+    Ok(molecules.map(|(input, prepared)| attempt.row(input, &prepared?)).collect())
 }
 
 /// An attempt's files and how its steps went. Results are nested: outside whether the attempt counts, inside the verdict.
@@ -50,9 +50,13 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// The driver's account of every molecule.
-    fn prepared(&self) -> Result<Vec<Prepared>, EngineFailure> {
-        let ended = self.ended(PREPARE_ROLE)?;
+    /// The driver's account of every molecule, or why it has none.
+    fn prepared(&self) -> Result<Vec<Result<Prepared, EngineFailure>>, EngineFailure> {
+        let positions: Vec<usize> = self.workload.molecules.iter().map(|input| input.index).collect();
+        let ended = match self.ended(PREPARE_ROLE) {
+            Err(failure) if failure.is_breakdown() => return self.begun(&positions, failure),
+            ended => ended?,
+        };
         let broken = |detail: String| EngineFailure {
             reason: failure::PREPARE_FAILED,
             detail: format!("{PREPARED_FILE}: {detail}; {}", evidence(ended)),
@@ -62,7 +66,25 @@ impl Attempt<'_> {
         }
         let text = std::fs::read_to_string(self.workload.scratch.join(PREPARED_FILE))
             .map_err(|error| broken(error.to_string()))?;
-        prepared::parse(&text, self.workload.molecules.len()).map_err(|error| broken(error.to_string()))
+        let prepared = prepared::parse(&text, &positions).map_err(|error| broken(error.to_string()))?;
+        Ok(prepared.into_iter().map(Ok).collect())
+    }
+
+    /// The account of a driver that broke down: it says which molecule it was at, and those behind that were not tried.
+    fn begun(
+        &self,
+        positions: &[usize],
+        breakdown: EngineFailure,
+    ) -> Result<Vec<Result<Prepared, EngineFailure>>, EngineFailure> {
+        let text = begun_account(self.workload);
+        let prepared = prepared::parse_begun(&text, positions).map_err(|error| EngineFailure {
+            reason: failure::PREPARE_FAILED,
+            detail: format!("{PREPARED_FILE}: {error}; {breakdown}"),
+        })?;
+        let untried =
+            EngineFailure { reason: failure::NOT_TRIED, detail: format!("not prepared, since {breakdown}") };
+        let behind = std::iter::once(breakdown).chain(std::iter::repeat(untried));
+        Ok(prepared.into_iter().map(Ok).chain(behind.map(Err)).take(positions.len()).collect())
     }
 
     fn row(&self, input: &MoleculeInput, prepared: &Prepared) -> Judged {
@@ -201,16 +223,23 @@ fn ended_by_itself(outcome: &StepOutcome, workload: &Workload<'_>) -> Result<(),
 
 /// A step with its molecule: the one in its name, or for the preparation the first that has no line yet.
 fn subject(step: &str, workload: &Workload<'_>) -> String {
-    let index = if step == PREPARE_ROLE {
-        let text = std::fs::read_to_string(workload.scratch.join(PREPARED_FILE)).unwrap_or_default();
-        Some(text.matches('\n').count())
+    let input = if step == PREPARE_ROLE {
+        workload.molecules.get(begun_account(workload).lines().count())
     } else {
-        step.rsplit('_').next().and_then(|index| index.parse().ok())
+        let index = step.rsplit('_').next().and_then(|index| index.parse().ok());
+        workload.molecules.iter().find(|input| Some(input.index) == index)
     };
-    match index.and_then(|index| workload.molecules.get(index)) {
+    match input {
         Some(input) => format!("step `{step}` of molecule `{}`", input.molecule.id),
         None => format!("step `{step}`"),
     }
+}
+
+/// The whole lines of the driver's account, which may have been cut off in the middle of one.
+fn begun_account(workload: &Workload<'_>) -> String {
+    let mut text = std::fs::read_to_string(workload.scratch.join(PREPARED_FILE)).unwrap_or_default();
+    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    text
 }
 
 /// Whether Vina's table of modes ends its output: rank, affinity and two distances.
@@ -283,6 +312,10 @@ mod tests {
         }
 
         fn judge(&self) -> Result<Vec<Row>, EngineFailure> {
+            self.judge_each()?.into_iter().collect()
+        }
+
+        fn judge_each(&self) -> Result<Vec<Judged>, EngineFailure> {
             let options =
                 VinaOptions { center: [42.32, 45.43, 18.17], size: [14.0; 3], exhaustiveness: 8, modes: 9 };
             let spec = RunSpec {
@@ -295,11 +328,13 @@ mod tests {
                 drivers: BTreeMap::new(),
                 manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
             };
-            let molecules = ["toluene", "cage"].map(|id| MoleculeInput {
+            let molecules = ["toluene", "cage"].into_iter().enumerate().map(|(index, id)| MoleculeInput {
+                index,
                 molecule: Molecule { id: id.into(), source: MoleculeSource::Smiles { smiles: "C".into() } },
                 structure: None,
                 seed: 7,
             });
+            let molecules: Vec<_> = molecules.collect();
             let receptor =
                 Receptor { path: PathBuf::new(), heavy_atoms: pdbqt::heavy_atoms(CAVITY).unwrap() };
             let workload = Workload {
@@ -308,7 +343,7 @@ mod tests {
                 scratch: self.scratch.path(),
                 shared: &BTreeMap::new(),
             };
-            judge(&options, &workload, &receptor, &self.outcomes)?.into_iter().collect()
+            judge(&options, &workload, &receptor, &self.outcomes)
         }
     }
 
@@ -373,6 +408,23 @@ mod tests {
             );
             left.step("prepare", How::Signalled(11), "", "");
         });
+    }
+
+    #[test]
+    fn a_driver_that_breaks_down_harms_no_molecule_before_it_and_leaves_the_rest_untried() {
+        let mut left = Left::new();
+        left.step("prepare", How::Signalled(11), "", "");
+        let (first, second) = PREPARED.split_once('\n').unwrap();
+        left.write(PREPARED_FILE, &format!("{first}\n{}", &second[..20]));
+        let judged = left.judge_each().unwrap();
+        assert_eq!(judged[0].as_ref().unwrap().score, "-4.850");
+        assert_eq!(judged[1].as_ref().unwrap_err().reason, "engine_crashed");
+        left.write(PREPARED_FILE, "");
+        let judged = left.judge_each().unwrap();
+        let reasons: Vec<_> = judged.into_iter().map(|judged| judged.unwrap_err().reason).collect();
+        assert_eq!(reasons, ["engine_crashed", "not_tried"]);
+        left.step("prepare", How::Stopped, "", "");
+        assert_eq!(left.judge_each().unwrap_err().reason, "stopped");
     }
 
     #[test]

@@ -1,0 +1,159 @@
+//! `consolidate` of several runs: each is proven complete, then one table has each molecule once, by the rule of
+//! [`crate::consolidation::Merge`]. It writes local files only: a run's own table in the store stays as it is.
+
+use std::path::PathBuf;
+
+use common::queue::Queue;
+use common::task::RunId;
+use serde::Serialize;
+
+use super::Context;
+use super::consolidate::{beside, best, compared, counted, incomplete, name_missing};
+use crate::cli::{self, Prefer};
+use crate::consolidation::{
+    Best, Checked, Comparison, ConsolidationError, Measured, Merge, MergedReceipt, Outcome, Receipt,
+    ResultsFile, Settled, TableRow, Walk, read_manifest, write_whole,
+};
+use crate::error::LaunchpadError;
+use crate::output::{Report, thousands};
+
+/// A table of several runs on its way.
+struct MergedTable {
+    results: ResultsFile,
+    receipt: MergedReceipt,
+    measured: Option<Measured>,
+}
+
+/// Makes the table of several runs.
+pub(super) async fn merge(context: &Context, arguments: &cli::Consolidate) -> Result<(), LaunchpadError> {
+    let runs: Vec<&RunId> = std::iter::once(&arguments.run).chain(&arguments.followups).collect();
+    if let Some(twice) = runs.iter().enumerate().find(|(place, run)| runs[..*place].contains(run)) {
+        return Err(ConsolidationError::Twice((*twice.1).clone()).into());
+    }
+    let prefer = arguments.prefer.unwrap_or_default();
+    let mut table = MergedTable {
+        measured: arguments.measured.as_ref().map(Measured::read).transpose()?,
+        results: ResultsFile::create_merged(&arguments.output)?,
+        receipt: MergedReceipt::new(prefer),
+    };
+    let queue = context.location.queue()?;
+    let mut merge = Merge::new(prefer);
+    let mut receipts = Vec::new();
+    for run in &arguments.followups {
+        let mut hold = |_: &mut MergedTable, row| Ok(merge.hold(row)?);
+        receipts.push(table.take_run(context, &queue, run, &mut hold).await?);
+    }
+    let mut put = |table: &mut MergedTable, row| table.put(merge.settle(row)?);
+    let first = table.take_run(context, &queue, &arguments.run, &mut put).await?;
+    for settled in merge.rest() {
+        table.put(settled)?;
+    }
+    table.receipt.runs = std::iter::once(first).chain(receipts).collect();
+    table.finish(context, arguments)
+}
+
+impl MergedTable {
+    /// Checks a run, and gives the rows of all its molecules to `take`.
+    async fn take_run(
+        &mut self,
+        context: &Context,
+        queue: &Queue,
+        run: &RunId,
+        take: &mut impl FnMut(&mut Self, TableRow) -> Result<(), LaunchpadError>,
+    ) -> Result<Receipt, LaunchpadError> {
+        let info = queue.run_info(run).await?;
+        let store = context.location.run_store(&info.store, run)?;
+        store.confirm(&info.digest).await?;
+        let manifest = read_manifest(&store, &info.spec).await?;
+        let mut receipt = Receipt::new(&info.spec, &info.digest);
+        let mut line = context.output.progress("checking", info.spec.manifest.tasks);
+        let mut look_at = |mut checked: Checked| {
+            if let Err(fault) = self.results.agree(&checked)? {
+                checked.outcome = Outcome::Missing(fault);
+            }
+            name_missing(Some(run), &checked);
+            receipt.count(&checked);
+            for row in TableRow::of_task(Some(run), &checked) {
+                take(self, row)?;
+            }
+            line.set(checked.task.0 + 1);
+            Ok(())
+        };
+        Walk { queue, store: &store, spec: &info.spec }.run(&manifest, &mut look_at).await?;
+        line.finish();
+        receipt.close(None);
+        Ok(receipt)
+    }
+
+    /// Puts a molecule into the table.
+    fn put(&mut self, settled: Settled) -> Result<(), LaunchpadError> {
+        self.receipt.count(&settled);
+        if let Some(measured) = &mut self.measured {
+            measured.take(&settled.row);
+        }
+        self.results.append_row(settled.row)
+    }
+
+    /// Writes the receipt, and the table if every run is complete.
+    fn finish(mut self, context: &Context, arguments: &cli::Consolidate) -> Result<(), LaunchpadError> {
+        let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
+        if let Some(run) = self.receipt.incomplete() {
+            write_whole(&receipt_path, &self.receipt.encode())?;
+            return Err(incomplete(run, &arguments.output).into());
+        }
+        let (sha256, best) = self.results.finish()?;
+        self.receipt.close(sha256);
+        write_whole(&receipt_path, &self.receipt.encode())?;
+        context.output.report(&Merged {
+            output: arguments.output.clone(),
+            receipt_path,
+            receipt: self.receipt,
+            comparison: self.measured.map(Measured::compare),
+            best,
+        });
+        Ok(())
+    }
+}
+
+/// A complete consolidation of several runs.
+#[derive(Debug, Serialize)]
+struct Merged {
+    output: PathBuf,
+    receipt_path: PathBuf,
+    receipt: MergedReceipt,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comparison: Option<Comparison>,
+    #[serde(skip)]
+    best: Vec<Best>,
+}
+
+impl Report for Merged {
+    fn text(&self) -> String {
+        let receipt = &self.receipt;
+        let body = self.comparison.as_ref().map_or_else(|| best(&self.best), compared);
+        let runs: Vec<&str> = receipt.runs.iter().map(|run| run.run.as_str()).collect();
+        let rows = receipt.runs.iter().map(|run| {
+            let rows = receipt.rows.get(&run.run).copied().unwrap_or(0);
+            format!("{} of {}", thousands(rows), run.run)
+        });
+        let several = match (receipt.ok_in_several.len() as u64, receipt.prefer) {
+            (0, _) => String::new(),
+            (several, prefer) => {
+                let which = match prefer {
+                    Prefer::First => "first",
+                    Prefer::Last => "last",
+                };
+                let several = thousands(several);
+                format!("{several} molecules are ok in several runs: the {which} one named has the row\n")
+            }
+        };
+        format!(
+            "{body}\n{} are complete: {}\nrows     {}\n{several}table    {}\nreceipt  {}\n",
+            runs.join(" and "),
+            counted(receipt.molecules, &receipt.verdicts, &receipt.bad_reasons),
+            rows.collect::<Vec<_>>().join(", "),
+            self.output.display(),
+            self.receipt_path.display(),
+        )
+    }
+}

@@ -1,0 +1,88 @@
+//! `workers`: the registry, one line per worker that was seen in the last days.
+
+use common::queue::WorkerInfo;
+use common::task::WorkerId;
+use serde::Serialize;
+
+use super::Context;
+use crate::error::LaunchpadError;
+use crate::output::{Report, Table, duration};
+
+/// A worker that was not seen for so long is shown as gone: four heartbeats of 15 s.
+const GONE_MS: u64 = 60_000;
+
+/// A worker. Its JSON is stable: fields are added, never renamed. What a worker did not tell is absent.
+#[derive(Debug, Serialize)]
+struct WorkerLine {
+    id: WorkerId,
+    host: Option<String>,
+    region: Option<String>,
+    machine_type: Option<String>,
+    /// What it said of itself, or `gone`.
+    state: String,
+    /// Cores that it shares out.
+    slots: Option<u64>,
+    /// What it works on, each as `<run>/<task>`.
+    tasks: Vec<String>,
+    seen_ms_ago: u64,
+    version: Option<String>,
+}
+
+impl WorkerLine {
+    fn new(mut worker: WorkerInfo, now_ms: u64) -> Self {
+        let seen_ms_ago = now_ms.saturating_sub(worker.seen_ms);
+        let mut take = |field: &str| worker.fields.remove(field).filter(|value| !value.is_empty());
+        let state = take("state").unwrap_or_default();
+        Self {
+            host: take("host"),
+            region: take("region"),
+            machine_type: take("machine_type"),
+            state: if seen_ms_ago > GONE_MS { "gone".to_owned() } else { state },
+            slots: take("slots").and_then(|slots| slots.parse().ok()),
+            tasks: take("tasks").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+            seen_ms_ago,
+            version: take("version"),
+            id: worker.id,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Workers(Vec<WorkerLine>);
+
+/// Lists the workers, the one seen last in front.
+pub(super) async fn workers(context: &Context) -> Result<(), LaunchpadError> {
+    let queue = context.location.queue()?;
+    let registered = queue.workers().await?;
+    let now_ms = queue.now_ms().await?;
+    context
+        .output
+        .report(&Workers(registered.into_iter().map(|worker| WorkerLine::new(worker, now_ms)).collect()));
+    Ok(())
+}
+
+impl Report for Workers {
+    fn text(&self) -> String {
+        if self.0.is_empty() {
+            return "No worker was seen. `worker --run RUN` starts one.\n".into();
+        }
+        let columns = ["worker", "state", ">seen", ">slots", "host", "region", "machine", "version", "tasks"];
+        let mut table = Table::new(&columns);
+        let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        for worker in &self.0 {
+            table.row([
+                worker.id.to_string(),
+                worker.state.clone(),
+                format!("{} ago", duration(worker.seen_ms_ago)),
+                worker.slots.map_or_else(|| "-".to_owned(), |slots| slots.to_string()),
+                shown(&worker.host),
+                shown(&worker.region),
+                shown(&worker.machine_type),
+                shown(&worker.version),
+                worker.tasks.join(" "),
+            ]);
+        }
+        table.to_string()
+    }
+}

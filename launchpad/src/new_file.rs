@@ -1,0 +1,74 @@
+//! A file that appears under its name whole or not at all. Decides nothing about its content.
+
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::error::LaunchpadError;
+
+/// A file on its way, beside its final name. It vanishes if it is dropped before it is published.
+#[derive(Debug)]
+pub(crate) struct NewFile {
+    path: PathBuf,
+    content: BufWriter<NamedTempFile>,
+}
+
+impl NewFile {
+    /// Starts a file that will be at this path.
+    pub(crate) fn create(path: &Path) -> Result<Self, LaunchpadError> {
+        let file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder(path));
+        let content = BufWriter::new(file.map_err(|source| failed(path, source))?);
+        Ok(Self { path: path.to_owned(), content })
+    }
+
+    /// Gives it its name, durably, with the permissions of any new file.
+    pub(crate) fn publish(self) -> Result<(), LaunchpadError> {
+        let publish = || {
+            let file = self.content.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path)?;
+            File::open(folder(&self.path))?.sync_all()
+        };
+        publish().map_err(|source| failed(&self.path, source))
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.content.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.content.flush()
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn failed(path: &Path, source: io::Error) -> LaunchpadError {
+    LaunchpadError::File { action: "write", path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_there_before_it_is_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("best.sdf");
+        let mut file = NewFile::create(&path).unwrap();
+        file.write_all(b"whole").unwrap();
+        assert!(!path.exists());
+        file.publish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        drop(NewFile::create(&path).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

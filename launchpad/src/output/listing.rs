@@ -1,0 +1,79 @@
+//! Long lists, line by line as they come: columns of fixed width for people, one JSON object per line for programs.
+
+use std::io::{self, BufWriter, Stdout, Write as _};
+use std::marker::PhantomData;
+
+use serde::Serialize;
+
+/// A line of a list: fields for JSON, cells for people.
+pub(crate) trait Line: Serialize {
+    /// Name and least width of each column. A name that starts with `>` aligns its column to the right.
+    const COLUMNS: &'static [(&'static str, usize)];
+
+    /// One text per column.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// A list on its way to standard output.
+#[derive(Debug)]
+pub(crate) struct Listing<L> {
+    json: bool,
+    started: bool,
+    read: bool,
+    to: BufWriter<Stdout>,
+    of: PhantomData<L>,
+}
+
+impl<L: Line> Listing<L> {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json, started: json, read: true, to: BufWriter::new(io::stdout()), of: PhantomData }
+    }
+
+    /// Prints a line. Returns whether anyone still reads: `| head` has seen enough at some point.
+    pub(crate) fn line(&mut self, line: &L) -> bool {
+        let text = if self.json {
+            serde_json::to_string(line).expect("a line has text keys only")
+        } else {
+            aligned(L::COLUMNS, &line.cells())
+        };
+        if !self.started {
+            self.started = true;
+            let names: Vec<_> =
+                L::COLUMNS.iter().map(|(name, _)| name.trim_start_matches('>').to_owned()).collect();
+            self.read = writeln!(self.to, "{}", aligned(L::COLUMNS, &names)).is_ok();
+        }
+        self.read = self.read && writeln!(self.to, "{text}").is_ok();
+        self.read
+    }
+
+    /// Prints what is left.
+    pub(crate) fn finish(mut self) {
+        // A reader that has seen enough is no error of ours.
+        _ = self.to.flush();
+    }
+}
+
+fn aligned(columns: &[(&str, usize)], cells: &[String]) -> String {
+    let mut line = String::new();
+    for ((name, width), cell) in columns.iter().zip(cells) {
+        let padded =
+            if name.starts_with('>') { format!("{cell:>width$}  ") } else { format!("{cell:<width$}  ") };
+        line.push_str(&padded);
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_keep_their_places() {
+        let columns = [(">task", 6), ("state", 9), ("reason", 6)];
+        let cells = |texts: [&str; 3]| texts.map(str::to_owned);
+        assert_eq!(aligned(&columns, &cells(["task", "state", "reason"])), "  task  state      reason");
+        assert_eq!(aligned(&columns, &cells(["7", "succeeded", ""])), "     7  succeeded");
+        assert_eq!(aligned(&columns, &cells(["1234567", "dead", "x"])), "1234567  dead       x");
+    }
+}

@@ -1,0 +1,136 @@
+//! The objects that all tasks of a run share, inputs and drivers by role: from the user's files, or those of another run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use common::digest::sha256_hex;
+use common::storage::{RunStore, StorageError, key};
+use common::task::{EngineOptions, ObjectRef, RunSpec};
+
+use super::request::RECEPTOR_ROLE;
+use super::{PushError, PushRequest};
+use crate::drivers::{DriverScript, VINA_PREPARE, file_name};
+use crate::error::LaunchpadError;
+use crate::input::HeavyAtoms;
+
+type Pinned = (ObjectRef, Bytes);
+
+/// Inputs and drivers with their bytes.
+#[derive(Debug)]
+pub(crate) struct SharedObjects {
+    inputs: BTreeMap<String, Pinned>,
+    drivers: BTreeMap<String, Pinned>,
+}
+
+impl SharedObjects {
+    /// Those of the user's files; without a named driver the engine has its own, or none.
+    pub(crate) fn of_files(
+        request: &PushRequest,
+        driver: Option<DriverScript>,
+    ) -> Result<Self, LaunchpadError> {
+        let driver = driver.or_else(|| shipped_driver(&request.engine));
+        Self { inputs: BTreeMap::new(), drivers: BTreeMap::new() }.replaced(request, driver)
+    }
+
+    /// Those of another run, but for what files replace. The drivers are that run's, too, whatever this version ships.
+    pub(crate) async fn of_run(
+        store: &RunStore,
+        spec: &RunSpec,
+        request: &PushRequest,
+        driver: Option<DriverScript>,
+    ) -> Result<Self, LaunchpadError> {
+        let inputs = read_all(store, &spec.inputs).await?;
+        Self { inputs, drivers: read_all(store, &spec.drivers).await? }.replaced(request, driver)
+    }
+
+    fn replaced(
+        mut self,
+        request: &PushRequest,
+        driver: Option<DriverScript>,
+    ) -> Result<Self, LaunchpadError> {
+        for (role, path) in &request.inputs {
+            self.inputs.insert(role.clone(), read_input(role, path, &request.engine)?);
+        }
+        if let Some(DriverScript { name, bytes }) = driver {
+            let script = pinned(bytes, |sha256| key::driver(sha256, &name));
+            self.drivers.insert(driver_role(&request.engine).to_owned(), script);
+        }
+        Ok(self)
+    }
+
+    /// The inputs, as the spec names them.
+    pub(super) fn input_refs(&self) -> BTreeMap<String, ObjectRef> {
+        refs(&self.inputs)
+    }
+
+    /// The drivers, as the spec names them.
+    pub(super) fn driver_refs(&self) -> BTreeMap<String, ObjectRef> {
+        refs(&self.drivers)
+    }
+
+    /// All of them, in the order of writing.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &Pinned> {
+        self.inputs.values().chain(self.drivers.values())
+    }
+}
+
+fn refs(objects: &BTreeMap<String, Pinned>) -> BTreeMap<String, ObjectRef> {
+    objects.iter().map(|(role, (object, _))| (role.clone(), object.clone())).collect()
+}
+
+async fn read_all(
+    store: &RunStore,
+    objects: &BTreeMap<String, ObjectRef>,
+) -> Result<BTreeMap<String, Pinned>, LaunchpadError> {
+    let mut read = BTreeMap::new();
+    for (role, object) in objects {
+        let bytes = store.read(&object.object).await?;
+        let theirs = sha256_hex(&bytes);
+        if theirs != object.sha256 {
+            let (object, ours) = (object.object.clone(), object.sha256.clone());
+            return Err(StorageError::Digest { object, url: store.url().to_owned(), theirs, ours }.into());
+        }
+        read.insert(role.clone(), (object.clone(), bytes));
+    }
+    Ok(read)
+}
+
+fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> Pinned {
+    let sha256 = sha256_hex(&bytes);
+    (ObjectRef { object: name(&sha256), sha256, bytes: bytes.len() as u64 }, bytes)
+}
+
+/// The role of an engine's driver.
+const fn driver_role(engine: &EngineOptions) -> &'static str {
+    match engine {
+        EngineOptions::Vina(_) => "prepare",
+        EngineOptions::Command(_) => "driver",
+    }
+}
+
+/// The driver that an engine has by itself.
+fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
+    match engine {
+        EngineOptions::Vina(_) => {
+            let bytes = Bytes::from_static(VINA_PREPARE.text.as_bytes());
+            Some(DriverScript { name: VINA_PREPARE.name.to_owned(), bytes })
+        }
+        EngineOptions::Command(_) => None,
+    }
+}
+
+/// Reads an input. The receptor of a docking run has to be a PDB or PDBQT with at least one heavy atom.
+fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned, LaunchpadError> {
+    if matches!(engine, EngineOptions::Vina(_)) && role == RECEPTOR_ROLE {
+        let extension =
+            path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        if !["pdb", "ent", "pdbqt"].contains(&extension.as_str()) {
+            return Err(PushError::ReceptorFormat { path: path.to_owned() }.into());
+        }
+        HeavyAtoms::read(path)?;
+    }
+    let failed = |source| LaunchpadError::File { action: "read", path: path.to_owned(), source };
+    let bytes = Bytes::from(std::fs::read(path).map_err(failed)?);
+    Ok(pinned(bytes, |sha256| key::input(sha256, &file_name(path))))
+}
