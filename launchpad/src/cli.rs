@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
-use common::task::{RunId, State, TaskId, WorkerId};
+use common::task::{Column, ColumnKind, RunId, State, TaskId, WorkerId};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,9 @@ meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 
     Set(Set),
     /// Forget a run: its own keys in Redis and, if asked for, its objects
     Remove(Remove),
+    /// List, show, publish and compare driver scripts
+    #[command(subcommand)]
+    Driver(Driver),
     /// Check Redis and the store, and say what has to be changed
     Doctor(Doctor),
     /// Print the Redis keys and what they hold: a contract that scripts can rely on
@@ -117,6 +120,7 @@ Examples:
   launchpad push ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf
   launchpad push a.csv b.sdf --run second --receptor r.pdbqt --box-center 42.3,45.4,18.2 --box-size 14
   launchpad push --config run.toml --dry-run
+  launchpad push a.smi --run third --driver mw.py --column mw,unit=g/mol,min=1,max=5000 --batch-size 100
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
   launchpad push --from first --run second --exhaustiveness 32
   launchpad push --from first --sample 10 --of-top 100 --run look
@@ -176,6 +180,9 @@ pub struct Push {
     /// Poses kept per molecule at most [default: 9]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub modes: Option<u32>,
+    /// What the engine `command` runs
+    #[command(flatten)]
+    pub command: CommandFlags,
     /// Seed that all random numbers of the run are made from [default: 42]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
@@ -230,6 +237,65 @@ pub struct Push {
     /// How long after the push to look whether Redis still has all of it, in ms
     #[arg(long, value_name = "MS", default_value_t = 2000, hide = true)]
     pub confirm_after_ms: u64,
+}
+
+/// Flags of `push` for drivers and the engine `command`.
+#[derive(Debug, Args)]
+pub struct CommandFlags {
+    /// Driver script: a file, or sha256:DIGEST/NAME of a published one; run.toml says more, see docs/drivers.md
+    #[arg(long, value_name = "FILE")]
+    pub driver: Option<String>,
+    /// Program and arguments, quoted as for a shell; `{driver}` is the driver's path [default: python3 or bash by its ending]
+    #[arg(long, value_name = "WORDS")]
+    pub argv: Option<Argv>,
+    /// File that every task gets as inputs/ROLE; may be given several times
+    #[arg(long = "input", value_name = "ROLE=FILE")]
+    pub inputs: Vec<InputFile>,
+    /// Column that the program writes; may be given several times
+    #[arg(long = "column", value_name = "NAME[,unit=U][,min=X][,max=Y][,kind=text]")]
+    pub columns: Vec<DeclaredColumn>,
+    /// Column that is the score
+    #[arg(long, value_name = "NAME")]
+    pub score: Option<String>,
+    /// File of rows that the program writes, .csv or .jsonl [default: rows.csv]
+    #[arg(long, value_name = "PATH")]
+    pub rows: Option<String>,
+    /// File that must be there for a molecule to be ok, `{index}` for one each; may be given several times
+    #[arg(long = "expect", value_name = "PATH")]
+    pub expect: Vec<String>,
+    /// File or folder to keep beside output/; may be given several times
+    #[arg(long = "keep", value_name = "PATH")]
+    pub keep: Vec<String>,
+}
+
+/// What to do with driver scripts.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  launchpad driver list
+  launchpad driver show descriptors.py > mine.py
+  launchpad driver publish mine.py
+  launchpad driver diff mine.py first")]
+pub enum Driver {
+    /// List the scripts that ship with launchpad
+    List,
+    /// Print one of them
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Put a script into the store, where `push --driver` finds it by its digest
+    Publish {
+        /// The script
+        file: PathBuf,
+    },
+    /// Compare a script with the one that a run is pinned to; exit code 65 if they differ
+    Diff {
+        /// The script
+        file: PathBuf,
+        /// The run
+        run: RunId,
+    },
 }
 
 /// Arguments of `trial`: those of `push` and how many molecules.
@@ -622,6 +688,8 @@ pub struct LocalFolder {
 pub enum EngineName {
     /// Docking with AutoDock Vina
     Vina,
+    /// Any program, or a driver script
+    Command,
 }
 
 /// Which of several runs goes before the others, by their order on the command line.
@@ -651,6 +719,23 @@ pub struct Label {
     /// Any text.
     pub value: String,
 }
+
+/// A program and its arguments, as words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argv(pub Vec<String>);
+
+/// A file that every task gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// A small letter, then small letters, digits and `_`.
+    pub role: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// A column of the engine `command`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredColumn(pub Column);
 
 /// A CSV file and one of its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -727,6 +812,51 @@ impl FromStr for Label {
             }
             _ => Err(refuse(text, "name=value, the name of letters, digits, _ . -")),
         }
+    }
+}
+
+impl FromStr for Argv {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let words = shlex::split(text).filter(|words| !words.is_empty());
+        words.map(Self).ok_or_else(|| refuse(text, "a program and its arguments, every quote closed"))
+    }
+}
+
+impl FromStr for InputFile {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text.split_once('=') {
+            Some((role, path)) if !role.is_empty() && !path.is_empty() => {
+                Ok(Self { role: role.to_owned(), path: path.into() })
+            }
+            _ => Err(refuse(text, "ROLE=FILE, such as receptor=protein.pdb")),
+        }
+    }
+}
+
+impl FromStr for DeclaredColumn {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let refused = || refuse(text, "NAME[,unit=U][,min=X][,max=Y][,kind=number|text]");
+        let mut parts = text.split(',');
+        let name = parts.next().unwrap_or_default().trim().to_owned();
+        let mut column = Column { name, kind: ColumnKind::Number, unit: String::new(), min: None, max: None };
+        for part in parts {
+            let number = |value: &str| value.parse().map(Some).map_err(|_| refused());
+            match part.trim().split_once('=') {
+                Some(("unit", value)) => value.clone_into(&mut column.unit),
+                Some(("min", value)) => column.min = number(value)?,
+                Some(("max", value)) => column.max = number(value)?,
+                Some(("kind", "number")) => column.kind = ColumnKind::Number,
+                Some(("kind", "text")) => column.kind = ColumnKind::Text,
+                _ => return Err(refused()),
+            }
+        }
+        Ok(Self(column))
     }
 }
 

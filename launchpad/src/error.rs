@@ -10,6 +10,7 @@ use common::storage::StorageError;
 use common::task::{LeaseName, LimitsError, ManifestError, RunId, TaskId};
 
 use crate::consolidation::ConsolidationError;
+use crate::drivers::DriverError;
 use crate::input::InputError;
 use crate::local_redis::LocalRedisError;
 use crate::poses::PosesError;
@@ -44,6 +45,9 @@ pub(crate) enum LaunchpadError {
     /// A push.
     #[error(transparent)]
     Push(#[from] PushError),
+    /// A driver.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     /// A consolidation.
     #[error(transparent)]
     Consolidation(#[from] ConsolidationError),
@@ -181,6 +185,7 @@ impl LaunchpadError {
             | Self::NoSuchColumn { .. }
             | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
+            Self::Driver(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
@@ -204,6 +209,7 @@ impl LaunchpadError {
             Self::RunFile(error) => Some(error.hint()),
             Self::LocalRedis(error) => error.hint().map(str::to_owned),
             Self::Push(error) => error.hint(),
+            Self::Driver(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
             Self::Poses(error) => error.hint().map(str::to_owned),
             Self::NoLogs { .. } => {

@@ -11,6 +11,7 @@ use common::telemetry::{self, LogFormat};
 pub mod cli;
 mod commands;
 mod consolidation;
+mod drivers;
 mod error;
 pub mod input;
 pub mod local_redis;

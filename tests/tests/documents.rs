@@ -114,6 +114,27 @@ fn the_readme_leads_from_a_receptor_to_a_table() {
 }
 
 #[test]
+fn the_drivers_page_leads_from_a_script_to_a_table() {
+    let desk = Desk::new();
+    let page = fs::read_to_string(document("docs/drivers.md")).unwrap();
+    let script = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    fs::write(desk.folder.path().join("count.py"), script).unwrap();
+    desk.type_line("launchpad local up", &[]);
+    let typed = commands("docs/drivers.md", &["launchpad ", "worker "]);
+    for line in &typed {
+        // The page ends with comparing a changed script with the driver of a run: that it differs is an error.
+        let line = line.replace(" RUN ", " count ");
+        let line = if line.contains("driver diff") { format!("! {line}") } else { line };
+        desk.type_line(&line, &[]);
+    }
+    assert!(typed.len() >= 7, "{typed:?}");
+    let table = fs::read_to_string(desk.folder.path().join("counted.csv")).unwrap();
+    let rows: Vec<&str> = table.lines().map(|line| line.rsplit_once(',').unwrap().0).collect();
+    let header = "task_id,molecule_id,smiles,verdict,reason,score,score_unit,letters,detail";
+    assert_eq!(rows, [header, "0,benzene,c1ccccc1,ok,,,,6,", "0,phenol,Oc1ccccc1,ok,,,,7,"]);
+}
+
+#[test]
 fn the_table_of_exit_codes_has_all_of_them() {
     let page = fs::read_to_string(document("docs/operations.md")).unwrap();
     let section = page.split("\n## Exit codes\n").nth(1).unwrap().split("\n## ").next().unwrap();

@@ -266,7 +266,10 @@ async fn flags_choose_molecules_and_change_what_the_follow_up_does() {
         lab.queue().run_info(&run_id("bad")).await.unwrap().spec,
     );
     let (common::task::EngineOptions::Vina(first_vina), common::task::EngineOptions::Vina(vina)) =
-        (&first.engine, &bad.engine);
+        (&first.engine, &bad.engine)
+    else {
+        panic!("a docking run")
+    };
     assert_eq!((vina.center, vina.size, vina.exhaustiveness), (first_vina.center, [20.0; 3], 3));
     assert_eq!((vina.modes, bad.seed, &bad.inputs), (first_vina.modes, 8, &first.inputs));
 

@@ -14,7 +14,7 @@ use crate::cache::{Cache, CacheError};
 use crate::carry::Carried;
 use crate::config::Config;
 use crate::control::{Control, StopWhy};
-use crate::engine::EngineFailure;
+use crate::engine::{EngineFailure, Remedy};
 use crate::evidence::Evidence;
 use crate::heartbeat::chain;
 use crate::patience::{insist, insist_store};
@@ -316,7 +316,12 @@ impl From<SpawnError> for Halt {
 
 impl From<EngineFailure> for Halt {
     fn from(failure: EngineFailure) -> Self {
-        Self::failed(failure.reason, failure.detail)
+        let (remedy, EngineFailure { reason, detail }) = (failure.remedy(), failure);
+        match remedy {
+            Remedy::Retry => Self::failed(reason, detail),
+            Remedy::GiveUp => Self::Failed { reason: reason.to_owned(), detail, is_final: true },
+            Remedy::HandBack => Self::Machine(format!("{reason}: {detail}")),
+        }
     }
 }
 

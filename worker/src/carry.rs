@@ -81,7 +81,7 @@ impl Attempt {
         self.bytes_down += bytes.len() as u64;
         let engine = &self.serving.engine;
         let rows = if sha256_hex(&bytes) == file.sha256 {
-            read_rows(&bytes, &self.grant.molecules, engine.columns(), engine.score_unit())
+            read_rows(&bytes, &self.grant.molecules, &engine.columns(), engine.score_unit())
         } else {
             Err(format!("not the bytes that the attempt's record names ({})", file.sha256))
         };

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::digest::sha256_hex;
@@ -16,6 +17,8 @@ use crate::process::{How, Logs, Program, engine_environment};
 
 /// The folder of step logs below the scratch folder.
 pub(crate) const LOGS: &str = "logs";
+/// The folder below a round's folder for what an engine wants to have kept.
+const OUTPUT: &str = "output";
 /// How much a step may write to each of its logs.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -69,7 +72,7 @@ impl Attempt {
     ) -> Result<Round, Halt> {
         let name = if number == 1 { String::new() } else { format!("round_{number}") };
         let folder = scratch.join(&name);
-        fs::create_dir_all(&folder)?;
+        fs::create_dir_all(folder.join(OUTPUT))?;
         let mut molecules = Vec::with_capacity(positions.len());
         for &index in &positions {
             let molecule = self.grant.molecules[index].clone();
@@ -177,6 +180,12 @@ impl Attempt {
             fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
             fs::write(file, bytes)?;
         }
+        for (from, to) in &plan.copies {
+            let file = round.folder.join(to);
+            fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
+            fs::copy(from, &file)?;
+            fs::set_permissions(&file, Permissions::from_mode(0o444))?;
+        }
         self.moments.engine_started.get_or_insert(self.clock.now_ms());
         for step in plan.steps {
             let outcome = self.run_step(step, round).await?;
@@ -218,7 +227,8 @@ impl Attempt {
             ("MOLFLEET_SEED", self.serving.info.spec.seed.to_string()),
             ("MOLFLEET_THREADS", threads.to_string()),
         ];
-        let extra = extra.map(|(name, value)| (name.to_owned(), OsString::from(value)));
+        let mut extra = extra.map(|(name, value)| (name.to_owned(), OsString::from(value))).to_vec();
+        extra.extend(logs.as_ref().map(|_| ("MOLFLEET_OUTPUT".to_owned(), folder.join(OUTPUT).into())));
         Program {
             argv: step.argv.clone(),
             folder: folder.to_owned(),
@@ -250,7 +260,7 @@ impl Attempt {
 
     /// The task's result, once each molecule has its verdict.
     pub(crate) fn conclude(&mut self) -> Result<Shard, Halt> {
-        self.verdicts.blame(&self.grant.molecules, self.serving.engine.columns());
+        self.verdicts.blame(&self.grant.molecules, &self.serving.engine.columns());
         let rows = self.verdicts.conclude()?;
         Ok(self.shard(rows))
     }
@@ -258,7 +268,7 @@ impl Attempt {
     /// Rows in the format of the run's engine.
     pub(crate) fn shard(&self, rows: Vec<Row>) -> Shard {
         let engine = &self.serving.engine;
-        let columns = engine.columns().iter().map(|column| (*column).to_owned()).collect();
+        let columns = engine.columns().into_iter().map(str::to_owned).collect();
         Shard { score_unit: engine.score_unit().to_owned(), columns, rows }
     }
 

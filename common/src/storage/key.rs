@@ -22,6 +22,11 @@ pub fn driver(sha256: &str, file_name: &str) -> String {
     format!("drivers/{sha256}/{}", tame(file_name))
 }
 
+/// A published driver script, by content; below the store's own folder of drivers, not below a run.
+pub fn published_driver(sha256: &str, file_name: &str) -> String {
+    format!("{sha256}/{}", tame(file_name))
+}
+
 /// Where an upload of these bytes goes before it gets its name; gone when it has it.
 pub fn upload(sha256: &str) -> String {
     format!("uploads/{sha256}")

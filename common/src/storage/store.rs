@@ -64,6 +64,12 @@ impl Store {
     pub fn run(&self, run: &RunId) -> RunStore {
         RunStore { store: self.clone(), root: Path::from(run.as_str()) }
     }
+
+    /// The part of the store that holds published drivers, by [`key::published_driver`]. A run of that name is not disturbed: none of its
+    /// objects begins with a digest.
+    pub fn drivers(&self) -> RunStore {
+        RunStore { store: self.clone(), root: Path::from("drivers") }
+    }
 }
 
 /// The objects of one run, by their names below it ([`super::key`]).

@@ -1,6 +1,7 @@
 //! The task model. Pure: no tokio, no Redis, no clock, no files.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod command;
 mod id;
 mod manifest;
 mod molecule;
@@ -11,6 +12,10 @@ mod spec;
 mod state;
 mod timings;
 
+pub use command::{
+    Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, INDEX_PLACEHOLDER, ROWS_DEFAULT,
+    RowsFormat, THREADS_PLACEHOLDER,
+};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
 pub use molecule::{Molecule, MoleculeKind, MoleculeSource, decode_molecules, encode_molecules};

@@ -72,7 +72,7 @@ pub enum ShardError {
         /// The word that was there.
         found: String,
     },
-    /// An `ok` without a finite score, or a `bad` without a reason.
+    /// An `ok` without a finite score where others have one, or a `bad` without a reason.
     #[error("molecule `{molecule_id}` is `{verdict}` with the score `{score}` and the reason `{reason}`")]
     Contradiction {
         /// Whose row it is.
@@ -143,6 +143,12 @@ impl Shard {
             }
             rows.push(parse_row(&record)?);
         }
+        // An engine without a score has none at all.
+        let scored = rows.iter().any(|row| !row.score.is_empty());
+        let unscored = |row: &Row| row.verdict == Verdict::Ok && row.score.is_empty();
+        if scored && let Some(row) = rows.iter().find(|row| unscored(row)) {
+            return Err(contradiction(row.clone()));
+        }
         Ok(Self { score_unit, columns, rows })
     }
 
@@ -187,18 +193,22 @@ fn parse_row(record: &csv::StringRecord) -> Result<Row, ShardError> {
         "bad" => Verdict::Bad,
         found => return Err(ShardError::Verdict { molecule_id, found: found.to_owned() }),
     };
+    let smiles = record[1].to_owned();
     let (reason, score) = (record[3].to_owned(), record[4].to_owned());
     let finite = score.parse::<f64>().is_ok_and(f64::is_finite);
+    let unscored = score.is_empty() && record[5].is_empty();
     let agrees = match verdict {
-        Verdict::Ok => finite && reason.is_empty(),
+        Verdict::Ok => (finite || unscored) && reason.is_empty(),
         Verdict::Bad => !reason.is_empty(),
     };
-    if !agrees {
-        return Err(ShardError::Contradiction { molecule_id, verdict: verdict.name(), score, reason });
-    }
-    let smiles = record[1].to_owned();
     let columns = record.iter().skip(FIXED.len()).map(str::to_owned).collect();
-    Ok(Row { molecule_id, smiles, verdict, reason, score, columns })
+    let row = Row { molecule_id, smiles, verdict, reason, score, columns };
+    if agrees { Ok(row) } else { Err(contradiction(row)) }
+}
+
+fn contradiction(row: Row) -> ShardError {
+    let Row { molecule_id, verdict, score, reason, .. } = row;
+    ShardError::Contradiction { molecule_id, verdict: verdict.name(), score, reason }
 }
 
 #[cfg(test)]
@@ -255,6 +265,17 @@ mod tests {
             "the shard's header is `molecule_id,smiles,verdict,reason,points,score_unit,modes` (expected it to start \
              with `molecule_id,smiles,verdict,reason,score,score_unit`)",
         );
+    }
+
+    #[test]
+    fn an_engine_without_a_score_has_none_at_all() {
+        let header = "molecule_id,smiles,verdict,reason,score,score_unit,atoms\n";
+        let parse = |rows: &str| Shard::parse(format!("{header}{rows}").as_bytes());
+        assert_eq!(parse("a,C,ok,,,,1\nb,CC,bad,no_row,,,\n").unwrap().counts(), (1, 1));
+        let contradiction = "molecule `a` is `ok` with the score `` and the reason ``";
+        for rows in ["a,C,ok,,,,1\nb,CC,ok,,-5.1,kcal/mol,2\n", "a,C,ok,,,kcal/mol,1\n"] {
+            assert_eq!(parse(rows).unwrap_err().to_string(), contradiction);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod cancel;
 mod completions;
 mod consolidate;
 mod doctor;
+mod driver;
 mod export;
 mod local;
 mod logs;
@@ -56,6 +57,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
         Command::Set(arguments) => set::set(&context, &arguments).await,
         Command::Remove(arguments) => remove::remove(&context, &arguments).await,
+        Command::Driver(arguments) => driver::driver(&context, &arguments).await,
         Command::Trial(arguments) => trial::trial(&context, &arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
         Command::Completions(arguments) => {

@@ -8,6 +8,7 @@ use common::storage::Store;
 
 use super::Context;
 use crate::cli;
+use crate::drivers::DriverScript;
 use crate::error::LaunchpadError;
 use crate::input::Problem;
 use crate::output::{self, ProblemList};
@@ -32,7 +33,7 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
                 return Ok(());
             }
         },
-        None => prepare(&request, flags.skip_bad)?,
+        None => prepare(&request, request.script(&store_url).await?, flags.skip_bad)?,
     };
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
@@ -103,9 +104,12 @@ async fn carry_out(
 }
 
 /// Reads all molecules and plans the push.
-fn prepare(request: &PushRequest, skip_bad: bool) -> Result<PushPlan, LaunchpadError> {
-    let receptor = request.receptor.as_deref().expect("files of molecules come with a receptor");
-    let shared = SharedObjects::of_files(receptor)?;
+fn prepare(
+    request: &PushRequest,
+    driver: Option<DriverScript>,
+    skip_bad: bool,
+) -> Result<PushPlan, LaunchpadError> {
+    let shared = SharedObjects::of_files(request, driver)?;
     let (manifest, files) = read(request, skip_bad)?;
     Ok(PushPlan::new(request, shared, manifest, files))
 }
@@ -140,7 +144,9 @@ async fn follow(
 ) -> Result<Result<PushPlan, NothingToPush>, LaunchpadError> {
     let (queue, run) = (context.location.queue()?, &source.spec.run);
     let store = context.location.run_store(&source.store, run)?;
-    let shared = SharedObjects::of_run(&store, &source.spec, request.receptor.as_deref()).await?;
+    let store_url = context.location.store_url(request.store.as_deref())?;
+    let driver = request.script(&store_url).await?;
+    let shared = SharedObjects::of_run(&store, &source.spec, request, driver).await?;
     let follow_up = FollowUp { queue: &queue, store: &store, info: source, wanted: wanted(flags) };
     let mut line = context.output.progress("checking", source.spec.manifest.tasks);
     let staged = follow_up

@@ -29,8 +29,8 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let (whole, files) = read(&request, flags.skip_bad)?;
     let first = whole.first(arguments.molecules)?;
     let files = referenced(files, &first)?;
-    let receptor = request.receptor.as_deref().expect("files of molecules come with a receptor");
-    let plan = PushPlan::new(&request, SharedObjects::of_files(receptor)?, first, files);
+    let shared = SharedObjects::of_files(&request, request.script(&store_url).await?)?;
+    let plan = PushPlan::new(&request, shared, first, files);
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::RunId;
+use common::task::{CommandError, RunId};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,27 @@ pub(crate) enum PushError {
         /// The parameter.
         name: &'static str,
     },
+    /// A parameter that the engine does not have.
+    #[error("`{parameter}` is no parameter of the engine `{engine}`")]
+    OtherEngine {
+        /// The parameter.
+        parameter: &'static str,
+        /// The engine of the run.
+        engine: &'static str,
+        /// The engine that has it.
+        owner: &'static str,
+    },
+    /// A role that can't be one.
+    #[error(
+        "the input role `{role}` can't be used (expected a small letter, then at most 31 of a-z 0-9 _, and not `driver`)"
+    )]
+    Role {
+        /// The role.
+        role: String,
+    },
+    /// The parameters of the engine `command`.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// A receptor in a format that docking does not take.
     #[error("the receptor `{}` is in an unknown format (known extensions: pdb, ent, pdbqt)", path.display())]
     ReceptorFormat {
@@ -128,6 +149,7 @@ impl PushError {
             | Self::Zero { .. }
             | Self::OwnFollowUp { .. }
             | Self::NoColumn { .. } => exit_code::USAGE,
+            Self::OtherEngine { .. } | Self::Role { .. } | Self::Command(_) => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::BadEntries { .. }
@@ -143,6 +165,15 @@ impl PushError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Nothing { how, .. } => Some((*how).to_owned()),
+            Self::OtherEngine { owner, .. } => Some(format!("it belongs to `--engine {owner}`")),
+            Self::Command(CommandError::NoDriver) => {
+                Some("name one with --driver or `driver` in run.toml".into())
+            }
+            Self::Command(CommandError::NothingDeclared) => Some(
+                "declare one with --column NAME,unit=U,min=X,max=Y or `[[options.columns]]` in run.toml"
+                    .into(),
+            ),
+            Self::Command(_) => Some("`launchpad push --help` and docs/drivers.md have examples".into()),
             Self::BadEntries { .. } => Some("correct them, or leave them out with --skip-bad".into()),
             Self::StoredDiffers { run, .. } => {
                 Some(format!("push under another run id, or `launchpad remove {run} --outputs` first"))
@@ -158,6 +189,7 @@ impl PushError {
             Self::Unconfirmed { .. } => {
                 Some("push again once Redis is settled; it goes on where it stopped".into())
             }
+            Self::Role { .. } => Some("name it as the driver looks for it: --input site=protein.pdb".into()),
             Self::NoColumn { .. } => None,
             Self::Contradiction { one, other } => Some(format!("leave out {one} or {other}")),
             Self::Zero { .. } => Some("leave it out for the default".into()),

@@ -1,6 +1,7 @@
 //! The way from the user's files to a run in Redis: read, stage, plan, upload, enqueue. `commands/push.rs` calls the steps in this
 //! order; nothing here prints, and every step may be cut off and done again.
 
+mod command_options;
 mod enqueue;
 mod error;
 mod follow_up;

@@ -2,7 +2,7 @@
 
 use common::digest::sha256_hex;
 use common::storage::key;
-use common::task::{EngineOptions, RunSpec, SPEC_SCHEMA};
+use common::task::{RunSpec, SPEC_SCHEMA};
 
 use super::{LigandFile, PushRequest, SharedObjects, StagedManifest};
 
@@ -34,7 +34,7 @@ impl PushPlan {
         let spec = RunSpec {
             schema: SPEC_SCHEMA,
             run: request.run.clone(),
-            engine: EngineOptions::Vina(request.vina.clone()),
+            engine: request.engine.clone(),
             seed: request.seed,
             threads_per_task: request.threads_per_task,
             inputs: shared.input_refs(),

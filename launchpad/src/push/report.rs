@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use common::storage::key;
-use common::task::{EngineOptions, RunId, TaskId};
+use common::task::{Column, ColumnKind, EngineOptions, RunId, TaskId};
 use serde::Serialize;
 
 use super::{Enqueued, PushPlan};
@@ -101,8 +101,7 @@ pub(crate) struct DryRun {
     molecules: u64,
     skipped: u64,
     digest: String,
-    box_center: [f64; 3],
-    box_size: [f64; 3],
+    engine: EngineOptions,
     store: String,
     objects: Vec<PlannedObject>,
     first_shard: String,
@@ -118,7 +117,6 @@ struct PlannedObject {
 impl DryRun {
     /// What a plan would make in a store.
     pub(crate) fn new(plan: &PushPlan, store: &str) -> Self {
-        let EngineOptions::Vina(vina) = &plan.spec.engine;
         let objects = plan.objects().into_iter().map(|(name, bytes)| PlannedObject { name, bytes });
         Self {
             run: plan.spec.run.clone(),
@@ -126,8 +124,7 @@ impl DryRun {
             molecules: plan.manifest.digest.molecules,
             skipped: plan.manifest.bad,
             digest: plan.digest.clone(),
-            box_center: vina.center,
-            box_size: vina.size,
+            engine: plan.spec.engine.clone(),
             store: store.to_owned(),
             objects: objects.collect(),
             first_shard: key::shard(TaskId(0)),
@@ -138,7 +135,6 @@ impl DryRun {
 
 impl Report for DryRun {
     fn text(&self) -> String {
-        let triple = |[x, y, z]: [f64; 3]| format!("{x:.3} {y:.3} {z:.3} Å");
         let mut objects = Table::new(&["object", ">bytes"]);
         for object in &self.objects {
             objects.row([object.name.clone(), thousands(object.bytes)]);
@@ -146,19 +142,36 @@ impl Report for DryRun {
         let total = self.objects.iter().map(|object| object.bytes).sum();
         format!(
             "Nothing was written. A push would make:\n\
-             run         {}\ntasks       {}\nmolecules   {}\nskipped     {}\ndigest      {}\nbox center  {}\nbox size    {}\n\
+             run         {}\ntasks       {}\nmolecules   {}\nskipped     {}\ndigest      {}\n{}\
              store       {}\nuploads     {}\nresults     {} to {}\n\n{objects}",
             self.run,
             thousands(self.tasks),
             thousands(self.molecules),
             thousands(self.skipped),
             self.digest,
-            triple(self.box_center),
-            triple(self.box_size),
+            engine_text(&self.engine),
             self.store,
             bytes(total),
             self.first_shard,
             self.last_shard,
         )
+    }
+}
+
+/// What tells most easily that the wrong thing would be computed.
+fn engine_text(engine: &EngineOptions) -> String {
+    match engine {
+        EngineOptions::Vina(vina) => {
+            let triple = |[x, y, z]: [f64; 3]| format!("{x:.3} {y:.3} {z:.3} Å");
+            format!("box center  {}\nbox size    {}\n", triple(vina.center), triple(vina.size))
+        }
+        EngineOptions::Command(command) => {
+            let column = |column: &Column| match column.kind {
+                ColumnKind::Number => format!("{} [{}] {}", column.name, column.unit, column.range()),
+                ColumnKind::Text => format!("{} (text)", column.name),
+            };
+            let columns = command.columns.iter().map(column).collect::<Vec<_>>().join("\n            ");
+            format!("command     {}\ncolumns     {columns}\n", command.argv.join(" "))
+        }
     }
 }

@@ -1,19 +1,23 @@
 //! What a push was asked to do: flags over `run.toml` over the run that it follows, if any, over defaults; checked, with the search
 //! box resolved.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{EngineOptions, Limits, RunId, VinaOptions};
+use common::task::{CommandOptions, EngineOptions, Limits, RunId, VinaOptions};
 
-use super::PushError;
+use super::{PushError, command_options};
 use crate::cli::{self, Center, Edges, EngineName};
+use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
 use crate::input::{Columns, Format, HeavyAtoms};
 use crate::location::as_url;
-use crate::run_file::{LimitsTable, RunFile};
+use crate::run_file::{LimitsTable, OptionsTable, RunFile};
 use crate::search_box::SearchBox;
 
+/// The role of the receptor among the inputs of a docking run.
+pub(super) const RECEPTOR_ROLE: &str = "receptor";
 const SEED_DEFAULT: u64 = 42;
 /// Vina's own defaults.
 const EXHAUSTIVENESS_DEFAULT: u32 = 8;
@@ -30,10 +34,12 @@ pub(crate) struct PushRequest {
     pub(crate) format: Option<Format>,
     /// Their columns, where they were named.
     pub(crate) columns: Columns,
-    /// The receptor; `None` if it is that of another run.
-    pub(crate) receptor: Option<PathBuf>,
-    /// The engine's parameters.
-    pub(crate) vina: VinaOptions,
+    /// The engine's parameters, validated.
+    pub(crate) engine: EngineOptions,
+    /// Files that every task gets, by role; another run has the rest.
+    pub(crate) inputs: BTreeMap<String, PathBuf>,
+    /// The driver, where another than the engine's own or the other run's was named.
+    pub(crate) driver: Option<DriverSource>,
     /// The run's seed.
     pub(crate) seed: u64,
     /// Molecules per task, from 1.
@@ -53,8 +59,6 @@ impl PushRequest {
     pub(crate) fn resolve(flags: &cli::Push, from: Option<&RunInfo>) -> Result<Self, LaunchpadError> {
         let file = flags.config.as_deref().map(RunFile::read).transpose()?.unwrap_or_default();
         let folder = flags.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
-        // One engine so far; naming another one is refused where the name is read.
-        let EngineName::Vina = flags.engine.or(file.engine).unwrap_or(EngineName::Vina);
         let beside = |path: &PathBuf| folder.join(path);
         let run = flags.run.clone().or_else(|| file.run.clone());
         let run = run.ok_or(nothing("run id", "name the run with --run or `run` in run.toml"))?;
@@ -68,20 +72,28 @@ impl PushRequest {
         } else {
             flags.ligands.clone()
         };
-        let receptor = flags.receptor.clone().or_else(|| file.options.receptor.as_ref().map(beside));
+        if ligands.is_empty() && from.is_none() {
+            let how = "name one, or `-` for standard input, or `input` in run.toml";
+            return Err(nothing("file of molecules", how).into());
+        }
+        let driver = match (&flags.command.driver, &file.options.driver) {
+            (Some(driver), _) => Some(DriverSource::parse(driver, Path::new(""))?),
+            (None, Some(driver)) => Some(DriverSource::parse(driver, folder)?),
+            (None, None) => None,
+        };
         let limits = limits(flags, &file.limits, from);
         limits.validate()?;
-        if from.is_none() {
-            check_given(&ligands, receptor.as_deref())?;
-        }
+        let said = Said { flags, file: &file, folder, from };
+        let (engine, inputs) = said.engine(driver.as_ref())?;
         let store = file.store.as_deref().map(|store| as_url(folder, store)).transpose()?;
         Ok(Self {
             run,
             ligands,
             format: flags.format,
             columns: Columns { smiles: flags.smiles_column.clone(), id: flags.id_column.clone() },
-            receptor,
-            vina: vina(flags, &file, folder, from)?,
+            engine,
+            inputs,
+            driver,
             seed: flags.seed.or(file.seed).or(from.map(|from| from.spec.seed)).unwrap_or(SEED_DEFAULT),
             batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,
             threads_per_task: positive(
@@ -94,21 +106,92 @@ impl PushRequest {
             store: store.or_else(|| from.map(|from| from.store.clone())),
         })
     }
+
+    /// Reads the driver, where one was named.
+    pub(crate) async fn script(&self, store_url: &str) -> Result<Option<DriverScript>, LaunchpadError> {
+        match &self.driver {
+            Some(source) => source.load(store_url).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// All that was said about a push.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    flags: &'a cli::Push,
+    file: &'a RunFile,
+    /// The folder of `run.toml`.
+    folder: &'a Path,
+    /// The run that the push follows.
+    from: Option<&'a RunInfo>,
+}
+
+impl Said<'_> {
+    /// The engine's parameters and the files that every task gets. Without a name, parameters that only `command` has mean that engine.
+    fn engine(
+        self,
+        driver: Option<&DriverSource>,
+    ) -> Result<(EngineOptions, BTreeMap<String, PathBuf>), LaunchpadError> {
+        let Self { flags, file, folder, from } = self;
+        let (of_vina, of_command) = (
+            first_of_vina(flags, &file.options),
+            command_options::first_given(&flags.command, &file.options),
+        );
+        let theirs = from.map(|from| match from.spec.engine {
+            EngineOptions::Vina(_) => EngineName::Vina,
+            EngineOptions::Command(_) => EngineName::Command,
+        });
+        let named = flags.engine.or(file.engine);
+        if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
+            return Err(PushError::Contradiction { one: "engine", other: "from" }.into());
+        }
+        let by_parameters = if of_command.is_some() { EngineName::Command } else { EngineName::Vina };
+        let engine = named.or(theirs).unwrap_or(by_parameters);
+        let (parameter, engine_name, owner) = match engine {
+            EngineName::Vina => (of_command, "vina", "command"),
+            EngineName::Command => (of_vina, "command", "vina"),
+        };
+        if let Some(parameter) = parameter {
+            return Err(PushError::OtherEngine { parameter, engine: engine_name, owner }.into());
+        }
+        Ok(match engine {
+            EngineName::Vina => {
+                let inputs = self.receptor()?;
+                (EngineOptions::Vina(vina(flags, file, folder, from)?), inputs)
+            }
+            EngineName::Command => {
+                let inputs = command_options::inputs(&flags.command, &file.options, folder)?;
+                (EngineOptions::Command(self.command(driver)?), inputs)
+            }
+        })
+    }
+
+    fn receptor(self) -> Result<BTreeMap<String, PathBuf>, PushError> {
+        let beside = self.file.options.receptor.as_ref().map(|path| self.folder.join(path));
+        let receptor = self.flags.receptor.clone().or(beside);
+        if receptor.is_none() && self.from.is_none() {
+            return Err(nothing("receptor", "name one with --receptor or `receptor` in run.toml"));
+        }
+        Ok(receptor.map(|path| (RECEPTOR_ROLE.to_owned(), path)).into_iter().collect())
+    }
+
+    fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
+        let base = self.from.and_then(|from| match &from.spec.engine {
+            EngineOptions::Command(command) => Some(command),
+            EngineOptions::Vina(_) => None,
+        });
+        let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
+        let name = driver.map(DriverSource::name);
+        let options =
+            command_options::resolve(&self.flags.command, &self.file.options, name.as_deref(), base)?;
+        options.validate(has_driver)?;
+        Ok(options)
+    }
 }
 
 const fn nothing(what: &'static str, how: &'static str) -> PushError {
     PushError::Nothing { what, how }
-}
-
-fn check_given(ligands: &[PathBuf], receptor: Option<&Path>) -> Result<(), PushError> {
-    if ligands.is_empty() {
-        let how = "name one, or `-` for standard input, or `input` in run.toml";
-        return Err(nothing("file of molecules", how));
-    }
-    match receptor {
-        Some(_) => Ok(()),
-        None => Err(nothing("receptor", "name one with --receptor or `receptor` in run.toml")),
-    }
 }
 
 fn positive<T: Default + PartialEq>(
@@ -150,15 +233,29 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
     fields.into_iter().collect()
 }
 
+/// The first parameter of the engine `vina` alone that somebody gave.
+fn first_of_vina(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
+    let given = [
+        ("receptor", flags.receptor.is_some() || file.receptor.is_some()),
+        ("box_ligand", flags.box_ligand.is_some() || file.box_ligand.is_some()),
+        ("box_center", flags.box_center.is_some() || file.box_center.is_some()),
+        ("box_size", flags.box_size.is_some() || file.box_size.is_some()),
+        ("box_padding", flags.box_padding.is_some() || file.box_padding.is_some()),
+        ("exhaustiveness", flags.exhaustiveness.is_some() || file.exhaustiveness.is_some()),
+        ("modes", flags.modes.is_some() || file.modes.is_some()),
+    ];
+    given.into_iter().find_map(|(name, given)| given.then_some(name))
+}
+
 fn vina(
     flags: &cli::Push,
     file: &RunFile,
     folder: &Path,
     from: Option<&RunInfo>,
 ) -> Result<VinaOptions, LaunchpadError> {
-    let base = from.map(|from| {
-        let EngineOptions::Vina(vina) = &from.spec.engine;
-        vina
+    let base = from.and_then(|from| match &from.spec.engine {
+        EngineOptions::Vina(vina) => Some(vina),
+        EngineOptions::Command(_) => None,
     });
     let search_box = search_box(flags, file, folder, base)?;
     let options = &file.options;
@@ -244,6 +341,65 @@ mod tests {
         PushRequest::resolve(&push, None)
     }
 
+    fn vina_of(request: &PushRequest) -> &VinaOptions {
+        match &request.engine {
+            EngineOptions::Vina(vina) => vina,
+            EngineOptions::Command(_) => panic!("not vina"),
+        }
+    }
+
+    fn command_of(request: &PushRequest) -> &CommandOptions {
+        match &request.engine {
+            EngineOptions::Command(command) => command,
+            EngineOptions::Vina(_) => panic!("not command"),
+        }
+    }
+
+    const COMMAND: &str = "run = 'a'\ninput = 'x.smi'\nengine = 'command'\n[options]\ndriver = 'mw.py'\nscore = 'mw'\n\
+                           [options.inputs]\nsite = 's.pdb'\n[[options.columns]]\nname = 'mw'\nunit = 'g/mol'\nmin = 1\n";
+
+    #[test]
+    fn a_driver_is_run_by_what_its_ending_says() {
+        let request = resolve(COMMAND, "--input extra=e.json").unwrap();
+        assert!(matches!(&request.driver, Some(DriverSource::File(path)) if path.is_absolute()));
+        assert!(request.inputs["site"].is_absolute());
+        assert_eq!(request.inputs["extra"], PathBuf::from("e.json"));
+        let command = command_of(&request);
+        assert_eq!(command.argv, ["python3", "{driver}"]);
+        assert_eq!(command.versions["python3"], ["python3", "--version"]);
+        assert_eq!((command.rows.as_str(), command.score_unit()), ("rows.csv", "g/mol"));
+        let request = resolve(COMMAND, "--driver d.sh --column n --score n --rows r.jsonl").unwrap();
+        let command = command_of(&request);
+        assert_eq!(
+            (command.argv[0].as_str(), command.columns.len(), command.rows.as_str()),
+            ("bash", 1, "r.jsonl")
+        );
+    }
+
+    #[test]
+    fn parameters_of_another_engine_are_refused() {
+        let check = |toml: &str, flags: &str, expect: &str| {
+            assert_eq!(resolve(toml, flags).unwrap_err().to_string(), expect);
+        };
+        check(COMMAND, "--receptor r.pdb", "`receptor` is no parameter of the engine `command`");
+        check(
+            &format!("engine = 'vina'\n{FILE}"),
+            "--column mw",
+            "`columns` is no parameter of the engine `vina`",
+        );
+        check(
+            COMMAND,
+            "--driver mw.jl",
+            "the command has no program (expected argv, or a driver that ends in .py or .sh)",
+        );
+        check(
+            COMMAND,
+            "--input driver=x",
+            "the input role `driver` can't be used (expected a small letter, then at most 31 of a-z 0-9 _, and not `driver`)",
+        );
+        check(COMMAND, "--score logp", "the score `logp` is no column of numbers (those are: mw)");
+    }
+
     const FILE: &str = "run = 'a'\ninput = 'x.smi'\nseed = 7\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'pose.pdb'\n\
                         box_size = 20\n[limits]\nparallelism = 5\nbackoff_ms = 1\n[labels]\nb = 'file'\na = 'file'\n";
 
@@ -251,9 +407,10 @@ mod tests {
     fn the_file_says_what_no_flag_says_with_paths_beside_it() {
         let request = resolve(FILE, "").unwrap();
         assert!(request.ligands[0].is_absolute() && request.ligands[0].ends_with("x.smi"));
-        assert!(request.receptor.unwrap().is_absolute());
-        assert_eq!((request.vina.center, request.vina.size), ([41.0, 44.0, 18.0], [20.0; 3]));
-        assert_eq!((request.seed, request.batch_size, request.vina.exhaustiveness), (7, 1, 8));
+        assert!(request.inputs[RECEPTOR_ROLE].is_absolute());
+        let vina = vina_of(&request);
+        assert_eq!((vina.center, vina.size), ([41.0, 44.0, 18.0], [20.0; 3]));
+        assert_eq!((request.seed, request.batch_size, vina.exhaustiveness), (7, 1, 8));
         assert_eq!((request.limits.parallelism, request.limits.backoff_ms), (5, 1));
     }
 
@@ -266,11 +423,13 @@ mod tests {
         .unwrap();
         assert_eq!(request.run.as_str(), "b");
         assert_eq!(request.ligands, [PathBuf::from("y.sdf")]);
-        assert_eq!((request.vina.center, request.vina.size), ([1.0, 2.0, 3.0], [20.0; 3]));
-        assert_eq!((request.seed, request.limits.parallelism, request.vina.exhaustiveness), (8, 6, 4));
+        let vina = vina_of(&request);
+        assert_eq!((vina.center, vina.size), ([1.0, 2.0, 3.0], [20.0; 3]));
+        assert_eq!((request.seed, request.limits.parallelism, vina.exhaustiveness), (8, 6, 4));
         let labels = [("campaign", "c"), ("label:a", "flag"), ("label:b", "file")];
         assert_eq!(request.labels, labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let padded = resolve(FILE, "--box-padding 3").unwrap().vina;
+        let padded = resolve(FILE, "--box-padding 3").unwrap();
+        let padded = vina_of(&padded);
         assert_eq!((padded.center, padded.size), ([41.0, 44.0, 18.0], [6.0; 3]));
     }
 

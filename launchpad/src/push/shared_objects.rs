@@ -6,16 +6,13 @@ use std::path::Path;
 use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{RunStore, StorageError, key};
-use common::task::{ObjectRef, RunSpec};
+use common::task::{EngineOptions, ObjectRef, RunSpec};
 
-use super::PushError;
+use super::request::RECEPTOR_ROLE;
+use super::{PushError, PushRequest};
+use crate::drivers::{DriverScript, VINA_PREPARE, file_name};
 use crate::error::LaunchpadError;
 use crate::input::HeavyAtoms;
-
-/// The default driver of the engine `vina`: it gives every molecule a 3D structure.
-const VINA_PREPARE: &str = include_str!("../../../drivers/vina_prepare.py");
-const VINA_PREPARE_NAME: &str = "vina_prepare.py";
-const RECEPTOR: &str = "receptor";
 
 type Pinned = (ObjectRef, Bytes);
 
@@ -27,27 +24,39 @@ pub(crate) struct SharedObjects {
 }
 
 impl SharedObjects {
-    /// Those of docking into a receptor with the default driver.
-    pub(crate) fn of_files(receptor: &Path) -> Result<Self, LaunchpadError> {
-        let prepare = Bytes::from_static(VINA_PREPARE.as_bytes());
-        let prepare = pinned(prepare, |sha256| key::driver(sha256, VINA_PREPARE_NAME));
-        Ok(Self {
-            inputs: BTreeMap::from([(RECEPTOR.to_owned(), read_receptor(receptor)?)]),
-            drivers: BTreeMap::from([("prepare".to_owned(), prepare)]),
-        })
+    /// Those of the user's files; without a named driver the engine has its own, or none.
+    pub(crate) fn of_files(
+        request: &PushRequest,
+        driver: Option<DriverScript>,
+    ) -> Result<Self, LaunchpadError> {
+        let driver = driver.or_else(|| shipped_driver(&request.engine));
+        Self { inputs: BTreeMap::new(), drivers: BTreeMap::new() }.replaced(request, driver)
     }
 
-    /// Those of another run, but for the receptor if a file replaces it. The drivers are that run's, too, whatever this version ships.
+    /// Those of another run, but for what files replace. The drivers are that run's, too, whatever this version ships.
     pub(crate) async fn of_run(
         store: &RunStore,
         spec: &RunSpec,
-        receptor: Option<&Path>,
+        request: &PushRequest,
+        driver: Option<DriverScript>,
     ) -> Result<Self, LaunchpadError> {
-        let mut inputs = read_all(store, &spec.inputs).await?;
-        if let Some(receptor) = receptor {
-            inputs.insert(RECEPTOR.to_owned(), read_receptor(receptor)?);
+        let inputs = read_all(store, &spec.inputs).await?;
+        Self { inputs, drivers: read_all(store, &spec.drivers).await? }.replaced(request, driver)
+    }
+
+    fn replaced(
+        mut self,
+        request: &PushRequest,
+        driver: Option<DriverScript>,
+    ) -> Result<Self, LaunchpadError> {
+        for (role, path) in &request.inputs {
+            self.inputs.insert(role.clone(), read_input(role, path, &request.engine)?);
         }
-        Ok(Self { inputs, drivers: read_all(store, &spec.drivers).await? })
+        if let Some(DriverScript { name, bytes }) = driver {
+            let script = pinned(bytes, |sha256| key::driver(sha256, &name));
+            self.drivers.insert(driver_role(&request.engine).to_owned(), script);
+        }
+        Ok(self)
     }
 
     /// The inputs, as the spec names them.
@@ -92,16 +101,36 @@ fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> Pinned {
     (ObjectRef { object: name(&sha256), sha256, bytes: bytes.len() as u64 }, bytes)
 }
 
-/// Reads a receptor, which has to be a PDB or PDBQT with at least one heavy atom.
-fn read_receptor(path: &Path) -> Result<(ObjectRef, Bytes), LaunchpadError> {
-    let extension =
-        path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    if !["pdb", "ent", "pdbqt"].contains(&extension.as_str()) {
-        return Err(PushError::ReceptorFormat { path: path.to_owned() }.into());
+/// The role of an engine's driver.
+const fn driver_role(engine: &EngineOptions) -> &'static str {
+    match engine {
+        EngineOptions::Vina(_) => "prepare",
+        EngineOptions::Command(_) => "driver",
     }
-    HeavyAtoms::read(path)?;
+}
+
+/// The driver that an engine has by itself.
+fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
+    match engine {
+        EngineOptions::Vina(_) => {
+            let bytes = Bytes::from_static(VINA_PREPARE.text.as_bytes());
+            Some(DriverScript { name: VINA_PREPARE.name.to_owned(), bytes })
+        }
+        EngineOptions::Command(_) => None,
+    }
+}
+
+/// Reads an input. The receptor of a docking run has to be a PDB or PDBQT with at least one heavy atom.
+fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned, LaunchpadError> {
+    if matches!(engine, EngineOptions::Vina(_)) && role == RECEPTOR_ROLE {
+        let extension =
+            path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        if !["pdb", "ent", "pdbqt"].contains(&extension.as_str()) {
+            return Err(PushError::ReceptorFormat { path: path.to_owned() }.into());
+        }
+        HeavyAtoms::read(path)?;
+    }
     let failed = |source| LaunchpadError::File { action: "read", path: path.to_owned(), source };
     let bytes = Bytes::from(std::fs::read(path).map_err(failed)?);
-    let file_name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    Ok(pinned(bytes, |sha256| key::input(sha256, &file_name)))
+    Ok(pinned(bytes, |sha256| key::input(sha256, &file_name(path))))
 }

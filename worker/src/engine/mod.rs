@@ -9,14 +9,20 @@ use common::task::{EngineOptions, Molecule, Row, RunSpec, VinaOptions};
 
 use crate::process::Ended;
 
+mod command;
+mod command_rows;
+mod command_verdict;
+mod ending;
 mod pdbqt;
 mod pose_check;
 mod prepared;
 mod reason;
 mod receptor;
+mod task_file;
 mod vina;
 mod vina_verdict;
 
+pub use command::CommandEngine;
 pub use vina::Vina;
 
 use reason::failure;
@@ -63,6 +69,8 @@ pub struct Step {
 pub struct Plan {
     /// Files to write below the scratch folder first, by relative path.
     pub files: Vec<(PathBuf, Vec<u8>)>,
+    /// Shared files to copy below the scratch folder, read-only, by relative path: the program can't alter the cache.
+    pub copies: Vec<(PathBuf, PathBuf)>,
     /// Programs to run, one after the other.
     pub steps: Vec<Step>,
 }
@@ -94,7 +102,18 @@ pub struct StepOutcome {
     pub ended: Option<Ended>,
 }
 
-/// Says that the engine failed rather than a molecule: there is no verdict, try again.
+/// What is to be done after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Charge the task and try again, up to its limit.
+    Retry,
+    /// Give the task up: trying again is of no use.
+    GiveUp,
+    /// Hand the task back unharmed: this machine can't do it now.
+    HandBack,
+}
+
+/// Says that the engine failed rather than a molecule: there is no verdict.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct EngineFailure {
@@ -105,6 +124,15 @@ pub struct EngineFailure {
 }
 
 impl EngineFailure {
+    /// What is to be done.
+    pub fn remedy(&self) -> Remedy {
+        match self.reason {
+            failure::INPUT_REFUSED => Remedy::GiveUp,
+            failure::TRY_AGAIN => Remedy::HandBack,
+            _ => Remedy::Retry,
+        }
+    }
+
     /// Whether a program broke down over a molecule, by a signal or out of time: then the molecule is under suspicion.
     pub(crate) fn is_breakdown(&self) -> bool {
         matches!(self.reason, failure::ENGINE_CRASHED | failure::TIME_LIMIT)
@@ -125,7 +153,7 @@ pub type Judged = Result<Row, EngineFailure>;
 /// Turns a task into steps and outputs into rows.
 pub trait Engine: std::fmt::Debug + Send + Sync {
     /// The programs whose versions make its provenance: name and the arguments that print the version.
-    fn versions(&self) -> Vec<(&'static str, Vec<String>)>;
+    fn versions(&self) -> Vec<(&str, Vec<String>)>;
 
     /// What to make once per host of the shared inputs, which are staged already: how may depend on their content.
     fn preparations(&self, spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Vec<Preparation>;
@@ -140,11 +168,11 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// Files below the scratch folder worth keeping beside the logs, such as poses. They may be missing.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;
 
-    /// The unit of its scores.
-    fn score_unit(&self) -> &'static str;
+    /// The unit of its scores; empty if it gives none.
+    fn score_unit(&self) -> &str;
 
     /// Names of its own columns, in the order of [`Row::columns`].
-    fn columns(&self) -> &'static [&'static str];
+    fn columns(&self) -> Vec<&str>;
 }
 
 /// Every engine that is built in, with parameters that only stand for those of a run.
@@ -157,5 +185,6 @@ pub fn built_in() -> Vec<EngineOptions> {
 pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
         EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
+        EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
     }
 }

@@ -48,26 +48,65 @@ pub(crate) struct Refusal {
     pub(crate) detail: String,
 }
 
-/// Why there is no verdict on a molecule, or on any: try again.
+/// Why a row of a command can't be used. Drivers name reasons of their own, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowReason {
+    /// The program ended well and wrote no row for the molecule.
+    NoRow,
+    /// Several rows have its id.
+    DuplicateRow,
+    /// The row's verdict or reason is no such word.
+    VerdictInvalid,
+    /// A column of numbers is empty.
+    ValueMissing,
+    /// A column of numbers holds something else, or no finite number.
+    ValueNotFinite,
+    /// A value lies outside the plausible range of its column.
+    OutOfRange,
+}
+
+impl RowReason {
+    /// The word in the shard.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NoRow => "no_row",
+            Self::DuplicateRow => "duplicate_row",
+            Self::VerdictInvalid => "verdict_invalid",
+            Self::ValueMissing => "value_missing",
+            Self::ValueNotFinite => "value_not_finite",
+            Self::OutOfRange => "out_of_range",
+        }
+    }
+}
+
+/// Why there is no verdict on a molecule, or on any.
 pub(crate) mod failure {
     /// A program was ended by a signal that was not ours.
     pub(crate) const ENGINE_CRASHED: &str = "engine_crashed";
     /// A program ended by itself with an error that is not about a molecule.
     pub(crate) const ENGINE_FAILED: &str = "engine_failed";
+    /// A driver says by exit 65 that its input is bad.
+    pub(crate) const INPUT_REFUSED: &str = "input_refused";
     /// The run lacks a receptor or the preparation's driver.
     pub(crate) const INPUT_MISSING: &str = "input_missing";
     /// A program broke down before it came to the molecule.
     pub(crate) const NOT_TRIED: &str = "not_tried";
     /// A program says that it succeeded and its output is not there: a full or broken disk.
     pub(crate) const OUTPUT_LOST: &str = "output_lost";
+    /// A file that the run expects is not there, or empty.
+    pub(crate) const OUTPUT_MISSING: &str = "output_missing";
     /// The preparation's driver broke off.
     pub(crate) const PREPARE_FAILED: &str = "prepare_failed";
     /// The receptor has no atoms, or Vina refuses it.
     pub(crate) const RECEPTOR_INVALID: &str = "receptor_invalid";
+    /// The file of rows is missing or has not the declared columns.
+    pub(crate) const ROWS_INVALID: &str = "rows_invalid";
     /// The attempt was stopped.
     pub(crate) const STOPPED: &str = "stopped";
     /// A program ran longer than it may.
     pub(crate) const TIME_LIMIT: &str = "time_limit";
+    /// A driver asks by exit 75 for another try: something around it is not there.
+    pub(crate) const TRY_AGAIN: &str = "try_again";
 }
 
 #[cfg(test)]
@@ -89,16 +128,20 @@ mod tests {
         Reason::NoContact,
         Reason::ScoreOutOfRange,
     ];
-    const FAILURES: [&str; 9] = [
+    const FAILURES: [&str; 13] = [
         failure::ENGINE_CRASHED,
         failure::ENGINE_FAILED,
         failure::INPUT_MISSING,
+        failure::INPUT_REFUSED,
         failure::NOT_TRIED,
         failure::OUTPUT_LOST,
+        failure::OUTPUT_MISSING,
         failure::PREPARE_FAILED,
         failure::RECEPTOR_INVALID,
+        failure::ROWS_INVALID,
         failure::STOPPED,
         failure::TIME_LIMIT,
+        failure::TRY_AGAIN,
     ];
 
     /// The first cells of the table under a heading of `docs/science.md`.
@@ -124,6 +167,19 @@ mod tests {
         // Of a molecule that two attempts broke down over.
         reasons.extend([failure::ENGINE_CRASHED, failure::TIME_LIMIT].map(str::to_owned));
         assert_eq!(table("Reasons of a bad molecule"), reasons);
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_reasons_of_rows() {
+        let reasons = [
+            RowReason::NoRow,
+            RowReason::DuplicateRow,
+            RowReason::VerdictInvalid,
+            RowReason::ValueMissing,
+            RowReason::ValueNotFinite,
+            RowReason::OutOfRange,
+        ];
+        assert_eq!(table("Reasons of a bad row"), reasons.map(|reason| reason.name().to_owned()).into());
     }
 
     #[test]

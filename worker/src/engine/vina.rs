@@ -7,16 +7,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use common::task::{RunSpec, VinaOptions};
-use serde::Serialize;
 
 use super::receptor::{self, Receptor};
-use super::vina_verdict;
-use super::{Engine, EngineFailure, Judged, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload};
+use super::{
+    Engine, EngineFailure, Judged, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload, task_file,
+    vina_verdict,
+};
 
 /// Role of the driver that makes 3D structures.
 pub(crate) const PREPARE_ROLE: &str = "prepare";
-/// What that driver reads.
-const TASK_FILE: &str = "task.json";
 /// What that driver writes.
 pub(crate) const PREPARED_FILE: &str = "prepared.jsonl";
 
@@ -52,7 +51,7 @@ impl Vina {
 }
 
 impl Engine for Vina {
-    fn versions(&self) -> Vec<(&'static str, Vec<String>)> {
+    fn versions(&self) -> Vec<(&str, Vec<String>)> {
         let rdkit = "import rdkit; print(rdkit.__version__)";
         vec![
             ("vina", vec!["vina".into(), "--version".into()]),
@@ -80,7 +79,7 @@ impl Engine for Vina {
             steps.push(convert(input.index));
             steps.push(self.dock(input, workload, &receptor));
         }
-        Plan { files: vec![(PathBuf::from(TASK_FILE), task_json(workload))], steps }
+        Plan { files: vec![(PathBuf::from(task_file::NAME), task_json(workload))], steps, ..Plan::default() }
     }
 
     fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Judged>, EngineFailure> {
@@ -99,8 +98,8 @@ impl Engine for Vina {
         "kcal/mol"
     }
 
-    fn columns(&self) -> &'static [&'static str] {
-        &["docked_smiles", "flags", "modes", "contacts", "seed", "detail"]
+    fn columns(&self) -> Vec<&str> {
+        vec!["docked_smiles", "flags", "modes", "contacts", "seed", "detail"]
     }
 }
 
@@ -120,34 +119,8 @@ fn convert(index: usize) -> Step {
     Step { name: convert_step(index), argv, needs: vec![sdf] }
 }
 
-/// The driver's input: where the molecule is, and the seed of its embedding.
-#[derive(Serialize)]
-struct TaskMolecule<'a> {
-    index: usize,
-    id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    smiles: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    structure: Option<String>,
-    seed: u32,
-}
-
 fn task_json(workload: &Workload<'_>) -> Vec<u8> {
-    let molecule = |input: &'_ MoleculeInput| {
-        // Relative, so that the file is the same wherever the scratch folder is.
-        let structure =
-            input.structure.as_ref().map(|path| path.strip_prefix(workload.scratch).unwrap_or(path));
-        serde_json::to_value(TaskMolecule {
-            index: input.index,
-            id: &input.molecule.id,
-            smiles: structure.is_none().then(|| input.molecule.smiles()),
-            structure: structure.map(|path| path.to_string_lossy().into_owned()),
-            seed: input.seed,
-        })
-        .expect("strings and numbers always become JSON")
-    };
-    let molecules: Vec<_> = workload.molecules.iter().map(molecule).collect();
-    serde_json::json!({ "molecules": molecules }).to_string().into_bytes()
+    serde_json::json!({ "molecules": task_file::molecules(workload) }).to_string().into_bytes()
 }
 
 pub(crate) fn convert_step(index: usize) -> String {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use common::task::{Row, Verdict, VinaOptions};
 
+use super::ending::evidence;
 use super::pdbqt;
 use super::pose_check::{self, Docked};
 use super::prepared::{self, Prepared};
@@ -239,18 +240,6 @@ fn begun_account(workload: &Workload<'_>) -> String {
     let mut text = std::fs::read_to_string(workload.scratch.join(PREPARED_FILE)).unwrap_or_default();
     text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
     text
-}
-
-/// How a program ended and the last thing that it said.
-fn evidence(ended: &Ended) -> String {
-    let how = match ended.how {
-        How::Exited(code) => format!("exit {code}"),
-        How::Signalled(signal) => format!("signal {signal}"),
-        How::TimeLimit => "time limit".to_owned(),
-        How::Stopped => "stopped".to_owned(),
-    };
-    let last = ended.stderr_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    format!("{how} after {} ms, last words `{}`", ended.elapsed_ms, last.trim())
 }
 
 /// Whether Vina's table of modes ends its output: rank, affinity and two distances.
