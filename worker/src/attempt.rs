@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::control::{Control, StopWhy};
 use crate::engine::{EngineFailure, Remedy};
 use crate::evidence::Evidence;
+use crate::failure;
 use crate::heartbeat::chain;
 use crate::patience::{insist, insist_store};
 use crate::process::{Launcher, SpawnError};
@@ -132,7 +133,7 @@ impl Attempt {
     async fn straight_line(&mut self, scratch: &Scratch) -> Result<Stored, Halt> {
         if self.grant.molecules.is_empty() {
             return Err(Halt::Failed {
-                reason: "input_unreadable".to_owned(),
+                reason: failure::INPUT_UNREADABLE.to_owned(),
                 detail: "the task's input in Redis is missing, or this version can't read it".to_owned(),
                 is_final: true,
             });
@@ -294,8 +295,10 @@ impl From<StorageError> for Halt {
     fn from(error: StorageError) -> Self {
         let detail = chain(&error);
         match error {
-            StorageError::Missing { .. } => Self::failed("input_missing", detail),
-            StorageError::Digest { .. } | StorageError::Short { .. } => Self::failed("input_altered", detail),
+            StorageError::Missing { .. } => Self::failed(failure::INPUT_MISSING, detail),
+            StorageError::Digest { .. } | StorageError::Short { .. } => {
+                Self::failed(failure::INPUT_ALTERED, detail)
+            }
             StorageError::Url { .. }
             | StorageError::Open { .. }
             | StorageError::NotTheRunsStore { .. }
@@ -310,7 +313,11 @@ impl From<StorageError> for Halt {
 impl From<SpawnError> for Halt {
     fn from(error: SpawnError) -> Self {
         let detail = chain(&error);
-        if error.is_machine_fault() { Self::Machine(detail) } else { Self::failed("spawn_failed", detail) }
+        if error.is_machine_fault() {
+            Self::Machine(detail)
+        } else {
+            Self::failed(failure::SPAWN_FAILED, detail)
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use common::storage::key;
 use common::task::{AttemptFile, AttemptRecord, CarriedRows, Ending, LeaseName, Molecule, Row, Shard};
 
 use crate::attempt::{Attempt, Halt};
-use crate::verdicts::ALL_BAD;
+use crate::failure::ALL_BAD;
 
 /// The rows of an attempt without a result, in the format of a shard.
 pub(crate) const ROWS: &str = "rows.csv";

@@ -22,6 +22,7 @@ mod dispatcher;
 mod doctor;
 pub mod engine;
 mod evidence;
+mod failure;
 mod heartbeat;
 mod output;
 mod patience;

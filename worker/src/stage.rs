@@ -13,6 +13,7 @@ use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, 
 use crate::attempt::{Attempt, Halt};
 use crate::cache::CacheError;
 use crate::engine::{MoleculeInput, Preparation, Step, StepOutcome, Workload};
+use crate::failure;
 use crate::process::{How, Logs, Program, engine_environment};
 
 /// The folder of step logs below the scratch folder.
@@ -122,7 +123,7 @@ impl Attempt {
     ) -> Result<PathBuf, Halt> {
         let from = shared.get(&preparation.from);
         let from = from.ok_or_else(|| {
-            Halt::failed("input_missing", format!("the run has no input `{}`", preparation.from))
+            Halt::failed(failure::INPUT_MISSING, format!("the run has no input `{}`", preparation.from))
         })?;
         let provenance = &self.serving.provenance;
         let key = format!(
@@ -150,7 +151,7 @@ impl Attempt {
                 preparation.output.display(),
                 ended.stderr_tail.trim()
             );
-            Err(Halt::failed("preparation_failed", detail))
+            Err(Halt::failed(failure::SHARED_INPUT_UNUSABLE, detail))
         };
         let key = sha256_hex(key.as_bytes());
         let derived = self.shared.cache.derived(&key, &preparation.output, make);

@@ -9,6 +9,7 @@ use common::storage::{Creation, key};
 use common::task::{Ending, Shard, TaskId};
 
 use crate::attempt::{Attempt, Halt};
+use crate::failure;
 
 /// The result of a task as it stands in the store, whoever made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +42,11 @@ impl Attempt {
 
     /// Takes a stored shard as the result: its digest, its counts and its index, never our own.
     async fn adopt(&mut self, bytes: &Bytes) -> Result<Stored, Halt> {
-        let invalid =
-            |detail: String| Halt::Failed { reason: "shard_invalid".to_owned(), detail, is_final: true };
+        let invalid = |detail: String| Halt::Failed {
+            reason: failure::SHARD_INVALID.to_owned(),
+            detail,
+            is_final: true,
+        };
         let name = key::shard(self.grant.task);
         let shard = Shard::parse(bytes).and_then(|shard| {
             shard.check_molecules(self.grant.molecules.iter().map(|molecule| molecule.id.as_str()))?;

@@ -6,9 +6,8 @@
 use common::task::{Molecule, Row, Verdict};
 
 use crate::engine::{EngineFailure, Judged};
+use crate::failure::ALL_BAD;
 
-/// The reason of an attempt whose molecules are all bad alike.
-pub(crate) const ALL_BAD: &str = "all_bad";
 /// A batch of this many molecules that are all bad for one reason is tried once more: suspect the machine first.
 const SUSPICIOUS_BATCH: usize = 10;
 /// After so many breakdowns without a score, an attempt gives up: then it is the engine or the machine, and each may last a time limit.
