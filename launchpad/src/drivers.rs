@@ -197,8 +197,8 @@ mod tests {
 
     #[test]
     fn a_driver_is_a_file_or_a_digest() {
-        let parse = |text: &str| DriverSource::parse(text, Path::new("/work"));
-        assert_eq!(parse("mine.py").unwrap(), DriverSource::File("/work/mine.py".into()));
+        let parse = |text: &str| DriverSource::parse(text, Path::new("/home/me"));
+        assert_eq!(parse("mine.py").unwrap(), DriverSource::File("/home/me/mine.py".into()));
         let sha256 = "a".repeat(64);
         let published = parse(&reference(&sha256, "mine.py")).unwrap();
         assert_eq!(published, DriverSource::Published { sha256, name: "mine.py".into() });

@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(open.exit_code(), 65);
         let run = || "r".parse().unwrap();
         assert_eq!(LaunchpadError::from(QueueError::NoSuchRun(run())).exit_code(), 65);
-        let url = common::queue::Queue::open("http://x", 1).unwrap_err();
+        let url = common::queue::Queue::open("http://x").unwrap_err();
         assert_eq!(LaunchpadError::from(url).exit_code(), 78);
         let leased = LaunchpadError::Leased { run: run(), leased: 2 };
         assert_eq!((leased.exit_code(), leased.hint().unwrap()), (75, "`launchpad cancel r` first".into()));

@@ -9,9 +9,6 @@ use common::task::RunId;
 
 use crate::error::LaunchpadError;
 
-/// The command line works on one thing at a time, and `status` on a few.
-const CONNECTIONS: usize = 4;
-
 /// What was said about the locations, and the folder that answers for the rest.
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
@@ -29,7 +26,7 @@ impl Location {
     /// The queue of this location.
     pub(crate) fn queue(&self) -> Result<Queue, LaunchpadError> {
         let url = self.redis.clone().unwrap_or_else(|| local::default_redis_url(&self.folder));
-        Ok(Queue::open(&url, CONNECTIONS)?)
+        Ok(Queue::open(&url)?)
     }
 
     /// The store's URL for a new run: what was said here, what the run's file says, or the folder's own store.

@@ -138,7 +138,7 @@ impl Bench {
 
     /// Does the work of a fleet without engines.
     async fn work(&self) {
-        let queue = Queue::open(&self.redis.url(), 4).unwrap();
+        let queue = Queue::open(&self.redis.url()).unwrap();
         let (run, worker): (RunId, WorkerId) = ("many".parse().unwrap(), "pretender".parse().unwrap());
         let digest = queue.run_info(&run).await.unwrap().digest;
         for folder in ["shards", "index"] {

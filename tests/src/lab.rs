@@ -102,7 +102,7 @@ impl Lab {
 
     /// A queue of the lab's Redis.
     pub fn queue(&self) -> Queue {
-        Queue::open(&self.redis.url(), 2).unwrap()
+        Queue::open(&self.redis.url()).unwrap()
     }
 
     /// Puts the stub in front of an engine's program.

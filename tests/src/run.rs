@@ -24,7 +24,7 @@ pub struct TestRun {
 impl TestRun {
     /// Creates a run without tasks.
     pub async fn create(redis: &TestRedis, id: &str, limits: &Limits) -> Self {
-        let queue = Queue::open(&redis.url(), 4).unwrap();
+        let queue = Queue::open(&redis.url()).unwrap();
         let id: RunId = id.parse().unwrap();
         let spec_json = serde_json::to_string(&sample_spec(&id, 0)).unwrap();
         let run = Self { queue, id, digest: common::digest::sha256_hex(spec_json.as_bytes()) };

@@ -71,7 +71,7 @@ impl Desk {
     }
 
     async fn runs(&self) -> Vec<String> {
-        let runs = Queue::open(&self.redis.url(), 1).unwrap().runs().await.unwrap();
+        let runs = Queue::open(&self.redis.url()).unwrap().runs().await.unwrap();
         runs.iter().map(ToString::to_string).collect()
     }
 }

@@ -755,7 +755,7 @@ async fn a_redis_with_too_many_clients_is_waited_for() {
     let redis = TestRedis::start().await;
     let run = TestRun::sealed(&redis, "r", &Limits::default(), 1).await;
     let mut connection = redis.connection().await;
-    let full = Queue::open(&redis.url(), 1).unwrap();
+    let full = Queue::open(&redis.url()).unwrap();
     let limit: String =
         redis::cmd("CONFIG").arg("SET").arg("maxclients").arg(1).query_async(&mut connection).await.unwrap();
     assert_eq!(limit, "OK");

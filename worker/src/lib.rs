@@ -132,7 +132,7 @@ async fn assemble(
     );
     let guardian = start_guardian(&worker).await?;
     let held = Held::default();
-    let heartbeats = Queue::open(&config.redis, 1)?;
+    let heartbeats = Queue::open(&config.redis)?;
     let heard = heartbeat::start(heartbeats, worker.clone(), held.clone())?;
     let place = Place { host, region: config.region.clone(), machine_type: config.machine_type.clone() };
     let shared = Shared {

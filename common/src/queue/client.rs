@@ -99,22 +99,21 @@ pub enum Sealed {
 }
 
 impl Queue {
-    /// A queue behind this URL, over at most `connections` connections. Nothing is sent yet.
-    pub fn open(url: &str, connections: usize) -> Result<Self, QueueError> {
-        Self::build(url, connections, AsyncConnectionConfig::new(), None)
+    /// A queue behind this URL, over one connection, which carries many calls at once. Nothing is sent yet.
+    pub fn open(url: &str) -> Result<Self, QueueError> {
+        Self::build(url, AsyncConnectionConfig::new(), None)
     }
 
-    /// A queue over one connection, which also listens for hints to this worker.
+    /// The same, and its connection also listens for hints to this worker.
     pub fn open_listening(url: &str, worker: &WorkerId) -> Result<(Self, Wakes), QueueError> {
         let (sender, pushes) = mpsc::unbounded_channel();
         let config = AsyncConnectionConfig::new().set_push_sender(sender);
-        let queue = Self::build(url, 1, config, Some(keys::wake(worker)))?;
+        let queue = Self::build(url, config, Some(keys::wake(worker)))?;
         Ok((queue, Wakes { pushes }))
     }
 
     fn build(
         url: &str,
-        connections: usize,
         config: AsyncConnectionConfig,
         wake_channel: Option<String>,
     ) -> Result<Self, QueueError> {
@@ -128,7 +127,7 @@ impl Queue {
         let config =
             config.set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(RESPONSE_TIMEOUT));
         let manager = Manager::new_with_config(info, config).map_err(invalid)?;
-        let mut pool = Pool::builder(manager).max_size(connections).runtime(Runtime::Tokio1);
+        let mut pool = Pool::builder(manager).max_size(1).runtime(Runtime::Tokio1);
         if let Some(channel) = wake_channel {
             pool = pool.post_create(Hook::async_fn(move |connection, _| {
                 let channel = channel.clone();
@@ -341,14 +340,14 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        let queue = Queue::open("redis://chemist:secret@localhost:1/0", 1).unwrap();
+        let queue = Queue::open("redis://chemist:secret@localhost:1/0").unwrap();
         assert_eq!(queue.url(), "redis://chemist:***@localhost:1/0");
         assert!(!format!("{queue:?}").contains("secret"));
     }
 
     #[test]
     fn a_wrong_url_is_named() {
-        let error = Queue::open("http://localhost", 1).unwrap_err();
+        let error = Queue::open("http://localhost").unwrap_err();
         assert_eq!(error.to_string(), "the Redis URL `http://localhost` is not valid");
     }
 }
