@@ -48,7 +48,7 @@ impl Guardian {
             args: args.iter().map(OsString::from).collect(),
             marker: marker.to_owned(),
         };
-        let running = Some(recipe.start().await?);
+        let running = Some(recipe.start(&BTreeSet::new()).await?);
         let (orders, inbox) = mpsc::unbounded_channel();
         tokio::spawn(Keeper { recipe, groups: BTreeSet::new(), running }.keep(inbox));
         Ok(Self { marker: marker.to_owned(), orders })
@@ -93,7 +93,8 @@ struct Recipe {
 }
 
 impl Recipe {
-    async fn start(&self) -> io::Result<Running> {
+    /// Starts a guardian that knows these groups once it says that it watches.
+    async fn start(&self, groups: &BTreeSet<Pid>) -> io::Result<Running> {
         let mut child = group::command(&self.exe)
             .args(&self.args)
             .current_dir("/")
@@ -105,7 +106,9 @@ impl Recipe {
         let pipe = child.stdin.take().expect("it was asked for");
         let mut stdout = child.stdout.take().expect("it was asked for");
         let mut running = Running { child, pipe };
-        running.tell(&format!("={}\n", self.marker)).await?;
+        // All in one write: a worker that is killed after it leaves a guardian that has everything in its pipe.
+        let groups: String = groups.iter().map(|group| format!("+{group}\n")).collect();
+        running.tell(&format!("={}\n{groups}", self.marker)).await?;
         let mut answer = [0; READY.len()];
         timeout(PATIENCE, stdout.read_exact(&mut answer)).await??;
         if answer != READY.as_bytes() {
@@ -189,11 +192,7 @@ impl Keeper {
             // Dead before its pipe closes, or it would kill the engines of a living worker.
             old.child.kill().await?;
         }
-        let mut running = self.recipe.start().await?;
-        for group in &self.groups {
-            running.tell(&format!("+{group}\n")).await?;
-        }
-        self.running = Some(running);
+        self.running = Some(self.recipe.start(&self.groups).await?);
         Ok(())
     }
 }
