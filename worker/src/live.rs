@@ -67,7 +67,10 @@ impl Live {
 
     /// Tells what is new in the logs. What could not be told is told the next time.
     async fn tell(&mut self) {
-        for log in Attempt::log_files(&self.scratch) {
+        let mut logs = Attempt::log_files(&self.scratch);
+        // What was printed last comes last.
+        logs.sort_by_key(|log| self.scratch.join(log).metadata().and_then(|meta| meta.modified()).ok());
+        for log in logs {
             let from = self.told.get(&log).copied();
             let (from, text) = match read_from(&self.scratch.join(&log), from) {
                 Ok(piece) => piece,

@@ -83,9 +83,11 @@ pub enum Having {
 Examples:
   launchpad logs first 42
   launchpad logs first 42 --attempt 1 | less
+  launchpad logs first 42 -f
   launchpad logs first 42 --json | jq -r 'select(.stream == \"stderr\").text'
 
-An attempt's logs are stored when it ends. Those of a worker that vanished went with it.")]
+An attempt's logs are stored when it ends. Those of a worker that vanished went with it. -f shows what the task's programs
+print now, from their last 16 KiB on, through all its attempts until the task has ended; Ctrl-C stops looking, not the task.")]
 pub struct Logs {
     /// The run
     pub run: RunId,
@@ -94,4 +96,7 @@ pub struct Logs {
     /// The attempt's number, from 1 [default: the latest]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub attempt: Option<u64>,
+    /// Show what the task prints while it runs, until it has ended
+    #[arg(long, short, conflicts_with = "attempt")]
+    pub follow: bool,
 }

@@ -76,7 +76,7 @@ meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 
     Trial(Box<Trial>),
     /// List the tasks of a run, all or some
     Tasks(Tasks),
-    /// Print the whole logs of an attempt
+    /// Print the whole logs of an attempt, or follow a task while it runs
     Logs(Logs),
     /// List the workers: where they run and what they do
     #[command(
