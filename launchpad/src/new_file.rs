@@ -37,6 +37,13 @@ impl NewFile {
     }
 }
 
+/// Writes a small file as a whole, or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LaunchpadError> {
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes).map_err(|source| failed(path, source))?;
+    file.publish()
+}
+
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.content.write(bytes)
