@@ -68,8 +68,12 @@ impl Desk {
         let ran = self.shell(line);
         let text =
             String::from_utf8(ran.stdout).unwrap().replace(&*self.folder.path().to_string_lossy(), FOLDER);
+        let mut text: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         let code = ran.status.code().unwrap();
-        if code == 0 { text } else { format!("{text}[exit code {code}]\n") }
+        if code != 0 {
+            writeln!(text, "[exit code {code}]").unwrap();
+        }
+        text
     }
 }
 
@@ -121,14 +125,15 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"elapsed_ms=\d+", "elapsed_ms=SIZE"),
         (r"maxclients [\d,]+", "maxclients N"),
         (r"molfleet-\d+", "molfleet-USER"),
-        (r"(?m)^note +(gpus|memory) .*$", "$1"),
+        (r"(?m)^note +(gpus|memory|clock) .*$", "$1"),
         (r"(?m)redis_version .*$", "redis_version"),
         (r"\d of \d+ will be used", "CORES will be used"),
         (r"some [\d,]+ tasks", "some N tasks"),
         (r"-?\d+\.\d+", "NUMBER"),
         (r"[ \t]+", " "),
+        (r"(?m) $", ""),
         // In the list of workers.
-        (r"(?m)^(WORKER \w+ SIZE ago \d+) \S+", "$1 HOST"),
+        (r"(?m)^(WORKER \w+ SIZE ago SIZE \d+) \S+", "$1 HOST"),
     ];
     masks.map(|(pattern, stand_in)| (Regex::new(pattern).unwrap(), stand_in)).into()
 });
