@@ -15,16 +15,16 @@ if not tick() then
   return { 'gone' }
 end
 local id, name = ARGV[1], ARGV[2]
-local state, lease = state_and_lease(id)
-if lease == name and state == 'cancelled' then
-  return { 'cancelled' }
-elseif lease ~= name or state ~= 'leased' then
-  return { 'lost', state }
+local refused = refusal(id, name)
+if refused then
+  return finish(refused)
 end
-local piece = { 'task', id, 'lease', name, 'log', ARGV[3], 'from', ARGV[4], 'text', ARGV[5] }
-local last = redis.call('XREVRANGE', key('live'), '+', '-', 'COUNT', 1)[1]
+local piece = {
+  'task', id, 'lease', name, 'log', ARGV[3], 'from', ARGV[4], 'text', ARGV[5],
+}
+local last = call('XREVRANGE', key('live'), '+', '-', 'COUNT', 1)[1]
 if not last or table.concat(last[2], '\n') ~= table.concat(piece, '\n') then
-  redis.call('XADD', key('live'), 'MAXLEN', PIECES_MAX, '*', unpack(piece))
-  redis.call('EXPIRE', key('live'), KEEP_S)
+  call('XADD', key('live'), 'MAXLEN', PIECES_MAX, '*', unpack(piece))
+  call('EXPIRE', key('live'), KEEP_S)
 end
-return { 'ok' }
+return finish({ 'ok' })
