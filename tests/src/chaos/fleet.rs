@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -14,13 +14,14 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::Options;
 use super::checker::{Rule, Violation};
 use super::disk::ScratchDisk;
 use super::schedule::Kind;
 use crate::{FlakyProxy, Lab, LabWorker, Programs};
 
 /// Cores of each worker.
-pub(super) const CORES: usize = 2;
+pub(super) const CORES: usize = 4;
 /// How long a program may take to end: far beyond any grace.
 const END_MAX: Duration = Duration::from_mins(3);
 /// The names under which the one program plays its parts.
@@ -37,6 +38,8 @@ pub(super) struct Fleet {
     pub(super) lines: Vec<FlakyProxy>,
     /// When the chaos began.
     pub(super) start: Instant,
+    /// How long it lasts.
+    pub(super) length: Duration,
     notes: Mutex<Notes>,
     workers: AtomicU32,
     _roles: TempDir,
@@ -66,23 +69,24 @@ pub(super) struct Far {
 
 impl Fleet {
     /// Sets up everything but workers and runs. `program` plays all parts.
-    pub(super) async fn new(program: &Path, sites: usize) -> Self {
+    pub(super) async fn new(options: &Options) -> Self {
         let roles = tempfile::tempdir().unwrap();
         let role = |name: &str| -> &'static str {
             let link = roles.path().join(name);
-            symlink(program, &link).unwrap();
+            symlink(&options.program, &link).unwrap();
             Box::leak(link.to_str().unwrap().to_owned().into_boxed_str())
         };
         let [launchpad, worker, toy] = ROLES.map(role);
         let lab = Lab::durable(Programs { launchpad, worker, stub: toy }).await;
         lab.stub(ROLES[2]);
         let mut lines = Vec::new();
-        for _ in 0..sites {
+        for _ in 0..options.sites {
             lines.push(FlakyProxy::start(lab.redis.port()).await);
         }
         let disk = ScratchDisk::mount(lab.path("scratch"));
         let (notes, workers) = (Mutex::default(), AtomicU32::new(0));
-        Self { lab, lines, disk, start: Instant::now(), notes, workers, _roles: roles }
+        let (start, length) = (Instant::now(), options.length);
+        Self { disk, lab, lines, start, length, notes, workers, _roles: roles }
     }
 
     /// Leaves everything there that a post-mortem needs, once nobody else has a hold on it.

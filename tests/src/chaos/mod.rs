@@ -50,11 +50,11 @@ pub struct Options {
 /// Makes the faults happen, lets the fleet come to rest, and checks it.
 pub async fn run(options: Options) -> Report {
     let schedule = Schedule::new(options.seed, u64::try_from(options.length.as_millis()).unwrap(), options.sites);
-    let fleet = Arc::new(Fleet::new(&options.program, options.sites).await);
+    let fleet = Arc::new(Fleet::new(&options).await);
     let (stop, stopped) = watch::channel(false);
     let witness = tokio::spawn(Witness::new(Arc::clone(&fleet)).await.watch(stopped));
 
-    let mut sites = storm(&fleet, schedule, options.length).await;
+    let mut sites = storm(&fleet, schedule).await;
     let stormed = fleet.start.elapsed();
     let mut connection = fleet.connect().await;
     let ended = fleet.all_runs(&mut connection).await.iter().map(|(_, far)| far.terminal).sum();
@@ -102,8 +102,8 @@ pub async fn run(options: Options) -> Report {
 }
 
 /// All that goes wrong, while work keeps coming.
-async fn storm(fleet: &Arc<Fleet>, schedule: Schedule, length: Duration) -> Vec<Site> {
-    let end = fleet.start + length;
+async fn storm(fleet: &Arc<Fleet>, schedule: Schedule) -> Vec<Site> {
+    let end = fleet.start + fleet.length;
     let work = tokio::spawn(work::keep_coming(Arc::clone(fleet), end));
     let (mut sites, mut others) = (Vec::new(), Vec::new());
     for (subject, faults) in schedule.0 {

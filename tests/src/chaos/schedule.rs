@@ -129,7 +129,7 @@ struct Deck {
 }
 
 const WORKER: Deck = Deck {
-    pause: (1_500, 9_000),
+    pause: (3_000, 15_000),
     kinds: &[
         (Kind::WorkerKilled, (100, 3_000)),
         (Kind::WorkerFrozen, (LEASE_MS + LEASE_MS / 2, 4 * LEASE_MS)),
@@ -137,7 +137,7 @@ const WORKER: Deck = Deck {
     ],
 };
 const LINE: Deck = Deck {
-    pause: (500, 6_000),
+    pause: (2_000, 12_000),
     kinds: &[
         (Kind::LineCut, (0, 0)),
         (Kind::LineDown, (300, 3 * LEASE_MS)),

@@ -19,6 +19,9 @@ pub const PAUSE_FLAG: &str = "--pause-ms-max";
 /// Its flag with a file that holds it up as long as it is there.
 pub const GATE_FLAG: &str = "--gate";
 
+/// How often it repeats itself in the file that is kept: more than a page of a disk.
+const TRACE_LINES: usize = 1000;
+
 /// What the program finds out about one molecule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finding {
@@ -49,7 +52,7 @@ impl Finding {
 
     /// How long the program takes, up to `max_ms`; now and then as long as all of that, to outlive a lease.
     const fn pause_ms(self, max_ms: u64) -> u64 {
-        if self.number.is_multiple_of(31) { max_ms } else { self.number / 31 % (1 + max_ms / 8) }
+        if self.number.is_multiple_of(31) { max_ms } else { self.number / 31 % (1 + max_ms / 20) }
     }
 
     const fn ignores_sigterm(self) -> bool {
@@ -78,6 +81,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
 fn work(pause_ms_max: u64, gate: Option<&Path>) -> io::Result<()> {
     let task: Value = serde_json::from_slice(&fs::read("task.json")?)?;
     let mut rows = File::create(task["rows"].as_str().unwrap_or("rows.csv"))?;
+    let mut trace = File::create("output/trace.txt")?;
     writeln!(rows, "molecule_id,verdict,reason,value,detail")?;
     for molecule in task["molecules"].as_array().into_iter().flatten() {
         let id = molecule["id"].as_str().unwrap_or_default();
@@ -88,6 +92,7 @@ fn work(pause_ms_max: u64, gate: Option<&Path>) -> io::Result<()> {
         };
         let finding = Finding::of(id, &text, seed);
         behave(finding, pause_ms_max, gate)?;
+        trace.write_all(finding.value().repeat(TRACE_LINES).as_bytes())?;
         let row = row(id, finding);
         let (half, rest) = row.split_at(row.len() / 2);
         rows.write_all(half)?;

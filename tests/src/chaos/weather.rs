@@ -26,8 +26,32 @@ pub(super) struct Site {
     worker: LabWorker,
 }
 
-async fn until(fleet: &Fleet, fault: &Fault) {
-    tokio::time::sleep_until(fleet.start + Duration::from_millis(fault.at_ms)).await;
+/// When the faults of a subject happen: by the schedule, and later by as much as those before took longer than that.
+struct Timeline<'a> {
+    fleet: &'a Fleet,
+    faults: std::vec::IntoIter<Fault>,
+    previous_end: Duration,
+    late: Duration,
+}
+
+impl<'a> Timeline<'a> {
+    fn new(fleet: &'a Fleet, faults: Vec<Fault>) -> Self {
+        let (previous_end, late) = (Duration::ZERO, Duration::ZERO);
+        Self { fleet, faults: faults.into_iter(), previous_end, late }
+    }
+
+    /// Waits for the next fault; `None` once their time is over.
+    async fn next(&mut self) -> Option<Fault> {
+        let fault = self.faults.next()?;
+        self.late = self.late.max(self.fleet.start.elapsed().saturating_sub(self.previous_end));
+        let at = Duration::from_millis(fault.at_ms);
+        self.previous_end = at + Duration::from_millis(fault.for_ms);
+        if at + self.late > self.fleet.length {
+            return None;
+        }
+        tokio::time::sleep_until(self.fleet.start + at + self.late).await;
+        Some(fault)
+    }
 }
 
 async fn last(fault: &Fault) {
@@ -42,8 +66,9 @@ impl Site {
 
     /// Lets its worker suffer, and gives back the one that is there at the end.
     pub(super) async fn suffer(mut self, faults: Vec<Fault>) -> Self {
-        for fault in &faults {
-            until(&self.fleet, fault).await;
+        let fleet = Arc::clone(&self.fleet);
+        let mut timeline = Timeline::new(&fleet, faults);
+        while let Some(fault) = &timeline.next().await {
             if let Some(code) = self.worker.has_left() {
                 let what = format!("a worker left by itself with {code}: {}", self.worker.last_words());
                 self.fleet.found(Rule::Programs, what);
@@ -66,8 +91,11 @@ impl Site {
         self
     }
 
-    /// Tells its worker to leave.
+    /// Tells its worker to leave, once it has begun: before that, SIGTERM ends it as any process.
     pub(super) async fn leave(&mut self) {
+        while self.worker.log().is_empty() && self.worker.has_left().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.worker.signal(Signal::SIGTERM);
         self.fleet.expect_end(&mut self.worker, 75).await;
     }
@@ -79,8 +107,8 @@ impl Site {
 
 /// Makes the faults of anything but a worker happen.
 pub(super) async fn suffer(fleet: Arc<Fleet>, subject: Subject, faults: Vec<Fault>) {
-    for fault in &faults {
-        until(&fleet, fault).await;
+    let mut timeline = Timeline::new(&fleet, faults);
+    while let Some(fault) = &timeline.next().await {
         let happened = match subject {
             Subject::Line(site) => line(&fleet, site, fault).await,
             Subject::Redis => redis(&fleet, fault).await,
