@@ -14,14 +14,14 @@ const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A scratch folder, on a disk of its own if that can be had.
 #[derive(Debug)]
-pub(super) struct ScratchDisk {
+pub struct ScratchDisk {
     folder: PathBuf,
     is_own: bool,
 }
 
 impl ScratchDisk {
     /// Makes the folder and mounts the disk on it. Without the right to do that, it is a folder like any other.
-    pub(super) fn mount(folder: PathBuf) -> Self {
+    pub fn mount(folder: PathBuf) -> Self {
         fs::create_dir(&folder).unwrap();
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
         let is_own = mount(Some("tmpfs"), &folder, Some("tmpfs"), flags, Some(SIZE)).is_ok();
@@ -29,16 +29,17 @@ impl ScratchDisk {
     }
 
     /// Whether it can be filled without harm to others.
-    pub(super) const fn can_be_filled(&self) -> bool {
+    pub const fn can_be_filled(&self) -> bool {
         self.is_own
     }
 
-    pub(super) fn folder(&self) -> &Path {
+    /// The folder.
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Fills it to the last byte.
-    pub(super) fn fill(&self) {
+    pub fn fill(&self) {
         let mut filler = File::create(self.folder.join(FILLER)).unwrap();
         for chunk_bytes in [CHUNK_BYTES, 1] {
             let chunk = vec![0; chunk_bytes];
@@ -48,7 +49,7 @@ impl ScratchDisk {
     }
 
     /// Empties it again.
-    pub(super) fn free(&self) {
+    pub fn free(&self) {
         // Without a fault before, there is nothing to remove.
         _ = fs::remove_file(self.folder.join(FILLER));
     }

@@ -18,12 +18,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use disk::ScratchDisk;
 pub use fleet::ROLES;
 pub use report::Report;
 
-use crate::FlakyProxy;
-use checker::{Rule, Scene, check};
-use fleet::{CORES, Far, Fleet};
+use crate::{FlakyProxy, Lab};
+use checker::{Rule, Scene, Seen, Violation, check};
+use fleet::{CORES, Far, Fleet, Notes};
 use schedule::{Schedule, Subject};
 use weather::Site;
 use witness::Witness;
@@ -74,16 +75,8 @@ pub async fn run(options: Options) -> Report {
         fleet.found(Rule::Programs, panic);
     }
 
+    let (violations, seen) = check_fleet(&fleet).await;
     let mut notes = fleet.notes().clone();
-    let scene = Scene {
-        redis_url: &fleet.lab.redis.url(),
-        store: &fleet.lab.store_folder(),
-        scratch: fleet.disk.folder(),
-        marker: &fleet.marker(),
-        runs: &notes.runs.clone(),
-        cancelled: &notes.cancelled.clone(),
-    };
-    let (violations, seen) = check(&scene).await;
     notes.violations.extend(violations);
     drop(sites);
     let (answers_lost, workers) =
@@ -98,6 +91,58 @@ pub async fn run(options: Options) -> Report {
         seen,
         looks,
         ended,
+    }
+}
+
+async fn check_fleet(fleet: &Fleet) -> (Vec<Violation>, Seen) {
+    let Notes { runs, cancelled, .. } = fleet.notes().clone();
+    let scene = Scene {
+        redis_url: &fleet.lab.redis.url(),
+        store: &fleet.lab.store_folder(),
+        scratch: fleet.disk.folder(),
+        marker: &fleet.marker(),
+        runs: &runs,
+        cancelled: &cancelled,
+    };
+    check(&scene).await
+}
+
+/// A fleet that has done a little work in peace, for tests that then tamper with it.
+#[derive(Debug)]
+pub struct Calm {
+    fleet: Arc<Fleet>,
+}
+
+impl Calm {
+    /// Has one worker do a run of each shape, with one task cancelled.
+    pub async fn new(program: PathBuf) -> Self {
+        let options = Options { seed: 0, length: Duration::ZERO, sites: 1, program };
+        let fleet = Arc::new(Fleet::new(&options).await);
+        for shape in Shape::ALL {
+            work::push(&fleet, &format!("{shape:?}").to_lowercase(), shape, 3, None).await;
+        }
+        fleet.notes().cancelled.insert(("single".to_owned(), 2));
+        fleet.launchpad(&["cancel", "single", "--task=2", "--yes"]).await;
+        let mut worker = fleet.worker(0, &["--exit-when", "drained"]);
+        fleet.expect_end(&mut worker, 0).await;
+        Self { fleet }
+    }
+
+    /// What the checker finds.
+    pub async fn check(&self) -> Vec<Violation> {
+        let mut violations = check_fleet(&self.fleet).await.0;
+        violations.extend(self.fleet.notes().violations.clone());
+        violations
+    }
+
+    /// The machine that it is on.
+    pub fn lab(&self) -> &Lab {
+        &self.fleet.lab
+    }
+
+    /// What stands in the environment of each of its processes.
+    pub fn marker(&self) -> String {
+        self.fleet.marker()
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    const ALL: [Self; 3] = [Self::Single, Self::Batches, Self::Records];
+    pub(super) const ALL: [Self; 3] = [Self::Single, Self::Batches, Self::Records];
 
     const fn batch(self) -> usize {
         match self {
