@@ -180,8 +180,12 @@ impl Lab {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
         let url = self.redis.url();
-        let defaults =
-            [("--redis", url.as_str()), ("--cores", "1"), ("--scratch-free-mib-min", "1"), ("--log", "debug")];
+        let defaults = [
+            ("--redis", url.as_str()),
+            ("--cores", "1"),
+            ("--scratch-free-mib-min", "1"),
+            ("--log", "debug"),
+        ];
         for (flag, value) in defaults {
             if !flags.contains(&flag) {
                 command.args([flag, value]);

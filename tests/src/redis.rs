@@ -1,8 +1,8 @@
 //! A Redis server of a test's own: free port, private folder, killed with the test. Knows nothing of the queue.
 
 use std::net::TcpListener;
-use std::process::{Child, Stdio};
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
 use std::sync::Mutex;
 
 use nix::sys::signal::{Signal, kill};

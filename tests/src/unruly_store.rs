@@ -77,7 +77,9 @@ impl UnrulyStore {
     /// What comes before a request is done.
     async fn before(&self) -> Result<()> {
         match self.manner() {
-            Some(Manner::Refuse { status, per_mille }) if happens(per_mille) => Err(fault(&format!("{status}"))),
+            Some(Manner::Refuse { status, per_mille }) if happens(per_mille) => {
+                Err(fault(&format!("{status}")))
+            }
             Some(Manner::Slow { ms }) => {
                 let ms = rand::rng().random_range(0..=ms);
                 tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -197,7 +199,8 @@ mod tests {
         let folder = root.path().join("store");
         std::fs::create_dir(&folder).unwrap();
         let store = UnrulyStore::open(url::Url::from_directory_path(&folder).unwrap().as_str());
-        let set = |manner: Manner| std::fs::write(folder.with_extension("manner"), manner.to_string()).unwrap();
+        let set =
+            |manner: Manner| std::fs::write(folder.with_extension("manner"), manner.to_string()).unwrap();
         let path = Path::from("x");
         let create = || {
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };

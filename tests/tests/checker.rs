@@ -8,8 +8,8 @@ use std::process::Stdio;
 
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
-use tests::chaos::checker::Rule;
 use tests::chaos::Calm;
+use tests::chaos::checker::Rule;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chaos");
 /// What is done to a fleet's Redis or store behind its back.
@@ -50,7 +50,10 @@ const TAMPERINGS: &[(Rule, Tampering)] = &[
     (Rule::Digest, Redis(&["HSET", "molfleet:{R}:task:0", "index_sha256", "00"])),
     (Rule::Index, Remove("index/0000000")),
     (Rule::Index, Remove("attempts/0000000")),
-    (Rule::History, Redis(&["XADD", "molfleet:{R}:events", "*", "verb", "release", "task", "0", "lease", "x"])),
+    (
+        Rule::History,
+        Redis(&["XADD", "molfleet:{R}:events", "*", "verb", "release", "task", "0", "lease", "x"]),
+    ),
     (Rule::History, Redis(&["XADD", "molfleet:{R}:events", "*", "verb", "complete", "task", "9"])),
     (Rule::History, Redis(&["XTRIM", "molfleet:{R}:events", "MAXLEN", "2"])),
     (Rule::History, Redis(&["HSET", "molfleet:{R}:task:0", "releases", "1"])),

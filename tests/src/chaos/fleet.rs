@@ -23,7 +23,7 @@ use crate::{FlakyProxy, Lab, LabWorker, Programs};
 /// Cores of each worker.
 pub(super) const CORES: usize = 4;
 /// How long a program may take to end: far beyond any grace.
-const END_MAX: Duration = Duration::from_mins(3);
+const END_MAX: Duration = Duration::from_mins(8);
 /// The names under which the one program plays its parts.
 pub const ROLES: [&str; 3] = ["chaos-launchpad", "chaos-worker", "chaos-toy"];
 /// The exit codes of a launchpad that could not reach Redis or the store, or was told to try again.
@@ -131,7 +131,8 @@ impl Fleet {
             match worker.has_left() {
                 Some(ended) if ended == code => return,
                 Some(ended) => {
-                    let what = format!("a worker ended with {ended} (expected {code}): {}", worker.last_words());
+                    let what =
+                        format!("a worker ended with {ended} (expected {code}): {}", worker.last_words());
                     return self.found(Rule::Programs, what);
                 }
                 None => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -153,7 +154,12 @@ impl Fleet {
                 return;
             }
             if !AWAY.contains(&ran.code) || Instant::now() > by {
-                let what = format!("`launchpad {}` ended with {}: {}", arguments.join(" "), ran.code, ran.stderr.trim());
+                let what = format!(
+                    "`launchpad {}` ended with {}: {}",
+                    arguments.join(" "),
+                    ran.code,
+                    ran.stderr.trim()
+                );
                 return self.found(Rule::Programs, what);
             }
             self.notes().repeated += 1;

@@ -50,7 +50,8 @@ pub struct Options {
 
 /// Makes the faults happen, lets the fleet come to rest, and checks it.
 pub async fn run(options: Options) -> Report {
-    let schedule = Schedule::new(options.seed, u64::try_from(options.length.as_millis()).unwrap(), options.sites);
+    let schedule =
+        Schedule::new(options.seed, u64::try_from(options.length.as_millis()).unwrap(), options.sites);
     let fleet = Arc::new(Fleet::new(&options).await);
     let (stop, stopped) = watch::channel(false);
     let witness = tokio::spawn(Witness::new(Arc::clone(&fleet)).await.watch(stopped));
@@ -62,7 +63,7 @@ pub async fn run(options: Options) -> Report {
     if drain(&fleet, &sites).await {
         roll_call(&fleet, &sites).await;
     }
-    let drained = fleet.start.elapsed() - stormed;
+    let drained = fleet.start.elapsed().saturating_sub(stormed);
     for site in &mut sites {
         site.leave().await;
     }
@@ -173,7 +174,10 @@ async fn storm(fleet: &Arc<Fleet>, schedule: Schedule) -> Vec<Site> {
 
 /// Waits until every task is terminal, as long as something moves. The workers that are there have to do it.
 async fn drain(fleet: &Arc<Fleet>, sites: &[Site]) -> bool {
-    rest(fleet, sites, "the fleet does not drain", |runs| runs.iter().all(|(_, far)| far.total == far.terminal)).await
+    rest(fleet, sites, "the fleet does not drain", |runs| {
+        runs.iter().all(|(_, far)| far.total == far.terminal)
+    })
+    .await
 }
 
 /// Sees every slot of every worker at work at once: none sits there, connected and doing nothing.
@@ -188,7 +192,12 @@ async fn roll_call(fleet: &Arc<Fleet>, sites: &[Site]) {
 }
 
 /// Waits for a state of the runs. If nothing moves any more, that is noted, and the answer is no.
-async fn rest(fleet: &Fleet, sites: &[Site], trouble: &str, holds: impl Fn(&[(String, Far)]) -> bool) -> bool {
+async fn rest(
+    fleet: &Fleet,
+    sites: &[Site],
+    trouble: &str,
+    holds: impl Fn(&[(String, Far)]) -> bool,
+) -> bool {
     let mut connection = fleet.connect().await;
     let mut last = (Instant::now(), Vec::new());
     loop {

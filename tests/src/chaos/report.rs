@@ -39,7 +39,9 @@ impl Report {
     pub fn replay(&self) -> String {
         let Options { seed, length, sites, .. } = &self.options;
         let seconds = length.as_secs();
-        format!("cargo run --release -p tests --bin chaos -- --seconds {seconds} --seed {seed} --workers {sites}")
+        format!(
+            "cargo run --release -p tests --bin chaos -- --seconds {seconds} --seed {seed} --workers {sites}"
+        )
     }
 }
 
@@ -53,13 +55,24 @@ impl fmt::Display for Report {
         writeln!(f, "  {:5}  answers lost after the script had run", self.answers_lost)?;
         writeln!(f, "  {:5}  calls of launchpad repeated", notes.repeated)?;
         let rate = self.ended as f64 / self.seconds[0];
-        writeln!(f, "fleet\n  {} workers, {} runs, {} tasks, {} succeeded", self.workers, notes.runs.len(), seen.tasks, seen.succeeded)?;
+        writeln!(
+            f,
+            "fleet\n  {} workers, {} runs, {} tasks, {} succeeded",
+            self.workers,
+            notes.runs.len(),
+            seen.tasks,
+            seen.succeeded
+        )?;
         writeln!(
             f,
             "  {} lapses, {} releases, {} events\n  {:.0} s of faults with {rate:.1} tasks per s, drained after {:.0} s more",
             seen.lapses, seen.releases, seen.events, self.seconds[0], self.seconds[1]
         )?;
-        writeln!(f, "checked\n  {} files and {} events; {} looks at tasks meanwhile", seen.files, seen.events, self.looks)?;
+        writeln!(
+            f,
+            "checked\n  {} files and {} events; {} looks at tasks meanwhile",
+            seen.files, seen.events, self.looks
+        )?;
         writeln!(f, "violations\n  {}", notes.violations.len())?;
         for violation in notes.violations.iter().take(SHOWN) {
             writeln!(f, "  {violation}")?;

@@ -176,7 +176,8 @@ const PERSON: Deck = Deck {
 impl Schedule {
     /// What goes wrong within so many ms on so many sites.
     pub fn new(seed: u64, length_ms: u64, sites: usize) -> Self {
-        let lines = (0..sites).flat_map(|site| [(Subject::Worker(site), &WORKER), (Subject::Line(site), &LINE)]);
+        let lines =
+            (0..sites).flat_map(|site| [(Subject::Worker(site), &WORKER), (Subject::Line(site), &LINE)]);
         let others = [
             (Subject::Redis, &REDIS),
             (Subject::Store, &STORE),

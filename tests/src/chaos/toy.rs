@@ -104,11 +104,8 @@ fn work(pause_ms_max: u64, gate: Option<&Path>) -> io::Result<()> {
 
 fn row(id: &str, finding: Finding) -> Vec<u8> {
     let (value, detail) = (finding.value(), finding.detail());
-    let cells = if finding.is_bad() {
-        [id, "bad", BAD_REASON, "", &detail]
-    } else {
-        [id, "ok", "", &value, ""]
-    };
+    let cells =
+        if finding.is_bad() { [id, "bad", BAD_REASON, "", &detail] } else { [id, "ok", "", &value, ""] };
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(cells).unwrap();
     writer.into_inner().unwrap()

@@ -22,7 +22,7 @@ const NO_DISK_IS_ENOUGH: [&str; 2] = ["--scratch-free-mib-min", "1000000000000"]
 #[derive(Debug)]
 pub(super) struct Site {
     fleet: Arc<Fleet>,
-    site: usize,
+    number: usize,
     worker: LabWorker,
 }
 
@@ -59,9 +59,9 @@ async fn last(fault: &Fault) {
 }
 
 impl Site {
-    pub(super) fn new(fleet: Arc<Fleet>, site: usize) -> Self {
-        let worker = fleet.worker(site, &STAY);
-        Self { fleet, site, worker }
+    pub(super) fn new(fleet: Arc<Fleet>, number: usize) -> Self {
+        let worker = fleet.worker(number, &STAY);
+        Self { fleet, number, worker }
     }
 
     /// Lets its worker suffer, and gives back the one that is there at the end.
@@ -72,7 +72,7 @@ impl Site {
             if let Some(code) = self.worker.has_left() {
                 let what = format!("a worker left by itself with {code}: {}", self.worker.last_words());
                 self.fleet.found(Rule::Programs, what);
-                self.worker = self.fleet.worker(self.site, &STAY);
+                self.worker = self.fleet.worker(self.number, &STAY);
             }
             self.fleet.count(fault.kind);
             match fault.kind {
@@ -86,7 +86,7 @@ impl Site {
                 _ => self.worker.kill9(),
             }
             last(fault).await;
-            self.worker = self.fleet.worker(self.site, &STAY);
+            self.worker = self.fleet.worker(self.number, &STAY);
         }
         self
     }
@@ -170,7 +170,8 @@ async fn store(fleet: &Fleet, fault: &Fault) -> bool {
         Kind::StoreAnswersLost => Some(Manner::Lose { per_mille: 500 }),
         _ => None,
     };
-    let (file, text) = manner.map_or(("store.stall", String::new()), |manner| ("store.manner", manner.to_string()));
+    let (file, text) =
+        manner.map_or(("store.stall", String::new()), |manner| ("store.manner", manner.to_string()));
     fleet.lab.write(file, &text);
     last(fault).await;
     std::fs::remove_file(fleet.lab.path(file)).unwrap();

@@ -74,8 +74,11 @@ impl Witness {
             let fields = ["state", "lease", "shard_sha256"];
             let key = format!("molfleet:{{{run}}}:task:{task}");
             // While Redis is away, there is nothing to see.
-            let Ok(read) = self.connection.hmget::<_, _, Vec<Option<String>>>(key, &fields).await else { return };
-            let [state, lease, digest] = [0, 1, 2].map(|index| read.get(index).cloned().flatten().unwrap_or_default());
+            let Ok(read) = self.connection.hmget::<_, _, Vec<Option<String>>>(key, &fields).await else {
+                return;
+            };
+            let [state, lease, digest] =
+                [0, 1, 2].map(|index| read.get(index).cloned().flatten().unwrap_or_default());
             let success = (state == "succeeded").then(|| [digest, sha256(&self.shard(run, task))]);
             let number = lease.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
             let sight = Sight { number, success };
@@ -100,7 +103,8 @@ fn compare(run: &str, task: u64, before: &Sight, now: &Sight) -> Option<Violatio
         return Some(Violation::new(Rule::LeaseNumbers, what));
     }
     if before.success.is_some() && before.success != now.success {
-        let what = format!("{run}: task {task} had succeeded with {:?}, then {:?}", before.success, now.success);
+        let what =
+            format!("{run}: task {task} had succeeded with {:?}, then {:?}", before.success, now.success);
         return Some(Violation::new(Rule::Unchanged, what));
     }
     None
@@ -112,7 +116,10 @@ mod tests {
 
     #[test]
     fn numbers_do_not_fall_and_successes_stay() {
-        let sight = |number, digest: Option<&str>| Sight { number, success: digest.map(|one| [one.into(), one.into()]) };
+        let sight = |number, digest: Option<&str>| Sight {
+            number,
+            success: digest.map(|one| [one.into(), one.into()]),
+        };
         let check = |before: Sight, now: Sight, rule: Option<Rule>| {
             assert_eq!(compare("r", 0, &before, &now).map(|violation| violation.rule), rule);
         };

@@ -91,7 +91,9 @@ pub(super) async fn push(fleet: &Arc<Fleet>, run: &str, shape: Shape, tasks: usi
 async fn push_next(fleet: &Arc<Fleet>) {
     let number = fleet.notes().runs.len();
     let shape = Shape::ALL[number % Shape::ALL.len()];
-    push(fleet, &format!("chaos-{number}"), shape, 120 / shape.batch().min(4), None).await;
+    // Few enough for the stream of events to hold all of a run, so many that a long chaos has not too many runs.
+    let tasks = usize::try_from(fleet.length.as_secs().clamp(120, 600)).unwrap() / shape.batch().min(4);
+    push(fleet, &format!("chaos-{number}"), shape, tasks, None).await;
 }
 
 /// Sees to it that there is work until the end.

@@ -16,13 +16,18 @@ pub(super) fn check(ledger: &Ledger, may_be_cancelled: impl Fn(u64) -> bool) -> 
         match ledger.state(&id) {
             "succeeded" => {}
             "cancelled" if may_be_cancelled(task) => {}
-            "cancelled" => found.push((Rule::Terminal, format!("task {task} is cancelled, and nobody did that"))),
+            "cancelled" => {
+                found.push((Rule::Terminal, format!("task {task} is cancelled, and nobody did that")));
+            }
             state => found.push((Rule::Terminal, format!("task {task} is {state}"))),
         }
         let failures = ledger.number(&id, "failures");
         if failures > 0 {
             let reason = ledger.tasks[&id].get("reason").map_or("", String::as_str);
-            found.push((Rule::Uncharged, format!("task {task} is charged with {failures} failures, {reason}")));
+            found.push((
+                Rule::Uncharged,
+                format!("task {task} is charged with {failures} failures, {reason}"),
+            ));
         }
     }
     recount(ledger, &mut found);
@@ -37,7 +42,8 @@ fn places(ledger: &Ledger, found: &mut Found) {
             stands.entry(id).or_default().push(place);
         }
     }
-    let known = |id: &str| id.parse::<u64>().is_ok_and(|task| task < ledger.total() && task.to_string() == id);
+    let known =
+        |id: &str| id.parse::<u64>().is_ok_and(|task| task < ledger.total() && task.to_string() == id);
     for id in stands.keys().copied().chain(ledger.tasks.keys().map(String::as_str)).filter(|id| !known(id)) {
         found.push((Rule::OnePlace, format!("task {id} is none of the run's {}", ledger.total())));
     }
@@ -61,11 +67,15 @@ fn recount(ledger: &Ledger, found: &mut Found) {
     let mut uploaded = 0;
     for id in (0..ledger.total()).map(|task| task.to_string()) {
         let state = ledger.state(&id);
-        *counted.entry(PLACED.into_iter().chain(UNPLACED).find(|known| *known == state).unwrap_or("?")).or_default() += 1;
+        *counted
+            .entry(PLACED.into_iter().chain(UNPLACED).find(|known| *known == state).unwrap_or("?"))
+            .or_default() += 1;
         for counter in ["failures", "lapses", "releases", "molecules_ok", "molecules_bad"] {
-            *counted.entry(counter).or_default() += i64::try_from(ledger.number(&id, counter)).unwrap_or(i64::MAX);
+            *counted.entry(counter).or_default() +=
+                i64::try_from(ledger.number(&id, counter)).unwrap_or(i64::MAX);
         }
-        let bytes = ledger.tasks.get(&id).and_then(|hash| hash.get("bytes")?.split(' ').nth(1)?.parse::<i64>().ok());
+        let bytes =
+            ledger.tasks.get(&id).and_then(|hash| hash.get("bytes")?.split(' ').nth(1)?.parse::<i64>().ok());
         uploaded += bytes.unwrap_or(0);
     }
     counted.insert("bytes", uploaded);

@@ -18,11 +18,17 @@ struct Played {
 pub(super) fn check(ledger: &Ledger) -> Found {
     let mut found = Vec::new();
     if ledger.events_added != ledger.events.len() as u64 {
-        found.push((Rule::History, format!("{} events, {} are there", ledger.events_added, ledger.events.len())));
+        found.push((
+            Rule::History,
+            format!("{} events, {} are there", ledger.events_added, ledger.events.len()),
+        ));
         return found;
     }
     if ledger.events.first().and_then(|event| event.get("verb")).map(String::as_str) != Some("push") {
-        found.push((Rule::History, "the events don't begin with a push: the run was too long for its stream".into()));
+        found.push((
+            Rule::History,
+            "the events don't begin with a push: the run was too long for its stream".into(),
+        ));
         return found;
     }
     let mut tasks: BTreeMap<u64, Played> = BTreeMap::new();
@@ -79,7 +85,10 @@ fn play(event: &HashMap<String, String>, tasks: &mut BTreeMap<u64, Played>) -> R
     if verb == "lease" {
         let next = lease.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
         if next <= played.number {
-            return Err((Rule::LeaseNumbers, format!("task {task} got lease {lease} after {}", played.lease)));
+            return Err((
+                Rule::LeaseNumbers,
+                format!("task {task} got lease {lease} after {}", played.lease),
+            ));
         }
         (played.number, played.lease) = (next, lease.to_owned());
     } else if matches!(verb, "complete" | "fail" | "release" | "reclaim") && lease != played.lease {
@@ -103,7 +112,10 @@ fn compare(ledger: &Ledger, task: u64, played: &Played, found: &mut Found) {
         found.push((Rule::History, format!("task {task} is {state} (its events end with {})", played.state)));
     }
     if lease.map_or("", String::as_str) != played.lease {
-        found.push((Rule::LeaseNumbers, format!("task {task} has lease {lease:?} (its events: {})", played.lease)));
+        found.push((
+            Rule::LeaseNumbers,
+            format!("task {task} has lease {lease:?} (its events: {})", played.lease),
+        ));
     }
     if u32::from(state == "succeeded") != played.successes {
         found.push((Rule::Once, format!("task {task} is {state} and succeeded {} times", played.successes)));

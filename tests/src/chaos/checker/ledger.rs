@@ -45,7 +45,8 @@ pub(super) async fn connect(url: &str) -> MultiplexedConnection {
 #[expect(clippy::disallowed_methods, reason = "the checker reads Redis behind the queue's back")]
 async fn events_added(connection: &mut MultiplexedConnection, stream: &str) -> RedisResult<u64> {
     let mut about = redis::cmd("XINFO");
-    let about: HashMap<String, redis::Value> = about.arg("STREAM").arg(stream).query_async(connection).await?;
+    let about: HashMap<String, redis::Value> =
+        about.arg("STREAM").arg(stream).query_async(connection).await?;
     let added = about.get("entries-added").cloned().unwrap_or(redis::Value::Nil);
     Ok(redis::from_redis_value(added)?)
 }
@@ -57,7 +58,10 @@ impl Ledger {
         let mut ledger = Self {
             info: connection.hgetall(key("run")).await?,
             progress: connection.hgetall(key("progress")).await?,
-            stats_total: connection.hget::<_, _, Option<u64>>(key("stats:total"), "count").await?.unwrap_or(0),
+            stats_total: connection
+                .hget::<_, _, Option<u64>>(key("stats:total"), "count")
+                .await?
+                .unwrap_or(0),
             inputs: connection.hkeys(key("inputs")).await?,
             ..Self::default()
         };
@@ -76,7 +80,9 @@ impl Ledger {
         }
         let events: StreamRangeReply = connection.xrange_all(key("events")).await?;
         let fields = |map: HashMap<String, redis::Value>| {
-            map.into_iter().filter_map(|(name, value)| Some((name, redis::from_redis_value(value).ok()?))).collect()
+            map.into_iter()
+                .filter_map(|(name, value)| Some((name, redis::from_redis_value(value).ok()?)))
+                .collect()
         };
         ledger.events = events.ids.into_iter().map(|event| fields(event.map)).collect();
         ledger.events_added = events_added(connection, &key("events")).await?;

@@ -117,7 +117,8 @@ pub async fn check(scene: &Scene<'_>) -> (Vec<Violation>, Seen) {
         let ledger = match Ledger::read(&mut connection, run).await {
             Ok(ledger) => ledger,
             Err(error) => {
-                violations.push(Violation::new(Rule::Manifest, format!("{run}: Redis can't be read: {error}")));
+                violations
+                    .push(Violation::new(Rule::Manifest, format!("{run}: Redis can't be read: {error}")));
                 continue;
             }
         };
@@ -130,7 +131,8 @@ pub async fn check(scene: &Scene<'_>) -> (Vec<Violation>, Seen) {
         let mut found = counts::check(&ledger, cancelled);
         found.extend(history::check(&ledger));
         found.extend(results::check(&ledger, &scene.store.join(run), &mut seen.files));
-        violations.extend(found.into_iter().map(|(rule, what)| Violation::new(rule, format!("{run}: {what}"))));
+        violations
+            .extend(found.into_iter().map(|(rule, what)| Violation::new(rule, format!("{run}: {what}"))));
     }
     violations.extend(remains::check(scene.marker, scene.scratch).await);
     (violations, seen)

@@ -50,5 +50,8 @@ pub fn processes_with(marker: &str) -> Vec<(u32, String)> {
 /// What is in a folder, but for hidden entries.
 fn visible(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')).map(|entry| entry.path()).collect()
+    entries
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
+        .map(|entry| entry.path())
+        .collect()
 }

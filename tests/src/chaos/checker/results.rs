@@ -46,9 +46,13 @@ pub(super) fn check(ledger: &Ledger, run: &Path, files: &mut u64) -> Found {
         found.push((Rule::Manifest, format!("{} tasks (total: {total}, sealed: {sealed:?})", tasks.len())));
     }
     for (task, molecules) in &tasks {
-        let mut result = Result_ { run, task: *task, files, found: &mut found };
+        let mut result = TaskResult { run, task: *task, files, found: &mut found };
         let expected = shard(seed, molecules);
-        match ledger.tasks.get(&task.to_string()).filter(|hash| hash.get("state").is_some_and(|s| s == "succeeded")) {
+        match ledger
+            .tasks
+            .get(&task.to_string())
+            .filter(|hash| hash.get("state").is_some_and(|s| s == "succeeded"))
+        {
             Some(hash) => result.check(hash, &expected),
             None => result.check_unfinished(&expected),
         }
@@ -59,7 +63,8 @@ pub(super) fn check(ledger: &Ledger, run: &Path, files: &mut u64) -> Found {
 /// Compares the run's own digests, and gives its seed.
 fn identity(ledger: &Ledger, run: &Path, found: &mut Found) -> io::Result<u64> {
     let spec = fs::read(run.join("spec.json"))?;
-    let stored = [("digest", sha256(&spec)), ("manifest_sha256", sha256(&fs::read(run.join("manifest.csv"))?))];
+    let stored =
+        [("digest", sha256(&spec)), ("manifest_sha256", sha256(&fs::read(run.join("manifest.csv"))?))];
     for (field, digest) in stored {
         if ledger.info.get(field) != Some(&digest) {
             let says = ledger.info.get(field);
@@ -116,14 +121,14 @@ fn molecule_seed(run_seed: u64, id: &str) -> u32 {
 }
 
 /// One task's result in the store.
-struct Result_<'a> {
+struct TaskResult<'a> {
     run: &'a Path,
     task: u64,
     files: &'a mut u64,
     found: &'a mut Found,
 }
 
-impl Result_<'_> {
+impl TaskResult<'_> {
     fn read(&mut self, object: &str) -> Option<Vec<u8>> {
         *self.files += 1;
         fs::read(self.run.join(object)).ok()
@@ -153,7 +158,10 @@ impl Result_<'_> {
         }
         let says = ["molecules_ok", "molecules_bad"].map(|name| field(name).parse().unwrap_or(0));
         if says != [expected.ok, expected.bad] {
-            self.say(Rule::Counters, &format!("ok and bad are {says:?} (counted: {}, {})", expected.ok, expected.bad));
+            self.say(
+                Rule::Counters,
+                &format!("ok and bad are {says:?} (counted: {}, {})", expected.ok, expected.bad),
+            );
         }
         self.check_index(&digest, field("index_sha256"));
     }
