@@ -4,6 +4,7 @@
 pub mod checker;
 mod disk;
 mod fleet;
+mod processes;
 mod report;
 pub mod schedule;
 pub mod toy;

@@ -33,6 +33,10 @@ pub enum Kind {
     WorkerKilled,
     /// A worker gets SIGSTOP, and SIGCONT when others have its tasks: the zombie.
     WorkerFrozen,
+    /// The same befalls everything that the worker has started, as when its whole machine is suspended.
+    MachineFrozen,
+    /// A worker's guardian gets SIGKILL, and the worker has to start another one.
+    GuardianKilled,
     /// A worker gets SIGTERM; a new one comes later.
     WorkerTerminated,
     /// All connections of a line break.
@@ -75,6 +79,8 @@ pub enum Kind {
 pub const KINDS: &[(Kind, &str)] = &[
     (Kind::WorkerKilled, "worker killed (SIGKILL)"),
     (Kind::WorkerFrozen, "worker frozen past its leases (SIGSTOP, SIGCONT)"),
+    (Kind::MachineFrozen, "worker, guardian and engines frozen together"),
+    (Kind::GuardianKilled, "guardian killed (SIGKILL)"),
     (Kind::WorkerTerminated, "worker told to leave (SIGTERM)"),
     (Kind::LineCut, "connections to Redis cut"),
     (Kind::LineDown, "line to Redis down"),
@@ -133,6 +139,8 @@ const WORKER: Deck = Deck {
     kinds: &[
         (Kind::WorkerKilled, (100, 3_000)),
         (Kind::WorkerFrozen, (LEASE_MS + LEASE_MS / 2, 4 * LEASE_MS)),
+        (Kind::MachineFrozen, (LEASE_MS + LEASE_MS / 2, 4 * LEASE_MS)),
+        (Kind::GuardianKilled, (0, 0)),
         (Kind::WorkerTerminated, (100, 3_000)),
     ],
 };

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::checker::Rule;
 use super::fleet::Fleet;
+use super::processes::{descendants, signal};
 use super::schedule::{Fault, Kind, Subject};
 use crate::{LabWorker, Line, Manner};
 
@@ -75,20 +76,32 @@ impl Site {
                 self.worker = self.fleet.worker(self.number, &STAY);
             }
             self.fleet.count(fault.kind);
-            match fault.kind {
-                Kind::WorkerFrozen => {
-                    self.worker.signal(Signal::SIGSTOP);
-                    last(fault).await;
-                    self.worker.signal(Signal::SIGCONT);
-                    continue;
-                }
-                Kind::WorkerTerminated => self.leave().await,
-                _ => self.worker.kill9(),
-            }
-            last(fault).await;
-            self.worker = self.fleet.worker(self.number, &STAY);
+            self.befall(fault).await;
         }
         self
+    }
+
+    /// Has a fault befall its worker, which is there again afterwards.
+    async fn befall(&mut self, fault: &Fault) {
+        let pid = self.worker.pid();
+        match fault.kind {
+            Kind::WorkerFrozen => return frozen([pid], fault).await,
+            Kind::MachineFrozen => {
+                // The worker first, so that it starts nothing more.
+                signal([pid], Signal::SIGSTOP);
+                let others = descendants(pid).into_keys();
+                return frozen(std::iter::once(pid).chain(others), fault).await;
+            }
+            Kind::GuardianKilled => {
+                let guardians =
+                    descendants(pid).into_iter().filter(|(_, command)| command.contains("guardian"));
+                return signal(guardians.map(|(pid, _)| pid), Signal::SIGKILL);
+            }
+            Kind::WorkerTerminated => self.leave().await,
+            _ => self.worker.kill9(),
+        }
+        last(fault).await;
+        self.worker = self.fleet.worker(self.number, &STAY);
     }
 
     /// Tells its worker to leave, once it has begun: before that, SIGTERM ends it as any process.
@@ -103,6 +116,14 @@ impl Site {
     pub(super) fn last_words(&self) -> String {
         self.worker.last_words()
     }
+}
+
+/// Freezes processes for as long as a fault lasts.
+async fn frozen(pids: impl IntoIterator<Item = u32>, fault: &Fault) {
+    let pids: Vec<u32> = pids.into_iter().collect();
+    signal(pids.iter().copied(), Signal::SIGSTOP);
+    last(fault).await;
+    signal(pids, Signal::SIGCONT);
 }
 
 /// Makes the faults of anything but a worker happen.
