@@ -341,7 +341,12 @@ impl Dispatcher {
                 if error.disposition() == Disposition::GiveUp {
                     self.runs.refused(&run);
                 }
-                self.redis_failed(&error);
+                if error.is_about_one_run() {
+                    tracing::warn!(%run, error = %chain(&error), "the run can't be asked for tasks, trying again later");
+                    self.redis_answered();
+                } else {
+                    self.redis_failed(&error);
+                }
             }
             Answer::Registry(Err(error)) => self.redis_failed(&error),
         }

@@ -99,6 +99,15 @@ async fn find(
             }
             Ok(Some(Outputs { run: run.clone(), store, spec, in_redis: false }))
         }
+        // What nobody can use can be forgotten. Which objects are its own, it does not tell.
+        Err(error)
+            if error.is_about_one_run()
+                && !arguments.outputs
+                && !matches!(error, QueueError::NoSuchRun(_)) =>
+        {
+            refuse_leased(queue, run).await?;
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }
