@@ -122,7 +122,8 @@ fn an_accepted_spec_names_no_path_outside(spec: &RunSpec) -> TestCaseResult {
 
 /// A quarter of what the environment or the default says: these run in CI with everything else.
 fn cases() -> ProptestConfig {
-    ProptestConfig::with_cases((ProptestConfig::default().cases / 4).max(1))
+    let cases = (ProptestConfig::default().cases / 4).max(1);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -156,7 +156,7 @@ pub enum CommandError {
         expected: &'static str,
     },
     /// The score is none of the columns of numbers.
-    #[error("the score `{score}` is no column of numbers (those are: {known})")]
+    #[error("the score `{}` is no column of numbers (those are: {known})", excerpt(score))]
     Score {
         /// The name.
         score: String,
@@ -175,13 +175,13 @@ pub enum CommandError {
         path: String,
     },
     /// The file of rows has an unknown format.
-    #[error("the file of rows `{path}` has an unknown format (known endings: .csv, .jsonl)")]
+    #[error("the file of rows `{}` has an unknown format (known endings: .csv, .jsonl)", excerpt(path))]
     RowsFormat {
         /// The path.
         path: String,
     },
     /// A program without a command that tells its version.
-    #[error("the version of `{name}` has no command")]
+    #[error("the version of `{}` has no command", excerpt(name))]
     Version {
         /// The program.
         name: String,
