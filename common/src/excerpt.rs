@@ -5,9 +5,14 @@ const CHARACTERS_MAX: usize = 60;
 
 /// The start of a text, without white space at its end.
 pub fn excerpt(text: &str) -> String {
+    excerpt_to(text, CHARACTERS_MAX)
+}
+
+/// The same, up to this many characters.
+pub fn excerpt_to(text: &str, characters_max: usize) -> String {
     let mut characters = text.trim_end().chars();
     let mut start = String::new();
-    characters.by_ref().take(CHARACTERS_MAX).for_each(|character| push_visible(&mut start, character));
+    characters.by_ref().take(characters_max).for_each(|character| push_visible(&mut start, character));
     if characters.next().is_some() {
         start.push('…');
     }

@@ -360,7 +360,9 @@ impl Dispatcher {
             }
             ServingError::Queue(ref queue_error) if error.may_pass() => self.redis_failed(queue_error),
             error => {
-                tracing::error!(%run, error = %chain(&error), hint = error.hint(), "this worker can't serve the run");
+                if self.runs.is_news(run, &error) {
+                    tracing::error!(%run, error = %chain(&error), hint = error.hint(), "this worker can't serve the run");
+                }
                 self.runs.unfit(run, error);
             }
         }

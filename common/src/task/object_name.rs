@@ -1,10 +1,12 @@
 //! What the name of a pinned object below a run looks like: `inputs/<sha256>/<name>` or `drivers/<sha256>/<name>`. Its last part becomes
 //! a file name on workers and an argument of programs, so nothing else is taken for one.
 
-use crate::excerpt::excerpt;
+use crate::excerpt::excerpt_to;
 
 /// The longest last part, in characters.
 pub(crate) const NAME_LENGTH_MAX: usize = 100;
+/// How much of a name a message quotes: the digest, and enough behind it.
+const FOUND_MAX: usize = 200;
 
 /// Where pinned objects are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub(super) fn check_object(object: &str, folder: Folder) -> Result<&str, ObjectN
         let fits = first == folder.name() && is_sha256(sha256) && is_file_name(name);
         (fits && parts.next().is_none()).then_some(sha256)
     };
-    parse().ok_or_else(|| ObjectNameError { found: excerpt(object), folder: folder.name() })
+    parse().ok_or_else(|| ObjectNameError { found: excerpt_to(object, FOUND_MAX), folder: folder.name() })
 }
 
 /// Whether a text is a SHA-256 as this project writes it.
