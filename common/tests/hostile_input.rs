@@ -1,6 +1,5 @@
 //! Whatever stands in Redis, a manifest, a shard or a record, reading it neither panics nor lets a name leave its folder. Properties,
 //! with `PROPTEST_CASES` / 4 cases each, 64 by default; a failure prints the smallest input that shows it.
-#![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use std::path::{Component, Path, PathBuf};
 

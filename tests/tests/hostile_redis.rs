@@ -135,8 +135,8 @@ async fn runs_of_a_stranger_do_no_harm_and_the_others_are_served() {
 async fn molecules_of_a_stranger_are_refused_one_by_one() {
     let lab = Lab::new(PROGRAMS).await;
     let mut redis = lab.redis.connection().await;
-    let lines: String = (0..6).map(|task| format!("Cc1ccccc1 m{task}\n")).collect();
-    lab.push("mixed", &lines, &["--batch-size", "1"]);
+    let lines: Vec<String> = (0..6).map(|task| format!("Cc1ccccc1 m{task}\n")).collect();
+    lab.push("mixed", &lines.concat(), &["--batch-size", "1"]);
     let spec = fs::read(lab.object("mixed", "spec.json")).unwrap();
     let object = "../mixed/spec.json";
     let record = json!([{ "id": "m2", "object": object, "offset": 0, "length": spec.len() }]);

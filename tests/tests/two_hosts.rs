@@ -5,9 +5,12 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tests::eventually;
 
@@ -73,13 +76,24 @@ impl Host {
     }
 
     /// Starts a block and leaves it running, its output in a file.
-    fn starts(&self, block: &str) -> Child {
+    fn starts(&self, block: &str) -> Running {
         let log = File::create(self.folder.join("log")).unwrap();
-        self.shell(block).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        Running(self.shell(block).process_group(0).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+}
+
+/// A block that somebody left running. Whatever still runs of it is killed at the end.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Usually all of it is gone.
+        _ = killpg(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGKILL);
+        _ = self.0.wait();
     }
 }
 
@@ -102,7 +116,7 @@ impl Drop for RedisOf {
             fs::read_to_string(self.0.join("fleet/redis/pid")).ok().and_then(|pid| pid.trim().parse().ok());
         if let Some(pid) = pid {
             // It may be gone already.
-            _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }
@@ -196,17 +210,13 @@ async fn work(a: &mut Host, b: &Host, block: &str) {
     let mut workers = [a.starts(block), b.starts(block)];
     eventually("two workers are registered", || {
         let listed = a.types("launchpad workers --json");
-        let workers = listed.matches("\"worker\"").count();
+        let workers = listed.matches("\"id\":").count();
         async move { if workers == 2 { Ok(()) } else { Err(listed) } }
     })
     .await;
     a.types("launchpad resume shared-run");
     for (host, worker) in [&*a, b].into_iter().zip(&mut workers) {
-        let ended = eventually("the worker leaves", || {
-            let ended = worker.try_wait().unwrap();
-            async move { ended.ok_or_else(|| host.log()) }
-        })
-        .await;
+        let ended = worker.0.wait().unwrap();
         assert!(ended.success(), "on {}: {ended}: {}", host.name, host.log());
         assert!(host.log().contains("task succeeded"), "{} did nothing: {}", host.name, host.log());
     }

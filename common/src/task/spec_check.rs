@@ -185,7 +185,7 @@ mod tests {
             let error = RunSpec::read(&json().replace(from, to), &"r".parse().unwrap()).unwrap_err();
             let chain = format!(
                 "{error}: {}",
-                std::error::Error::source(&error).map_or(String::new(), |e| e.to_string())
+                std::error::Error::source(&error).map_or_else(String::new, ToString::to_string)
             );
             assert!(chain.contains(expect), "{chain}");
         };

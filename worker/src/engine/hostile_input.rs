@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use common::task::{
-    Column, ColumnKind, EngineOptions, Molecule, MoleculeSource, RowsFormat, RunSpec, decode_molecules,
-    encode_molecules,
+    Column, ColumnKind, EngineOptions, Molecule, MoleculeSource, ObjectRef, RowsFormat, RunSpec,
+    decode_molecules, encode_molecules,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
@@ -184,7 +184,7 @@ fn check_plan(spec: &RunSpec, molecules: &[Molecule]) -> TestCaseResult {
 fn check_argv(argv: &[String], spec: &RunSpec, molecules: &[MoleculeInput]) -> TestCaseResult {
     prop_assert!(["python3", "obabel", "vina"].contains(&argv[0].as_str()), "{argv:?}");
     for word in &argv[1..] {
-        let names = spec.inputs.values().chain(spec.drivers.values()).map(|object| object.file_name());
+        let names = spec.inputs.values().chain(spec.drivers.values()).map(ObjectRef::file_name);
         if let Some(name) = names.into_iter().find(|name| word.ends_with(*name)) {
             prop_assert!(word.ends_with(&format!("/{name}")) && !word.starts_with('-'), "{argv:?}");
         }
