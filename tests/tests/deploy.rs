@@ -121,6 +121,26 @@ fn a_program_that_needs_shared_libraries_is_not_called_static() {
     }
 }
 
+/// What scripts/build-static does where there is no musl, on a program of one line: building ours that way takes minutes.
+#[test]
+fn a_program_with_static_glibc_is_static_and_finds_hosts() {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("look.rs"), folder.path().join("look"));
+    let code = r#"fn main() { std::net::TcpStream::connect("localhost:1").unwrap_or_else(|error| panic!("{error}")); }"#;
+    fs::write(&source, code).unwrap();
+    let [source, program] = [&source, &program].map(|path| path.to_str().unwrap());
+    let compiled = Command::new("rustc")
+        .args(["--target", &target, "-C", "target-feature=+crt-static", "-o", program, source])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    assert!(build_static("is_static", program));
+    let told = String::from_utf8(run(program, &[]).stderr).unwrap();
+    assert!(told.to_lowercase().contains("connection refused"), "{told}");
+}
+
 #[test]
 fn a_program_that_looks_up_no_name_is_refused() {
     assert!(build_static("looks_up_names", LAUNCHPAD));
