@@ -131,7 +131,17 @@ fn a_program_with_static_glibc_is_static_and_finds_hosts() {
     fs::write(&source, code).unwrap();
     let [source, program] = [&source, &program].map(|path| path.to_str().unwrap());
     let compiled = Command::new("rustc")
-        .args(["--target", &target, "-C", "target-feature=+crt-static", "-o", program, source])
+        .args([
+            "--edition",
+            "2024",
+            "--target",
+            &target,
+            "-C",
+            "target-feature=+crt-static",
+            "-o",
+            program,
+            source,
+        ])
         .current_dir(root())
         .output()
         .unwrap();
