@@ -13,7 +13,7 @@ use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, 
 
 use crate::attempt::{Attempt, Halt};
 use crate::cache::CacheError;
-use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workload};
+use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workload, is_own};
 use crate::failure;
 use crate::process::{How, Logs, Program, engine_environment};
 use crate::scratch::used_bytes;
@@ -269,7 +269,7 @@ impl Attempt {
         let done: Vec<_> = round.molecules.iter().filter(has_verdict).cloned().collect();
         if !done.is_empty() {
             let kept = self.serving.engine.keeps(&self.workload(round, &done, shared));
-            let kept = kept.into_iter().filter(|path| round.folder.join(path).is_file());
+            let kept = kept.into_iter().filter(|path| is_own(&round.folder, path));
             self.evidence.kept.extend(kept.map(|path| Path::new(&round.name).join(path)));
         }
         Ok(())
