@@ -1,7 +1,9 @@
 //! A Redis server of a test's own: free port, private folder, killed with the test. Knows nothing of the queue.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::Mutex;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,32 +14,54 @@ use crate::eventually;
 /// How many ports to try: another process may take a free one before the server does.
 const PORT_TRIES: u32 = 5;
 
+/// What a server keeps on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing.
+    None,
+    /// An append-only file that is synced every second, as that of `launchpad local`.
+    EverySecond,
+    /// An append-only file that is synced before each answer, so that `kill9` loses nothing.
+    Always,
+}
+
+impl Persistence {
+    const fn flags(self) -> [&'static str; 4] {
+        match self {
+            Self::None => ["--appendonly", "no", "--appendfsync", "no"],
+            Self::EverySecond => ["--appendonly", "yes", "--appendfsync", "everysec"],
+            Self::Always => ["--appendonly", "yes", "--appendfsync", "always"],
+        }
+    }
+}
+
 /// A running `redis-server`.
 #[derive(Debug)]
 pub struct TestRedis {
-    child: Child,
+    child: Mutex<Child>,
     port: u16,
     folder: TempDir,
-    is_durable: bool,
+    persistence: Persistence,
 }
 
 impl TestRedis {
     /// Starts a server that keeps nothing on disk.
     pub async fn start() -> Self {
-        Self::start_with(false).await
+        Self::start_with(Persistence::None).await
     }
 
     /// Starts a server that writes every command to an append-only file before it answers, so that `kill9` loses nothing.
     pub async fn start_durable() -> Self {
-        Self::start_with(true).await
+        Self::start_with(Persistence::Always).await
     }
 
-    async fn start_with(is_durable: bool) -> Self {
+    /// Starts a server that keeps this on disk.
+    pub async fn start_with(persistence: Persistence) -> Self {
         for _ in 0..PORT_TRIES {
             let folder = tempfile::tempdir().unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let child = spawn(port, &folder, is_durable);
-            let mut redis = Self { child, port, folder, is_durable };
+            let child = spawn(port, &folder, persistence);
+            let redis = Self { child: Mutex::new(child), port, folder, persistence };
             if redis.is_ready().await {
                 return redis;
             }
@@ -46,11 +70,10 @@ impl TestRedis {
     }
 
     /// Waits until the server answers; false if it ended instead.
-    async fn is_ready(&mut self) -> bool {
+    async fn is_ready(&self) -> bool {
         let client = redis::Client::open(self.url()).unwrap();
-        let child = &mut self.child;
         eventually("redis-server answers", || {
-            let ended = child.try_wait().unwrap().is_some();
+            let ended = self.child.lock().unwrap().try_wait().unwrap().is_some();
             let client = client.clone();
             async move {
                 if ended {
@@ -77,7 +100,13 @@ impl TestRedis {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.lock().unwrap().id()
+    }
+
+    /// Leaves its folder there when the test ends, and says where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
     }
 
     /// A plain connection, for looking behind the queue's back.
@@ -98,19 +127,20 @@ impl TestRedis {
     }
 
     /// Kills the server and waits for its end.
-    pub fn kill9(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill9(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Starts the killed server again on the same port and folder.
-    pub async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder, self.is_durable);
+    pub async fn restart(&self) {
+        *self.child.lock().unwrap() = spawn(self.port, &self.folder, self.persistence);
         assert!(self.is_ready().await, "redis-server did not start again on port {}", self.port);
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = i32::try_from(self.pid()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 }
@@ -118,16 +148,19 @@ impl TestRedis {
 impl Drop for TestRedis {
     fn drop(&mut self) {
         // It may have ended by itself or by `kill9`; then there is nothing to kill.
-        _ = self.child.kill();
-        _ = self.child.wait();
+        let child = self.child.get_mut().unwrap();
+        _ = child.kill();
+        _ = child.wait();
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests start their own Redis")]
-fn spawn(port: u16, folder: &TempDir, is_durable: bool) -> Child {
+fn spawn(port: u16, folder: &TempDir, persistence: Persistence) -> Child {
     let mut command = std::process::Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]);
-    command.args(["--appendonly", if is_durable { "yes" } else { "no" }, "--appendfsync", "always"]);
+    command.args(persistence.flags());
+    // A fleet has more connections than the default of 10,000.
+    command.args(["--maxclients", "30000"]);
     command.arg("--dir").arg(folder.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| panic!("redis-server can't be started: {error}"))

@@ -2,6 +2,7 @@
 //!
 //! `docs/protocol.md` is the contract; [`model`] says the same in pure Rust, and the tests hold both against each other.
 
+mod audit;
 mod client;
 mod error;
 mod inspect;
@@ -13,6 +14,7 @@ mod reply;
 mod scripts;
 mod server;
 
+pub use audit::{Adoption, Places};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
 pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
