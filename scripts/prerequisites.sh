@@ -52,6 +52,15 @@ want_for_docking() {
     has_rdkit || want python3-rdkit "makes 3D structures from SMILES"
 }
 
+want_for_mmgbsa() {
+    has gmx || want gromacs "the molecular dynamics of the engine gromacs-mmgbsa"
+    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || want python3-venv "holds the programs of that engine that Debian lacks"
+    has_library libXrender.so.1 || want libxrender1 "acpype draws with it, or crashes"
+    has_library libXext.so.6 || want libxext6 "the same"
+}
+
+has_library() { compgen -G "/usr/lib/$1*" >/dev/null || compgen -G "/usr/lib/*/$1*" >/dev/null; }
+
 want_for_building() {
     has_linker || {
         want gcc "links Rust programs"

@@ -18,9 +18,17 @@ pub(crate) const VINA_PREPARE: Shipped = Shipped {
     text: include_str!("../../drivers/vina_prepare.py"),
 };
 
+/// The default driver of the engine `gromacs-mmgbsa`.
+pub(crate) const GROMACS_MMGBSA: Shipped = Shipped {
+    name: "gromacs_mmgbsa.py",
+    purpose: "engine gromacs-mmgbsa: its steps, from a pose to energies",
+    text: include_str!("../../drivers/gromacs_mmgbsa.py"),
+};
+
 /// All scripts that ship.
-pub(crate) static SHIPPED: [Shipped; 2] = [
+pub(crate) static SHIPPED: [Shipped; 3] = [
     VINA_PREPARE,
+    GROMACS_MMGBSA,
     Shipped {
         name: "descriptors.py",
         purpose: "engine command: RDKit descriptors, an example to copy",
@@ -213,7 +221,7 @@ mod tests {
         let error = shipped("vina.py").unwrap_err().to_string();
         assert_eq!(
             error,
-            "no driver `vina.py` ships with launchpad (known: vina_prepare.py, descriptors.py)"
+            "no driver `vina.py` ships with launchpad (known: vina_prepare.py, gromacs_mmgbsa.py, descriptors.py)"
         );
     }
 }

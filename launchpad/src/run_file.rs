@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Center, Edges, EngineName, Label};
+use crate::cli::{Center, Charges, Edges, EngineName, Label};
 use crate::error::file_hint;
 
 /// What a `run.toml` says.
@@ -53,6 +53,9 @@ pub(crate) struct OptionsTable {
     pub(crate) box_padding: Option<f64>,
     pub(crate) exhaustiveness: Option<u32>,
     pub(crate) modes: Option<u32>,
+    pub(crate) charges: Option<Charges>,
+    pub(crate) md_ps: Option<f64>,
+    pub(crate) frames: Option<u32>,
     pub(crate) driver: Option<String>,
     pub(crate) argv: Option<Vec<String>>,
     pub(crate) inputs: BTreeMap<String, PathBuf>,
@@ -225,6 +228,9 @@ const OPTIONS_KEYS: &[&str] = &[
     "box_padding",
     "exhaustiveness",
     "modes",
+    "charges",
+    "md_ps",
+    "frames",
     "driver",
     "argv",
     "inputs",
@@ -363,7 +369,7 @@ mod tests {
         let file = parse(
             "run = 'a'\nengine = 'vina'\ninput = 'x.smi'\nstore = 's'\nseed = 1\nbatch_size = 2\nthreads_per_task = 3\n\
              campaign = 'c'\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'l.pdb'\nbox_center = [1, 2, 3.5]\nbox_size = 14\n\
-             box_padding = 4\nexhaustiveness = 5\nmodes = 6\ndriver = 'd.py'\nargv = ['python3', '{driver}']\n\
+             box_padding = 4\nexhaustiveness = 5\nmodes = 6\ncharges = 'gasteiger'\nmd_ps = 1\nframes = 5\ndriver = 'd.py'\nargv = ['python3', '{driver}']\n\
              score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
              lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\n\
@@ -373,6 +379,7 @@ mod tests {
         assert_eq!(file.input.0, [PathBuf::from("x.smi")]);
         assert_eq!(file.options.box_center.map(Center::from), Some(Center([1.0, 2.0, 3.5])));
         assert_eq!(file.options.box_size.map(Edges::from), Some(Edges([14.0; 3])));
+        assert_eq!((file.options.charges, file.options.md_ps), (Some(Charges::Gasteiger), Some(1.0)));
         assert_eq!(file.limits.step_seconds_max, Some(8));
         assert_eq!(file.labels["target"], "t4l");
         assert_eq!(parse("").unwrap(), RunFile::default());

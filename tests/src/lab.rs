@@ -36,6 +36,8 @@ pub struct Lab {
     /// The queue's server.
     pub redis: TestRedis,
     folder: TempDir,
+    /// Folders of programs that workers find before the system's.
+    installed: Vec<PathBuf>,
 }
 
 /// What a program printed and how it ended.
@@ -70,7 +72,7 @@ impl Lab {
     fn over(programs: Programs, redis: TestRedis) -> Self {
         let folder = tempfile::Builder::new().prefix("molfleet lab ").tempdir().unwrap();
         fs::create_dir(folder.path().join("stubs")).unwrap();
-        Self { programs, redis, folder }
+        Self { programs, redis, folder, installed: Vec::new() }
     }
 
     /// A path in the lab's own folder.
@@ -109,6 +111,11 @@ impl Lab {
     /// A queue of the lab's Redis.
     pub fn queue(&self) -> Queue {
         Queue::open(&self.redis.url()).unwrap()
+    }
+
+    /// Puts a folder of programs on the `PATH` of workers that start from now on, behind the stubs.
+    pub fn install(&mut self, folder: PathBuf) {
+        self.installed.push(folder);
     }
 
     /// Puts the stub in front of an engine's program.
@@ -193,7 +200,10 @@ impl Lab {
         }
         command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
         command.args(["--log-format", "json", "--grace-seconds", "2"]).args(flags);
-        command.env("PATH", format!("{}:/usr/bin:/bin", self.path("stubs").display()));
+        let stubs = self.path("stubs");
+        let folders = std::iter::once(stubs.as_path()).chain(self.installed.iter().map(PathBuf::as_path));
+        let folders = folders.chain(["/usr/bin", "/bin"].map(Path::new));
+        command.env("PATH", std::env::join_paths(folders).unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         LabWorker { child: command.spawn().unwrap(), log }
     }
@@ -276,6 +286,11 @@ impl LabWorker {
     /// Its exit code, if it has left; −1 for a signal.
     pub fn has_left(&mut self) -> Option<i32> {
         self.child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
+    }
+
+    /// Waits until it has left, however long that takes: for engines whose steps have time limits of their own. Gives its exit code.
+    pub fn left_in_its_own_time(&mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
     /// Waits until it has left, and gives its exit code.

@@ -4,6 +4,7 @@
 mod command;
 mod id;
 mod manifest;
+mod mmgbsa;
 mod molecule;
 mod object_name;
 mod outcome;
@@ -20,6 +21,7 @@ pub use command::{
 };
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
+pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions};
 pub use molecule::{
     ID_CHARACTERS_MAX, Molecule, MoleculeError, MoleculeKind, MoleculeSource, RECORD_BYTES_MAX, RECORD_END,
     SMILES_BYTES_MAX, decode_molecules, encode_molecules, is_id,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, RunId};
+use super::{CommandOptions, MmgbsaOptions, RunId};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -70,6 +70,8 @@ pub enum EngineOptions {
     Vina(VinaOptions),
     /// Any program, or a driver script.
     Command(CommandOptions),
+    /// MM-GBSA with GROMACS and gmx_MMPBSA.
+    GromacsMmgbsa(MmgbsaOptions),
 }
 
 impl EngineOptions {
@@ -78,6 +80,7 @@ impl EngineOptions {
         match self {
             Self::Vina(_) => "vina",
             Self::Command(_) => "command",
+            Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
         }
     }
 }

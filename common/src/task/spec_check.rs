@@ -3,7 +3,7 @@
 
 use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
-use super::{DRIVER_ROLE, EngineOptions, ObjectRef, RunId, RunSpec, SPEC_SCHEMA, VinaOptions};
+use super::{DRIVER_ROLE, EngineOptions, MmgbsaError, ObjectRef, RunId, RunSpec, SPEC_SCHEMA, VinaOptions};
 use crate::excerpt::excerpt;
 
 /// The longest spec, in bytes of its JSON.
@@ -78,6 +78,9 @@ pub enum SpecError {
     /// A parameter of a command.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// A parameter of `gromacs-mmgbsa`.
+    #[error(transparent)]
+    Mmgbsa(#[from] MmgbsaError),
 }
 
 /// Whether a text can be the role of an input: it becomes part of a file's name.
@@ -121,6 +124,9 @@ impl RunSpec {
         match &self.engine {
             EngineOptions::Vina(vina) => vina.validate(),
             EngineOptions::Command(command) => Ok(command.validate(self.drivers.contains_key(DRIVER_ROLE))?),
+            EngineOptions::GromacsMmgbsa(mmgbsa) => {
+                Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use common::env;
 
 pub use look::{Having, Logs, Show, Status, Tasks};
-pub use push::{CommandFlags, EngineName, Push, Trial};
+pub use push::{Charges, CommandFlags, EngineName, Push, Trial};
 pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
 pub use setup::{Completions, Doctor, Driver, Local, LocalFolder, Man, Shell};
 pub use steer::{Cancel, Pause, Remove, Resume, Retry, Set};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::task::RunId;
+use common::task::{ChargeModel, RunId};
 use serde::Deserialize;
 
 use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label};
@@ -21,6 +21,7 @@ Examples:
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
   launchpad push --from first --run second --exhaustiveness 32
   launchpad push --from first --sample 10 --of-top 100 --run look
+  launchpad push poses.sdf --run rescored --engine gromacs-mmgbsa --receptor receptor.pdb --batch-size 10
 
 --from takes molecules, engine, parameters, inputs and limits from a run that has ended; flags and run.toml win.
 Pushing the same again goes on where the last push stopped, and changes nothing once it has finished.")]
@@ -56,7 +57,7 @@ pub struct Push {
     /// Engine that scores the molecules [default: vina]
     #[arg(long)]
     pub engine: Option<EngineName>,
-    /// Receptor, PDB or PDBQT
+    /// Receptor: PDB, or PDBQT for docking
     #[arg(long, value_name = "FILE")]
     pub receptor: Option<PathBuf>,
     /// Put the search box round this ligand in its pose: PDB, PDBQT, SDF or MOL2
@@ -77,6 +78,15 @@ pub struct Push {
     /// Poses kept per molecule at most [default: 9]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub modes: Option<u32>,
+    /// Ligands' partial charges for gromacs-mmgbsa [default: am1-bcc]
+    #[arg(long, value_name = "MODEL")]
+    pub charges: Option<Charges>,
+    /// Length of the dynamics of gromacs-mmgbsa in ps [default: 10]
+    #[arg(long, value_name = "PS", allow_negative_numbers = true)]
+    pub md_ps: Option<f64>,
+    /// Frames of the dynamics that gromacs-mmgbsa evaluates [default: 10]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub frames: Option<u32>,
     /// What the engine `command` runs
     #[command(flatten)]
     pub command: CommandFlags,
@@ -178,10 +188,42 @@ pub struct Trial {
 
 /// An engine by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum EngineName {
     /// Docking with AutoDock Vina
     Vina,
     /// Any program, or a driver script
     Command,
+    /// MM-GBSA of poses with GROMACS and gmx_MMPBSA
+    GromacsMmgbsa,
+}
+
+impl EngineName {
+    /// The name in flags and files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vina => "vina",
+            Self::Command => "command",
+            Self::GromacsMmgbsa => "gromacs-mmgbsa",
+        }
+    }
+}
+
+/// A model of partial charges by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Charges {
+    /// AM1-BCC: what GAFF2 was made with; minutes for large ligands
+    Am1Bcc,
+    /// Gasteiger: under a second, and rough
+    Gasteiger,
+}
+
+impl From<Charges> for ChargeModel {
+    fn from(charges: Charges) -> Self {
+        match charges {
+            Charges::Am1Bcc => Self::Am1Bcc,
+            Charges::Gasteiger => Self::Gasteiger,
+        }
+    }
 }

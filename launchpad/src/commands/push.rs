@@ -132,6 +132,7 @@ pub(super) fn read(
     if manifest.digest.molecules == 0 {
         return Err(PushError::NoMolecules.into());
     }
+    manifest.check_for(&request.engine)?;
     Ok((manifest, files))
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, RunId};
+use common::task::{CommandError, MmgbsaError, RunId};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +51,24 @@ pub(crate) enum PushError {
     /// The parameters of the engine `command`.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A receptor in a format that docking does not take.
-    #[error("the receptor `{}` is in an unknown format (known extensions: pdb, ent, pdbqt)", path.display())]
+    /// The parameters of the engine `gromacs-mmgbsa`.
+    #[error(transparent)]
+    Mmgbsa(#[from] MmgbsaError),
+    /// A receptor in a format that the engine does not take.
+    #[error("the receptor `{}` is in an unknown format (known extensions: {known})", path.display())]
     ReceptorFormat {
         /// The file.
         path: PathBuf,
+        /// What the engine takes.
+        known: String,
+    },
+    /// A molecule without coordinates, and an engine that does not place it.
+    #[error("molecule `{molecule}` is a SMILES, and the engine `{engine}` needs its pose in the receptor")]
+    NeedsPose {
+        /// The first such molecule.
+        molecule: String,
+        /// The engine of the run.
+        engine: &'static str,
     },
     /// Entries that can't be used, each of them listed before.
     #[error("{bad} {} can't be used, nothing was pushed", if *bad == 1 { "entry" } else { "entries" })]
@@ -140,9 +153,12 @@ impl PushError {
             | Self::Contradiction { .. }
             | Self::Zero { .. }
             | Self::OwnFollowUp { .. } => exit_code::USAGE,
-            Self::OtherEngine { .. } | Self::Role { .. } | Self::Command(_) => exit_code::CONFIG,
+            Self::OtherEngine { .. } | Self::Role { .. } | Self::Command(_) | Self::Mmgbsa(_) => {
+                exit_code::CONFIG
+            }
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
+            | Self::NeedsPose { .. }
             | Self::BadEntries { .. }
             | Self::NoMolecules
             | Self::Unfinished { .. }
@@ -163,6 +179,10 @@ impl PushError {
                     .into()
             }
             Self::Command(_) => "`launchpad push --help` and docs/drivers.md have examples".into(),
+            Self::Mmgbsa(_) => "`launchpad push --help` and docs/science.md explain the parameters".into(),
+            Self::NeedsPose { .. } => {
+                "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`".into()
+            }
             Self::BadEntries { .. } => "correct them, or leave them out with --skip-bad".into(),
             Self::StoredDiffers { run, .. } => {
                 format!("push under another run id, or `launchpad remove {run} --outputs` first")

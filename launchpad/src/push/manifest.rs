@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use common::digest::Digesting;
 use common::task::{
-    ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule, MoleculeSource, TaskId,
+    EngineOptions, ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule, MoleculeKind,
+    MoleculeSource, TaskId,
 };
 
 use super::{LigandFile, PushError};
@@ -127,6 +128,20 @@ impl StagedManifest {
             }
         }
         staging.finish()
+    }
+
+    /// Refuses molecules without coordinates for an engine that takes each where it is.
+    pub(crate) fn check_for(&self, engine: &EngineOptions) -> Result<(), LaunchpadError> {
+        if !matches!(engine, EngineOptions::GromacsMmgbsa(_)) {
+            return Ok(());
+        }
+        for task in self.tasks() {
+            let unplaced = task?.1.into_iter().find(|molecule| molecule.kind() == MoleculeKind::Smiles);
+            if let Some(Molecule { id: molecule, .. }) = unplaced {
+                return Err(PushError::NeedsPose { molecule, engine: engine.name() }.into());
+            }
+        }
+        Ok(())
     }
 
     /// The file itself, as it is uploaded.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use common::storage::key;
-use common::task::{Column, ColumnKind, EngineOptions, RunId, TaskId};
+use common::task::{Column, ColumnKind, EngineOptions, MmgbsaOptions, RunId, TaskId};
 use serde::Serialize;
 
 use super::{Enqueued, PushPlan};
@@ -164,6 +164,9 @@ fn engine_text(engine: &EngineOptions) -> String {
         EngineOptions::Vina(vina) => {
             let triple = |[x, y, z]: [f64; 3]| format!("{x:.3} {y:.3} {z:.3} Å");
             format!("box center  {}\nbox size    {}\n", triple(vina.center), triple(vina.size))
+        }
+        EngineOptions::GromacsMmgbsa(MmgbsaOptions { charges, md_ps, frames }) => {
+            format!("charges     {}\ndynamics    {md_ps} ps, {frames} frames\n", charges.name())
         }
         EngineOptions::Command(command) => {
             let column = |column: &Column| match column.kind {

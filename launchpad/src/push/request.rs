@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{CommandOptions, EngineOptions, Limits, RunId, VinaOptions};
+use common::task::{ChargeModel, CommandOptions, EngineOptions, Limits, MmgbsaOptions, RunId, VinaOptions};
 
 use super::{PushError, command_options};
 use crate::cli::{self, Center, Edges, EngineName};
@@ -16,12 +16,15 @@ use crate::location::as_url;
 use crate::run_file::{LimitsTable, OptionsTable, RunFile};
 use crate::search_box::SearchBox;
 
-/// The role of the receptor among the inputs of a docking run.
+/// The role of the receptor among the inputs of docking and MM-GBSA.
 pub(super) const RECEPTOR_ROLE: &str = "receptor";
 const SEED_DEFAULT: u64 = 42;
 /// Vina's own defaults.
 const EXHAUSTIVENESS_DEFAULT: u32 = 8;
 const MODES_DEFAULT: u32 = 9;
+/// A quick look; `docs/science.md` has its figures.
+const MD_PS_DEFAULT: f64 = 10.0;
+const FRAMES_DEFAULT: u32 = 10;
 
 /// A push, completely described.
 #[derive(Debug)]
@@ -128,32 +131,40 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// The engine's parameters and the files that every task gets. Without a name, parameters that only `command` has mean that engine.
+    /// The engine's parameters and the files that every task gets. Without a name, parameters that only one engine has mean that one.
     fn engine(
         self,
         driver: Option<&DriverSource>,
     ) -> Result<(EngineOptions, BTreeMap<String, PathBuf>), LaunchpadError> {
         let Self { flags, file, folder, from } = self;
-        let (of_vina, of_command) = (
-            first_of_vina(flags, &file.options),
-            command_options::first_given(&flags.command, &file.options),
-        );
+        let of_command = command_options::first_given(&flags.command, &file.options);
+        let of_mmgbsa = first_of_mmgbsa(flags, &file.options);
         let theirs = from.map(|from| match from.spec.engine {
             EngineOptions::Vina(_) => EngineName::Vina,
             EngineOptions::Command(_) => EngineName::Command,
+            EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
         });
         let named = flags.engine.or(file.engine);
         if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
             return Err(PushError::Contradiction { one: "engine", other: "from" }.into());
         }
-        let by_parameters = if of_command.is_some() { EngineName::Command } else { EngineName::Vina };
-        let engine = named.or(theirs).unwrap_or(by_parameters);
-        let (parameter, engine_name, owner) = match engine {
-            EngineName::Vina => (of_command, "vina", "command"),
-            EngineName::Command => (of_vina, "command", "vina"),
+        let by_parameters = match (of_command, of_mmgbsa) {
+            (Some(_), _) => EngineName::Command,
+            (None, Some(_)) => EngineName::GromacsMmgbsa,
+            (None, None) => EngineName::Vina,
         };
-        if let Some(parameter) = parameter {
-            return Err(PushError::OtherEngine { parameter, engine: engine_name, owner }.into());
+        let engine = named.or(theirs).unwrap_or(by_parameters);
+        let of_vina = first_of_vina(flags, &file.options, engine);
+        let given = [
+            (of_vina, EngineName::Vina),
+            (of_command, EngineName::Command),
+            (of_mmgbsa, EngineName::GromacsMmgbsa),
+        ];
+        let foreign =
+            given.into_iter().find_map(|(given, owner)| Some((given?, owner)).filter(|_| owner != engine));
+        if let Some((parameter, owner)) = foreign {
+            let (engine, owner) = (engine.name(), owner.name());
+            return Err(PushError::OtherEngine { parameter, engine, owner }.into());
         }
         Ok(match engine {
             EngineName::Vina => {
@@ -163,6 +174,10 @@ impl Said<'_> {
             EngineName::Command => {
                 let inputs = command_options::inputs(&flags.command, &file.options, folder)?;
                 (EngineOptions::Command(self.command(driver)?), inputs)
+            }
+            EngineName::GromacsMmgbsa => {
+                let inputs = self.receptor()?;
+                (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
         })
     }
@@ -179,13 +194,30 @@ impl Said<'_> {
     fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Command(command) => Some(command),
-            EngineOptions::Vina(_) => None,
+            EngineOptions::Vina(_) | EngineOptions::GromacsMmgbsa(_) => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
         let options =
             command_options::resolve(&self.flags.command, &self.file.options, name.as_deref(), base)?;
         options.validate(has_driver)?;
+        Ok(options)
+    }
+
+    fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
+        let base = self.from.and_then(|from| match &from.spec.engine {
+            EngineOptions::GromacsMmgbsa(mmgbsa) => Some(mmgbsa),
+            EngineOptions::Vina(_) | EngineOptions::Command(_) => None,
+        });
+        let (flags, file) = (self.flags, &self.file.options);
+        let charges = flags.charges.or(file.charges).map(ChargeModel::from);
+        let options = MmgbsaOptions {
+            charges: charges.or(base.map(|base| base.charges)).unwrap_or_default(),
+            md_ps: flags.md_ps.or(file.md_ps).or(base.map(|base| base.md_ps)).unwrap_or(MD_PS_DEFAULT),
+            frames: flags.frames.or(file.frames).or(base.map(|base| base.frames)).unwrap_or(FRAMES_DEFAULT),
+        };
+        // Without a driver of its own, a run has the one that ships.
+        options.validate(true)?;
         Ok(options)
     }
 }
@@ -233,10 +265,21 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
     fields.into_iter().collect()
 }
 
-/// The first parameter of the engine `vina` alone that somebody gave.
-fn first_of_vina(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
+/// The first parameter of `gromacs-mmgbsa` alone that somebody gave.
+fn first_of_mmgbsa(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
     let given = [
-        ("receptor", flags.receptor.is_some() || file.receptor.is_some()),
+        ("charges", flags.charges.is_some() || file.charges.is_some()),
+        ("md_ps", flags.md_ps.is_some() || file.md_ps.is_some()),
+        ("frames", flags.frames.is_some() || file.frames.is_some()),
+    ];
+    given.into_iter().find_map(|(name, given)| given.then_some(name))
+}
+
+/// The first parameter that somebody gave and that is `vina`'s alone; `gromacs-mmgbsa` has a receptor, too.
+fn first_of_vina(flags: &cli::Push, file: &OptionsTable, engine: EngineName) -> Option<&'static str> {
+    let is_receptor_foreign = engine != EngineName::GromacsMmgbsa;
+    let given = [
+        ("receptor", is_receptor_foreign && (flags.receptor.is_some() || file.receptor.is_some())),
         ("box_ligand", flags.box_ligand.is_some() || file.box_ligand.is_some()),
         ("box_center", flags.box_center.is_some() || file.box_center.is_some()),
         ("box_size", flags.box_size.is_some() || file.box_size.is_some()),
@@ -255,7 +298,7 @@ fn vina(
 ) -> Result<VinaOptions, LaunchpadError> {
     let base = from.and_then(|from| match &from.spec.engine {
         EngineOptions::Vina(vina) => Some(vina),
-        EngineOptions::Command(_) => None,
+        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => None,
     });
     let search_box = search_box(flags, file, folder, base)?;
     let options = &file.options;
@@ -344,15 +387,39 @@ mod tests {
     fn vina_of(request: &PushRequest) -> &VinaOptions {
         match &request.engine {
             EngineOptions::Vina(vina) => vina,
-            EngineOptions::Command(_) => panic!("not vina"),
+            EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => panic!("not vina"),
         }
     }
 
     fn command_of(request: &PushRequest) -> &CommandOptions {
         match &request.engine {
             EngineOptions::Command(command) => command,
-            EngineOptions::Vina(_) => panic!("not command"),
+            EngineOptions::Vina(_) | EngineOptions::GromacsMmgbsa(_) => panic!("not command"),
         }
+    }
+
+    #[test]
+    fn mm_gbsa_is_meant_by_its_name_or_its_parameters() {
+        let mmgbsa = |toml: &str, flags: &str| match resolve(toml, flags).unwrap().engine {
+            EngineOptions::GromacsMmgbsa(mmgbsa) => mmgbsa,
+            EngineOptions::Vina(_) | EngineOptions::Command(_) => panic!("not gromacs-mmgbsa"),
+        };
+        let named = mmgbsa("", "x.sdf --run a --receptor r.pdb --engine gromacs-mmgbsa");
+        let expect = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 10.0, frames: 10 };
+        assert_eq!(named, expect);
+        let file = "run = 'a'\ninput = 'x.sdf'\n[options]\nreceptor = 'r.pdb'\ncharges = 'gasteiger'\nmd_ps = 2\nframes = 4\n";
+        let expect = MmgbsaOptions { charges: ChargeModel::Gasteiger, md_ps: 2.0, frames: 5 };
+        assert_eq!(mmgbsa(file, "--frames 5"), expect);
+        let check = |flags: &str, expect: &str| {
+            assert_eq!(resolve(file, flags).unwrap_err().to_string(), expect);
+        };
+        check("--modes 3", "`modes` is no parameter of the engine `gromacs-mmgbsa`");
+        check("--engine vina", "`charges` is no parameter of the engine `vina`");
+        check("--md-ps 0.001", "md_ps is 0.001 (expected a multiple of 0.002 above 0, 1000000 at most)");
+        check(
+            "--frames 7",
+            "frames is 7 (expected a divisor of the 1000 steps of 0.002 ps that md_ps 2 has)",
+        );
     }
 
     const COMMAND: &str = "run = 'a'\ninput = 'x.smi'\nengine = 'command'\n[options]\ndriver = 'mw.py'\nscore = 'mw'\n\

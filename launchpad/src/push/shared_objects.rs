@@ -6,11 +6,11 @@ use std::path::Path;
 use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{RunStore, StorageError, key};
-use common::task::{EngineOptions, ObjectRef, RunSpec};
+use common::task::{DRIVER_ROLE, EngineOptions, ObjectRef, RunSpec};
 
 use super::request::RECEPTOR_ROLE;
 use super::{PushError, PushRequest};
-use crate::drivers::{DriverScript, VINA_PREPARE, file_name};
+use crate::drivers::{DriverScript, GROMACS_MMGBSA, Shipped, VINA_PREPARE, file_name};
 use crate::error::LaunchpadError;
 use crate::input::HeavyAtoms;
 
@@ -105,28 +105,32 @@ fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> Pinned {
 const fn driver_role(engine: &EngineOptions) -> &'static str {
     match engine {
         EngineOptions::Vina(_) => "prepare",
-        EngineOptions::Command(_) => "driver",
+        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => DRIVER_ROLE,
     }
 }
 
 /// The driver that an engine has by itself.
 fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
-    match engine {
-        EngineOptions::Vina(_) => {
-            let bytes = Bytes::from_static(VINA_PREPARE.text.as_bytes());
-            Some(DriverScript { name: VINA_PREPARE.name.to_owned(), bytes })
-        }
-        EngineOptions::Command(_) => None,
-    }
+    let Shipped { name, text, .. } = match engine {
+        EngineOptions::Vina(_) => VINA_PREPARE,
+        EngineOptions::GromacsMmgbsa(_) => GROMACS_MMGBSA,
+        EngineOptions::Command(_) => return None,
+    };
+    Some(DriverScript { name: name.to_owned(), bytes: Bytes::from_static(text.as_bytes()) })
 }
 
-/// Reads an input. The receptor of a docking run has to be a PDB or PDBQT with at least one heavy atom.
+/// Reads an input. The receptor of a docking run has to be a PDB or PDBQT, that of MM-GBSA a PDB, with at least one heavy atom.
 fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned, LaunchpadError> {
-    if matches!(engine, EngineOptions::Vina(_)) && role == RECEPTOR_ROLE {
+    let known: &[&str] = match engine {
+        EngineOptions::Vina(_) => &["pdb", "ent", "pdbqt"],
+        EngineOptions::GromacsMmgbsa(_) => &["pdb", "ent"],
+        EngineOptions::Command(_) => &[],
+    };
+    if !known.is_empty() && role == RECEPTOR_ROLE {
         let extension =
             path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        if !["pdb", "ent", "pdbqt"].contains(&extension.as_str()) {
-            return Err(PushError::ReceptorFormat { path: path.to_owned() }.into());
+        if !known.contains(&extension.as_str()) {
+            return Err(PushError::ReceptorFormat { path: path.to_owned(), known: known.join(", ") }.into());
         }
         HeavyAtoms::read(path)?;
     }

@@ -106,7 +106,9 @@ impl Engine for CommandEngine {
 }
 
 /// The run's inputs by role: the cached file, and where it goes below the scratch folder.
-fn inputs<'a>(workload: &Workload<'a>) -> impl Iterator<Item = (&'a str, PathBuf, PathBuf)> + use<'a> {
+pub(crate) fn inputs<'a>(
+    workload: &Workload<'a>,
+) -> impl Iterator<Item = (&'a str, PathBuf, PathBuf)> + use<'a> {
     let (spec, shared) = (workload.spec, workload.shared);
     spec.inputs.iter().filter_map(move |(role, pinned)| {
         let from = shared.get(role)?.clone();
@@ -118,7 +120,7 @@ fn inputs<'a>(workload: &Workload<'a>) -> impl Iterator<Item = (&'a str, PathBuf
 }
 
 /// The run's driver: the cached file, and where it goes below the scratch folder.
-fn driver(workload: &Workload<'_>) -> Option<(PathBuf, PathBuf)> {
+pub(crate) fn driver(workload: &Workload<'_>) -> Option<(PathBuf, PathBuf)> {
     let pinned = workload.spec.drivers.get(DRIVER_ROLE)?;
     let from = workload.shared.get(DRIVER_ROLE)?.clone();
     Some((from, Path::new("driver").join(pinned.file_name())))

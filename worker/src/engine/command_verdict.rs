@@ -3,15 +3,14 @@
 //! A verdict comes from the file of rows and the expected files alone. How the program ended only tells what to do about the
 //! molecules that have no row.
 
-use common::exit_code;
 use common::task::{Column, ColumnKind, CommandOptions, Row, Verdict};
 
 use super::command::of_molecule;
 use super::command_rows::{Cells, FoundRows};
-use super::ending::evidence;
+use super::ending::{self, evidence};
 use super::reason::{RowReason, failure};
 use super::{EngineFailure, Judged, MoleculeInput, Workload, left_file};
-use crate::process::{Ended, How};
+use crate::process::Ended;
 
 /// How a driver's line about its progress starts.
 const PROGRESS: &str = "progress ";
@@ -37,17 +36,9 @@ pub(crate) fn judge(
     Ok(workload.molecules.iter().map(|input| attempt.judged(input)).collect())
 }
 
-/// Why the program did not end well, if so.
+/// Why the program did not end well, if so, and how far it says that it was.
 fn breakdown(ended: &Ended) -> Option<EngineFailure> {
-    let reason = match ended.how {
-        How::Exited(0) => return None,
-        How::Exited(code) if code == i32::from(exit_code::DATA) => failure::INPUT_REFUSED,
-        How::Exited(code) if code == i32::from(exit_code::TRY_AGAIN) => failure::TRY_AGAIN,
-        How::Exited(_) => failure::ENGINE_FAILED,
-        How::Signalled(_) => failure::ENGINE_CRASHED,
-        How::TimeLimit => failure::TIME_LIMIT,
-        How::Stopped => failure::STOPPED,
-    };
+    let reason = ending::breakdown(ended)?;
     let progress = ended.stdout_tail.lines().rev().find(|line| line.starts_with(PROGRESS));
     let progress = progress.map_or(String::new(), |line| format!(", {}", line.trim()));
     Some(EngineFailure { reason, detail: format!("{}{progress}", evidence(ended)) })
@@ -194,7 +185,7 @@ fn check(column: &Column, value: &str) -> Result<(), (RowReason, String)> {
 }
 
 /// Whether a word can be a reason: small letters, digits and underscores, beginning with a letter.
-fn is_reason(word: &str) -> bool {
+pub(crate) fn is_reason(word: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     word.len() <= REASON_LENGTH_MAX
         && word.starts_with(|c: char| c.is_ascii_lowercase())
@@ -210,6 +201,7 @@ mod tests {
 
     use super::super::Remedy;
     use super::*;
+    use crate::process::How;
 
     const ROWS: &str = "molecule_id,mw,series\nb,92.14,arene\na,78.11,\n";
 

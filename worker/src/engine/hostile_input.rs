@@ -12,9 +12,13 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use super::command_rows::FoundRows;
+use super::complex::Complex;
+use super::mmgbsa_energies::Energies;
 use super::{MoleculeInput, Plan, Workload, command, engine_for, pdbqt, prepared, receptor};
 
 const POSES: &str = include_str!("../../../tests/golden/vina-1.2.3-toluene.pdbqt");
+const COMPLEX: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzene-last.gro");
+const ENERGIES: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-1ps.dat");
 const PREPARED: &str =
     "{\"index\": 0, \"ok\": true, \"docked_smiles\": \"C\", \"heavy_atoms\": 1, \"flags\": []}\n";
 const ROWS: &str = "molecule_id,mw\na,1\nb,\"2\"\n";
@@ -57,6 +61,24 @@ proptest! {
         for text in [damaged, any] {
             for account in [prepared::parse_begun(&text, &[0, 7]), prepared::parse(&text, &[0])].into_iter().flatten() {
                 prop_assert!(account.len() <= 2 && account.iter().all(|line| line.index == 0 || line.index == 7));
+            }
+        }
+    }
+
+    #[test]
+    fn energies_and_complexes_of_any_bytes_are_refused_or_whole(
+        complex in damaged(COMPLEX), energies in damaged(ENERGIES), any in any::<String>(),
+    ) {
+        for text in [&complex, &any] {
+            if let Ok(complex) = Complex::parse(text) {
+                prop_assert!(complex.ligand.iter().chain(&complex.receptor).flatten().all(|x| x.is_finite()));
+                prop_assert!(!complex.ligand.is_empty() && complex.distance_to(&complex.pocket()) >= 0.0
+                    || complex.pocket().is_empty());
+            }
+        }
+        for text in [&energies, &any] {
+            if let Ok(energies) = Energies::parse(text) {
+                prop_assert!(energies.delta.values().all(|term| !term.average.contains(char::is_whitespace)));
             }
         }
     }
@@ -132,8 +154,10 @@ fn specs(role: &str, name: &str, path: &str) -> Vec<String> {
     let vina = serde_json::json!({
         "name": "vina", "center": [-1.5, 0.0, 0.0], "size": [9.0, 9.0, 9.0], "exhaustiveness": 1, "modes": 1,
     });
+    let mmgbsa =
+        serde_json::json!({ "name": "gromacs-mmgbsa", "charges": "am1-bcc", "md_ps": 1.0, "frames": 1 });
     let mut specs = Vec::new();
-    for (engine, driver) in [(command, "driver"), (vina, "prepare")] {
+    for (engine, driver) in [(command, "driver"), (vina, "prepare"), (mmgbsa, "driver")] {
         specs.push(spec(role, "a.pdb", "kept", engine.clone(), driver));
         specs.push(spec("receptor", name, "kept", engine.clone(), driver));
         specs.push(spec("receptor", "a.pdb", path, engine.clone(), driver));
@@ -163,7 +187,7 @@ fn check_plan(spec: &RunSpec, molecules: &[Molecule]) -> TestCaseResult {
     let workload = Workload { spec, molecules: &molecules, scratch: folder.path(), shared: &shared };
     let engine = engine_for(&spec.engine);
     let Plan { files, copies, steps } = engine.plan(&workload);
-    prop_assert!(!steps.is_empty());
+    prop_assert!(!steps.is_empty() || !spec.inputs.contains_key("receptor"));
     let written = files.iter().map(|(path, _)| path).chain(copies.iter().map(|(_, to)| to));
     for path in written.chain(steps.iter().flat_map(|step| &step.needs)).chain(&engine.keeps(&workload)) {
         prop_assert!(is_below(path), "{}", path.display());

@@ -5,15 +5,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{EngineOptions, Molecule, Row, RunSpec, VinaOptions};
+use common::task::{ChargeModel, EngineOptions, MmgbsaOptions, Molecule, Row, RunSpec, VinaOptions};
 
 use crate::process::Ended;
 
 mod command;
 mod command_rows;
 mod command_verdict;
+mod complex;
 mod ending;
 mod left_file;
+mod mmgbsa;
+mod mmgbsa_energies;
+mod mmgbsa_verdict;
 mod pdbqt;
 mod pose_check;
 mod prepared;
@@ -24,6 +28,7 @@ mod vina;
 mod vina_verdict;
 
 pub use command::CommandEngine;
+pub use mmgbsa::Mmgbsa;
 pub use vina::Vina;
 
 pub(crate) use left_file::is_own;
@@ -180,7 +185,8 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 /// Every engine that is built in, with parameters that only stand for those of a run.
 pub fn built_in() -> Vec<EngineOptions> {
     let vina = VinaOptions { center: [0.0; 3], size: [20.0; 3], exhaustiveness: 8, modes: 9 };
-    vec![EngineOptions::Vina(vina)]
+    let mmgbsa = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 1.0, frames: 1 };
+    vec![EngineOptions::Vina(vina), EngineOptions::GromacsMmgbsa(mmgbsa)]
 }
 
 /// The engine that a run asks for.
@@ -188,8 +194,11 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
         EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
         EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
+        EngineOptions::GromacsMmgbsa(options) => Box::new(Mmgbsa::new(options.clone())),
     }
 }
 
 #[cfg(test)]
 mod hostile_input;
+#[cfg(test)]
+mod mmgbsa_traps;

@@ -10,7 +10,7 @@ use super::reason::{Reason, Refusal};
 
 /// Heavy atoms this near, in Å, count as in contact: the usual cut-off for protein–ligand contacts, a little beyond the sum of
 /// two van der Waals radii (carbon: 2 · 1.9 Å in Vina's function) and far inside the function's own cut-off of 8 Å.
-const CONTACT_ANGSTROM: f64 = 4.5;
+pub(crate) const CONTACT_ANGSTROM: f64 = 4.5;
 
 /// How far, in Å, a pose's centroid may lie outside the box: twice Vina's grid spacing of 0.375 Å, since its final
 /// minimisation is not confined to the grid.
@@ -78,7 +78,7 @@ fn refuse(reason: Reason, detail: String) -> Refusal {
     Refusal { reason, detail }
 }
 
-fn centroid(pose: &[Point]) -> Point {
+pub(crate) fn centroid(pose: &[Point]) -> Point {
     let sum = pose.iter().fold([0.0; 3], |sum, atom| [sum[0] + atom[0], sum[1] + atom[1], sum[2] + atom[2]]);
     sum.map(|coordinate| coordinate / pose.len() as f64)
 }
@@ -90,13 +90,17 @@ fn inside_box(point: Point, options: &VinaOptions) -> bool {
 }
 
 fn contacts(pose: &[Point], receptor: &[Point]) -> usize {
-    let touches = |atom: &&Point| {
-        pose.iter().any(|other| {
-            let squared: f64 = (0..3).map(|axis| (atom[axis] - other[axis]).powi(2)).sum();
-            squared <= CONTACT_ANGSTROM.powi(2)
-        })
-    };
-    receptor.iter().filter(touches).count()
+    receptor.iter().filter(|atom| touches(pose, **atom)).count()
+}
+
+/// Whether a heavy atom of the receptor is in contact with a pose.
+pub(crate) fn touches(pose: &[Point], atom: Point) -> bool {
+    pose.iter().any(|other| distance(*other, atom) <= CONTACT_ANGSTROM)
+}
+
+/// In the unit of the points.
+pub(crate) fn distance(one: Point, other: Point) -> f64 {
+    (0..3).map(|axis| (one[axis] - other[axis]).powi(2)).sum::<f64>().sqrt()
 }
 
 #[cfg(test)]

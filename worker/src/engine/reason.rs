@@ -79,6 +79,58 @@ impl RowReason {
     }
 }
 
+/// Why a complex has no usable free energy. Other reasons come from the driver, which shares those of the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ComplexReason {
+    /// No parameters for the ligand.
+    ParametersFailed,
+    /// Ligand and receptor could not be joined.
+    ComplexFailed,
+    /// No minimised structure.
+    MinimisationFailed,
+    /// The dynamics have no end.
+    DynamicsFailed,
+    /// No trajectory with whole molecules.
+    TrajectoryFailed,
+    /// No energies, or in an unknown form.
+    EnergiesFailed,
+    /// The pose that was given does not touch the receptor.
+    NoContact,
+    /// Fewer or more frames than asked for.
+    FramesMissing,
+    /// An energy term is no finite number.
+    TermNotFinite,
+    /// The bonds of the complex are stretched beyond reason.
+    ComplexBroken,
+    /// The difference is nothing.
+    NoInteraction,
+    /// The ligand is elsewhere in the end.
+    LeftPocket,
+    /// The difference is no free energy of binding.
+    EnergyOutOfRange,
+}
+
+impl ComplexReason {
+    /// The word in the shard.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ParametersFailed => "parameters_failed",
+            Self::ComplexFailed => "complex_failed",
+            Self::MinimisationFailed => "minimisation_failed",
+            Self::DynamicsFailed => "dynamics_failed",
+            Self::TrajectoryFailed => "trajectory_failed",
+            Self::EnergiesFailed => "energies_failed",
+            Self::NoContact => "no_contact",
+            Self::FramesMissing => "frames_missing",
+            Self::TermNotFinite => "term_not_finite",
+            Self::ComplexBroken => "complex_broken",
+            Self::NoInteraction => "no_interaction",
+            Self::LeftPocket => "left_pocket",
+            Self::EnergyOutOfRange => "energy_out_of_range",
+        }
+    }
+}
+
 /// Why there is no verdict on a molecule, or on any.
 pub(crate) mod failure {
     /// A program was ended by a signal that was not ours.
@@ -117,6 +169,7 @@ mod tests {
 
     const SCIENCE: &str = include_str!("../../../docs/science.md");
     const DRIVER: &str = include_str!("../../../drivers/vina_prepare.py");
+    const MMGBSA_DRIVER: &str = include_str!("../../../drivers/gromacs_mmgbsa.py");
 
     const REASONS: [Reason; 8] = [
         Reason::LigandConversionFailed,
@@ -127,6 +180,21 @@ mod tests {
         Reason::OutsideBox,
         Reason::NoContact,
         Reason::ScoreOutOfRange,
+    ];
+    const COMPLEX_REASONS: [ComplexReason; 13] = [
+        ComplexReason::ParametersFailed,
+        ComplexReason::ComplexFailed,
+        ComplexReason::MinimisationFailed,
+        ComplexReason::DynamicsFailed,
+        ComplexReason::TrajectoryFailed,
+        ComplexReason::EnergiesFailed,
+        ComplexReason::NoContact,
+        ComplexReason::FramesMissing,
+        ComplexReason::TermNotFinite,
+        ComplexReason::ComplexBroken,
+        ComplexReason::NoInteraction,
+        ComplexReason::LeftPocket,
+        ComplexReason::EnergyOutOfRange,
     ];
     const FAILURES: [&str; 13] = [
         failure::ENGINE_CRASHED,
@@ -154,15 +222,15 @@ mod tests {
             .collect()
     }
 
-    /// The words of a tuple in the preparation's driver.
-    fn tuple(name: &str) -> BTreeSet<String> {
-        let body = DRIVER.split_once(&format!("\n{name} = (")).unwrap().1.split_once("\n)").unwrap().0;
+    /// The words of a tuple in a driver.
+    fn tuple(driver: &str, name: &str) -> BTreeSet<String> {
+        let body = driver.split_once(&format!("\n{name} = (")).unwrap().1.split_once("\n)").unwrap().0;
         body.split('"').skip(1).step_by(2).map(str::to_owned).collect()
     }
 
     #[test]
     fn the_documentation_lists_exactly_the_reasons_of_the_code() {
-        let mut reasons = tuple("REASONS");
+        let mut reasons = tuple(DRIVER, "REASONS");
         reasons.extend(REASONS.map(|reason| reason.name().to_owned()));
         // Of a molecule that two attempts broke down over.
         reasons.extend([failure::ENGINE_CRASHED, failure::TIME_LIMIT].map(str::to_owned));
@@ -189,6 +257,14 @@ mod tests {
 
     #[test]
     fn the_documentation_lists_exactly_the_flags_of_the_driver() {
-        assert_eq!(table("Flags"), tuple("FLAGS"));
+        assert_eq!(table("Flags"), tuple(DRIVER, "FLAGS"));
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_reasons_of_complexes() {
+        let mut reasons = tuple(MMGBSA_DRIVER, "REASONS");
+        reasons.extend(COMPLEX_REASONS.map(|reason| reason.name().to_owned()));
+        assert_eq!(table("Reasons of a bad complex"), reasons);
+        assert_eq!(table("Flags of a complex"), tuple(MMGBSA_DRIVER, "FLAGS"));
     }
 }

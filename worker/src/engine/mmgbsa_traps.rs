@@ -1,0 +1,338 @@
+//! Every way in which GROMACS, acpype and gmx_MMPBSA end well with worthless numbers, planted among real outputs: `judge` names each. Not
+//! part of the program.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use common::task::{
+    ChargeModel, EngineOptions, ManifestDigest, MmgbsaOptions, Molecule, MoleculeSource, ObjectRef, Row,
+    RunSpec, SPEC_SCHEMA, Verdict,
+};
+use tempfile::TempDir;
+
+use super::mmgbsa::Mmgbsa;
+use super::{Engine as _, EngineFailure, Judged, MoleculeInput, Remedy, StepOutcome, Workload};
+use crate::process::{Ended, How};
+
+const START: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzene-start.gro");
+const START_AWAY: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzene-10nm-away-start.gro");
+const LAST: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzene-last.gro");
+const ENERGIES: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-10ps.dat");
+const ONE_FRAME: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-1ps.dat");
+const AWAY: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-10nm-away.dat");
+const BROKEN: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-broken-molecules.dat");
+
+const OPTIONS: MmgbsaOptions = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 10.0, frames: 10 };
+
+/// An attempt at two molecules whose files and steps can be spoilt. Untouched, both are scored.
+struct Attempt {
+    scratch: TempDir,
+    spec: RunSpec,
+    shared: BTreeMap<String, PathBuf>,
+    molecules: Vec<MoleculeInput>,
+    options: MmgbsaOptions,
+    /// How steps ended, other than by exit 0.
+    endings: BTreeMap<String, How>,
+    /// The step at which the attempt was cut off.
+    until: Option<String>,
+}
+
+impl Attempt {
+    fn new() -> Self {
+        let sha256 = "0f".repeat(32);
+        let object = |object: String| ObjectRef { object, sha256: sha256.clone(), bytes: 1 };
+        let spec = RunSpec {
+            schema: SPEC_SCHEMA,
+            run: "r".parse().unwrap(),
+            engine: EngineOptions::GromacsMmgbsa(OPTIONS),
+            seed: 42,
+            threads_per_task: 1,
+            inputs: BTreeMap::from([(
+                "receptor".to_owned(),
+                object(format!("inputs/{sha256}/receptor.pdb")),
+            )]),
+            drivers: BTreeMap::from([("driver".to_owned(), object(format!("drivers/{sha256}/mine.py")))]),
+            manifest: ManifestDigest { sha256: sha256.clone(), tasks: 1, molecules: 2 },
+        };
+        let molecule = |(index, id): (usize, &str)| MoleculeInput {
+            index,
+            molecule: Molecule {
+                id: id.into(),
+                source: MoleculeSource::Sdf { object: "x".into(), offset: 0, length: 1 },
+            },
+            structure: None,
+            seed: 7,
+        };
+        let shared = ["receptor", "driver"].map(|role| (role.to_owned(), PathBuf::from("/cache")));
+        let attempt = Self {
+            scratch: TempDir::new().unwrap(),
+            spec,
+            shared: shared.into(),
+            molecules: ["benzene", "other"].into_iter().enumerate().map(molecule).collect(),
+            options: OPTIONS,
+            endings: BTreeMap::new(),
+            until: None,
+        };
+        attempt.write("receptor/receptor.json", "{\"dropped\": 0}");
+        for index in ["00000", "00001"] {
+            let write = |name: &str, text: &str| attempt.write(&format!("mmgbsa/{index}/{name}"), text);
+            write(
+                "ligand.json",
+                "{\"charge\": 0, \"smiles\": \"c1ccccc1\", \"flags\": [\"hydrogens_added\"]}",
+            );
+            ["ligand.gro", "boxed.gro", "em.gro", "md.gro"].iter().for_each(|name| write(name, "x"));
+            write("complex.gro", START);
+            write("last.gro", LAST);
+            write("energies.dat", ENERGIES);
+        }
+        attempt
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.scratch.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Overwrites a file of the first molecule.
+    fn spoil(&self, name: &str, text: &str) {
+        self.write(&format!("mmgbsa/00000/{name}"), text);
+    }
+
+    fn remove(&self, name: &str) {
+        std::fs::remove_file(self.scratch.path().join("mmgbsa/00000").join(name)).unwrap();
+    }
+
+    fn workload(&self) -> Workload<'_> {
+        Workload {
+            spec: &self.spec,
+            molecules: &self.molecules,
+            scratch: self.scratch.path(),
+            shared: &self.shared,
+        }
+    }
+
+    fn judged(&self) -> Result<Vec<Judged>, EngineFailure> {
+        let (engine, workload) = (Mmgbsa::new(self.options.clone()), self.workload());
+        let mut outcomes = Vec::new();
+        for step in engine.plan(&workload).steps {
+            if self.until.as_ref() == Some(&step.name) {
+                break;
+            }
+            let is_run = step.needs.iter().all(|need| self.scratch.path().join(need).is_file());
+            let how = self.endings.get(&step.name).copied().unwrap_or(How::Exited(0));
+            let ended = Ended { how, elapsed_ms: 1, stdout_tail: String::new(), stderr_tail: "words".into() };
+            outcomes.push(StepOutcome { step, ended: is_run.then_some(ended) });
+        }
+        engine.judge(&workload, &outcomes)
+    }
+
+    /// The rows of both molecules; the second one is ok whatever became of the first.
+    fn first(&self) -> Row {
+        let mut judged = self.judged().unwrap();
+        let (other, first) = (judged.pop().unwrap().unwrap(), judged.pop().unwrap().unwrap());
+        assert_eq!((other.verdict, other.score.as_str()), (Verdict::Ok, "-14.88"));
+        first
+    }
+
+    /// The first molecule is bad for this reason, without a number, and the other one is not.
+    fn refused(&self, reason: &str, detail: &str) {
+        let row = self.first();
+        assert_eq!((row.verdict, row.reason.as_str(), row.score.as_str()), (Verdict::Bad, reason, ""));
+        assert!(cell(&row, "detail").contains(detail), "{}", cell(&row, "detail"));
+        for numbers in ["sd", "delta_vdw", "complex_bond", "contacts", "pocket_distance"] {
+            assert_eq!(cell(&row, numbers), "", "{numbers}");
+        }
+    }
+
+    /// There is no verdict on the first molecule, and one on the other.
+    fn failed(&self) -> EngineFailure {
+        let judged = self.judged().unwrap();
+        assert!(judged[1].is_ok());
+        judged[0].clone().unwrap_err()
+    }
+}
+
+fn cell<'a>(row: &'a Row, column: &str) -> &'a str {
+    let engine = Mmgbsa::new(OPTIONS);
+    let columns = engine.columns();
+    assert_eq!(columns.len(), row.columns.len());
+    &row.columns[columns.iter().position(|name| *name == column).unwrap()]
+}
+
+#[test]
+fn a_complex_is_scored_with_the_programs_own_digits() {
+    let row = Attempt::new().first();
+    assert_eq!((row.score.as_str(), row.reason.as_str()), ("-14.88", ""));
+    let expect = [
+        ("pose_smiles", "c1ccccc1"),
+        ("flags", "hydrogens_added"),
+        ("charges", "am1-bcc"),
+        ("charge", "0"),
+        ("md_ps", "10"),
+        ("frames", "10"),
+        ("sd", "0.86"),
+        ("sem", "0.27"),
+        ("seed", "7"),
+        ("detail", ""),
+    ];
+    for (column, value) in expect {
+        assert_eq!(cell(&row, column), value, "{column}");
+    }
+    let number = |column: &str| cell(&row, column).parse::<f64>().unwrap();
+    let parts = number("delta_gas") + number("delta_solvation");
+    assert!((parts + 14.88).abs() < 0.02, "{parts}");
+    assert!(number("contacts") > 10.0 && number("pocket_distance") < 3.0 && number("complex_bond") > 100.0);
+}
+
+#[test]
+fn one_frame_has_no_spread() {
+    let mut attempt = Attempt::new();
+    attempt.options.frames = 1;
+    attempt.molecules.truncate(1);
+    attempt.spoil("energies.dat", ONE_FRAME);
+    let row = attempt.judged().unwrap().remove(0).unwrap();
+    assert_eq!((row.score.as_str(), cell(&row, "sd"), cell(&row, "sem")), ("-15.25", "", ""));
+}
+
+#[test]
+fn a_ligand_ten_nanometres_away_is_named_by_its_pose_and_by_its_energy() {
+    let attempt = Attempt::new();
+    assert!(AWAY.contains("using 1 complex"), "it was one frame");
+    attempt.spoil("energies.dat", &AWAY.replace("using 1 complex", "using 10 complex"));
+    attempt.refused("no_interaction", "ΔG is -0.00 kcal/mol");
+    attempt.spoil("complex.gro", START_AWAY);
+    attempt.refused("no_contact", "no heavy atom of the receptor within 4.5 Å of the pose");
+}
+
+#[test]
+fn a_ligand_that_leaves_its_pocket_is_named() {
+    let attempt = Attempt::new();
+    attempt.spoil("last.gro", START_AWAY);
+    attempt.refused("left_pocket", "Å from its pocket with 0 contacts");
+}
+
+#[test]
+fn molecules_that_the_box_has_cut_are_named_though_the_total_looks_well() {
+    let attempt = Attempt::new();
+    assert!(BROKEN.contains("ΔTOTAL                  -14.88"), "the trap: a good total");
+    attempt.spoil("energies.dat", BROKEN);
+    attempt.refused("complex_broken", "the complex has 19089356.33 kcal/mol in its bonds");
+}
+
+#[test]
+fn dynamics_without_final_coordinates_have_no_end() {
+    // `-maxh` and a full stop by a signal: mdrun leaves a checkpoint, trajectory and log, and exits 0.
+    let attempt = Attempt::new();
+    attempt.remove("md.gro");
+    attempt.refused("dynamics_failed", "step `md` ended well and left no `md.gro`");
+}
+
+#[test]
+fn a_step_that_ends_well_without_its_output_is_named() {
+    let check = |name: &str, reason: &str| {
+        let attempt = Attempt::new();
+        attempt.remove(name);
+        attempt.refused(reason, &format!("left no `{name}`"));
+        attempt.spoil(name, "");
+        attempt.refused(reason, &format!("left no `{name}`"));
+    };
+    check("ligand.gro", "parameters_failed");
+    check("boxed.gro", "complex_failed");
+    check("em.gro", "minimisation_failed");
+    check("last.gro", "trajectory_failed");
+    check("energies.dat", "energies_failed");
+}
+
+#[test]
+fn numbers_that_are_none_and_frames_that_are_not_there_are_named() {
+    let check = |from: &str, to: &str, reason: &str, detail: &str| {
+        assert!(ENERGIES.contains(from), "{from}");
+        let attempt = Attempt::new();
+        attempt.spoil("energies.dat", &ENERGIES.replace(from, to));
+        attempt.refused(reason, detail);
+    };
+    check("using 10 complex", "using 9 complex", "frames_missing", "9 frames were evaluated (expected 10)");
+    check("-14.88", "   nan", "term_not_finite", "the term TOTAL is `nan`");
+    check("-14.88", "******", "term_not_finite", "the term TOTAL is `******`");
+    check("ΔEGB", "ΔGBSA", "term_not_finite", "the term EGB is ``");
+    check("-14.88", "914.88", "energy_out_of_range", "ΔG is 914.88 kcal/mol (expected -300 to 100)");
+    check("Delta (", "(", "energies_failed", "the report has no section of differences");
+}
+
+#[test]
+fn the_drivers_refusal_stands_with_its_evidence() {
+    // An empty ligand file and a salt, in the words of the driver.
+    for (reason, detail) in [("structure_invalid", "RDKit can't read"), ("several_fragments", "2 fragments")]
+    {
+        let attempt = Attempt::new();
+        attempt.remove("ligand.gro");
+        let refused = serde_json::json!({ "reason": reason, "detail": detail }).to_string();
+        attempt.spoil("refused.json", &refused);
+        attempt.refused(reason, detail);
+    }
+    let attempt = Attempt::new();
+    attempt.spoil("refused.json", "{\"reason\": \"No Such Word\"}");
+    assert_eq!(attempt.failed().reason, "engine_failed");
+}
+
+#[test]
+fn what_ended_a_step_from_outside_is_no_molecules_fault_and_costs_no_other() {
+    let check = |how, reason: &str, remedy| {
+        let mut attempt = Attempt::new();
+        attempt.endings.insert("md_00000".into(), how);
+        attempt.remove("md.gro");
+        // A driver that was stopped may have refused its molecule in its last moment.
+        attempt.spoil("refused.json", "{\"reason\": \"dynamics_failed\"}");
+        attempt.endings.insert("ligand_00000".into(), how);
+        let failure = attempt.failed();
+        assert_eq!((failure.reason, failure.remedy()), (reason, remedy), "{failure:?}");
+        assert!(failure.detail.contains("of molecule `benzene`: "), "{}", failure.detail);
+    };
+    check(How::Signalled(9), "engine_crashed", Remedy::Retry);
+    check(How::TimeLimit, "time_limit", Remedy::Retry);
+    check(How::Stopped, "stopped", Remedy::Retry);
+    check(How::Exited(1), "engine_failed", Remedy::Retry);
+    check(How::Exited(75), "try_again", Remedy::HandBack);
+    let mut attempt = Attempt::new();
+    attempt.until = Some("md_00001".into());
+    let judged = attempt.judged().unwrap();
+    assert!(judged[0].is_ok(), "it was done before the stop");
+    assert_eq!(judged[1].as_ref().unwrap_err().reason, "stopped");
+}
+
+#[test]
+fn a_receptor_without_a_topology_is_no_molecules_fault() {
+    let mut attempt = Attempt::new();
+    std::fs::remove_file(attempt.scratch.path().join("receptor/receptor.json")).unwrap();
+    for how in [How::Exited(0), How::Exited(1)] {
+        attempt.endings.insert("receptor".into(), how);
+        let failure = attempt.judged().unwrap_err();
+        assert_eq!(failure.reason, "receptor_invalid");
+        assert!(failure.detail.starts_with("the receptor has no topology: exit "), "{}", failure.detail);
+    }
+    attempt.endings.insert("receptor".into(), How::Signalled(9));
+    assert_eq!(attempt.judged().unwrap_err().reason, "engine_crashed");
+    attempt.shared.remove("receptor");
+    assert_eq!(attempt.judged().unwrap_err().reason, "input_missing");
+}
+
+#[test]
+fn each_step_is_one_of_the_drivers_and_needs_what_the_one_before_leaves() {
+    let attempt = Attempt::new();
+    let engine = Mmgbsa::new(OPTIONS);
+    let plan = engine.plan(&attempt.workload());
+    let names: Vec<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names.len(), 13);
+    assert_eq!(names[..3], ["receptor", "ligand_00000", "complex_00000"]);
+    assert_eq!(plan.steps[1].argv, ["python3", "driver/mine.py", "ligand", "0"]);
+    assert_eq!(plan.steps[2].needs, [Path::new("mmgbsa/00000/ligand.gro")]);
+    let driver = include_str!("../../../drivers/gromacs_mmgbsa.py");
+    for step in &plan.steps[1..7] {
+        let word = &step.argv[2];
+        assert!(driver.contains(&format!("\n    \"{word}\": (")), "the driver has no step {word}");
+    }
+    let task: serde_json::Value = serde_json::from_slice(&plan.files[0].1).unwrap();
+    assert_eq!((&task["md_steps"], &task["charges"]), (&5000.into(), &"bcc".into()));
+    assert_eq!((&task["receptor"], &task["threads"]), (&"inputs/receptor.pdb".into(), &1.into()));
+}
