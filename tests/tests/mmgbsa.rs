@@ -107,7 +107,7 @@ async fn benzene_and_toluene_bind_to_t4_lysozyme_and_a_salt_costs_only_itself() 
         assert!(record.provenance.versions.contains_key(program), "{:?}", record.provenance.versions);
     }
     let kept = |name: &str| record.files.iter().any(|file| file.object.ends_with(name));
-    assert!(kept("mmgbsa/00000/energies.csv") && kept("mmgbsa/00002/md.gro") && kept("ligand_00000.log"));
+    assert!(kept("mmgbsa/00000/energies.csv") && kept("mmgbsa/00002/md.gro") && kept("ligand_00000.stdout"));
 
     // Another run, in another batch, gives the same numbers.
     push(&lab, "again", &[pose("benzene.sdf")]);

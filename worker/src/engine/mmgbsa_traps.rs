@@ -80,7 +80,9 @@ impl Attempt {
                 "ligand.json",
                 "{\"charge\": 0, \"smiles\": \"c1ccccc1\", \"flags\": [\"hydrogens_added\"]}",
             );
-            ["ligand.gro", "boxed.gro", "em.gro", "md.gro"].iter().for_each(|name| write(name, "x"));
+            for name in ["ligand.gro", "boxed.gro", "em.gro", "md.gro"] {
+                write(name, "x");
+            }
             write("complex.gro", START);
             write("last.gro", LAST);
             write("energies.dat", ENERGIES);
