@@ -10,6 +10,7 @@ pub mod env;
 pub mod exit_code;
 pub mod local;
 pub mod queue;
+pub mod redis_flags;
 pub mod storage;
 pub mod task;
 pub mod telemetry;

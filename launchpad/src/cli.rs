@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
+use common::redis_flags::RedisFlags;
 use common::task::{Column, ColumnKind, RunId, State, TaskId, WorkerId};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,9 @@ pub struct Cli {
     /// Where Redis is [default: the private Redis of this folder or one above, then `redis://127.0.0.1:6379`]
     #[arg(long, global = true, env = env::REDIS, value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
+    /// How to get into it
+    #[command(flatten)]
+    pub redis_flags: RedisFlags,
     /// Where objects are, a URL or a folder [default: the store of the run, or .molfleet/store]
     #[arg(long, global = true, env = env::STORE, value_name = "URL")]
     pub store: Option<String>,

@@ -125,14 +125,14 @@ async fn assemble(
     open_store: OpenStore,
 ) -> Result<Parts, Box<dyn std::error::Error>> {
     let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-    let (queue, wakes) = Queue::open_listening(&config.redis, &worker)?;
+    let (queue, wakes) = Queue::open_listening(config.redis.clone(), &worker)?;
     tracing::info!(
         %worker, %host, redis = queue.url(), cores = config.cores, runs = ?config.runs, exit_when = ?config.exit_when,
         scratch = %config.scratch.display(), cache = %config.cache.display(), "worker starts"
     );
     let guardian = start_guardian(&worker).await?;
     let held = Held::default();
-    let heartbeats = Queue::open(&config.redis)?;
+    let heartbeats = Queue::open(config.redis.clone())?;
     let heard = heartbeat::start(heartbeats, worker.clone(), held.clone())?;
     let place = Place { host, region: config.region.clone(), machine_type: config.machine_type.clone() };
     let shared = Shared {

@@ -2,16 +2,23 @@
 //!
 //! `docs/protocol.md` is the contract; [`model`] says the same in pure Rust, and the tests hold both against each other.
 
+mod access;
+mod address;
+mod advice;
 mod client;
+mod connector;
 mod error;
 mod inspect;
 pub mod keys;
 mod lease;
+mod link;
 pub mod model;
 mod reply;
 mod scripts;
 mod server;
 
+pub use access::{Access, Password};
+pub use address::AddressError;
 pub use client::{Created, Queue, RunDefinition, Sealed, Wakes};
 pub use error::{Disposition, QueueError};
 pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
