@@ -183,7 +183,7 @@ impl Lab {
         command.args(["--log", "debug", "--log-format", "json", "--grace-seconds", "2"]).args(flags);
         command.env("PATH", format!("{}:/usr/bin:/bin", self.path("stubs").display()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-        LabWorker { child: command.spawn().unwrap(), log }
+        LabWorker::start(command, log)
     }
 
     /// The counters of a run.
@@ -245,6 +245,11 @@ impl Lab {
 }
 
 impl LabWorker {
+    /// Starts a worker whose standard error goes to this file.
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Self {
+        Self { child: command.spawn().unwrap(), log }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -5,18 +5,24 @@
     reason = "everything here runs inside tests, where a panic is the report"
 )]
 
+mod certificates;
 mod eventually;
 mod flaky_proxy;
 mod lab;
+mod outpost;
 mod pretender;
 mod redis;
 mod run;
+mod server;
 mod stalling_store;
 
+pub use certificates::Authority;
 pub use eventually::eventually;
 pub use flaky_proxy::FlakyProxy;
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
+pub use outpost::Outpost;
 pub use pretender::Pretender;
 pub use redis::TestRedis;
 pub use run::{TestRun, sample_input, sample_spec};
+pub use server::Server;
 pub use stalling_store::StallingStore;

@@ -2,22 +2,29 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-/// For a Redis that can't be reached.
-pub(super) fn unreachable(error: &RedisError) -> &'static str {
-    let said = error.to_string();
-    let tls = TLS.iter().find(|(word, _)| said.contains(word)).map(|(_, hint)| *hint);
-    tls.unwrap_or_else(|| {
-        if error.is_connection_refusal() || said.contains("failed to lookup") || said.contains("unreachable")
-        {
-            "`launchpad local up` starts a private Redis; --redis or MOLFLEET_REDIS names another one"
-        } else if error.is_timeout() || said.contains("timed out") {
-            "it took the connection and says nothing: it is stopped, overloaded, or behind a firewall"
-        } else if error.is_connection_dropped() {
-            "it closed the connection: it restarts, or it wants TLS, which is rediss:// in the URL"
+/// For a Redis that can't be reached at a URL.
+pub(super) fn unreachable(url: &str, error: &RedisError) -> &'static str {
+    let (said, is_tls) = (error.to_string(), url.starts_with("rediss"));
+    if let Some((_, hint)) = TLS.iter().find(|(word, _)| said.contains(word)) {
+        return hint;
+    }
+    if error.is_connection_refusal() || said.contains("failed to lookup") || said.contains("unreachable") {
+        "`launchpad local up` starts a private Redis; --redis or MOLFLEET_REDIS names another one"
+    } else if error.is_timeout() || said.contains("timed out") {
+        if is_tls {
+            "it takes connections and says nothing: it is stopped or overloaded, or does not speak TLS on this port"
         } else {
-            "`launchpad doctor` says what answers there"
+            "it takes connections and says nothing: it is stopped or overloaded"
         }
-    })
+    } else if error.is_connection_dropped() {
+        if is_tls {
+            "it closed the connection: it restarts, or it wants a certificate of this client: --redis-cert and --redis-key"
+        } else {
+            "it closed the connection: it restarts, or it wants TLS, which is rediss:// in the URL"
+        }
+    } else {
+        "`launchpad doctor` says what answers there"
+    }
 }
 
 /// Words of rustls, and what they mean here.

@@ -138,7 +138,7 @@ impl QueueError {
             Self::File { .. } => Some("name a file that this user may read".into()),
             Self::NotTls { .. } => Some("rediss:// in the URL asks for TLS".into()),
             Self::HalfCertificate => Some("name both, --redis-cert and --redis-key".into()),
-            Self::Unreachable { source, .. } => Some(advice::unreachable(source).into()),
+            Self::Unreachable { url, source } => Some(advice::unreachable(url, source).into()),
             Self::Unready { source, .. } => Some(advice::unready(source).into()),
             Self::Refused { source, .. } => Some(advice::refused(source).into()),
             Self::Reply { .. } | Self::Field { .. } => {
