@@ -120,7 +120,7 @@ impl Outpost {
             (1..=molecules).map(|n| format!("{} m{n}\n", "C".repeat(1 + n % 40))).collect();
         let ligands = self.path(&format!("{run}.smi"));
         fs::write(&ligands, lines.concat()).unwrap();
-        let words = "--engine command --driver count.py --column letters --lease-ms 6000 --heartbeat-ms 1000 --confirm-after-ms 0";
+        let words = "--engine command --driver count.py --column letters --lease-ms 6000 --heartbeat-ms 1000 --backoff-ms 10 --confirm-after-ms 0";
         let mut arguments =
             vec!["push".to_owned(), ligands.display().to_string(), "--run".to_owned(), run.to_owned()];
         arguments.extend(words.split(' ').map(str::to_owned));
