@@ -200,7 +200,7 @@ async fn each_mistake_with_tls_has_a_hint_of_its_own() {
     check(format!("rediss://127.0.0.1:{port}"), Some(&right), 69, "for another host name");
     check(format!("rediss://localhost:{}", old.port()), Some(&right), 69, "has expired");
     check(format!("rediss://localhost:{}", plain.port()), Some(&right), 69, "does not speak TLS");
-    check(format!("redis://localhost:{port}"), None, 69, "it wants TLS");
+    check(format!("redis://localhost:{port}"), None, 69, "wants TLS");
     check(format!("redis://localhost:{}", plain.port()), Some(&right), 78, "rediss://");
     let key = files.path().join("server.key");
     check(format!("rediss://localhost:{port}"), Some(&key), 69, "hint:");
@@ -342,7 +342,6 @@ async fn three_users_can_do_nothing_else() {
         "CLIENT KILL TYPE normal",
         "MONITOR",
         "SHUTDOWN NOSAVE",
-        
         "SAVE",
         "BGREWRITEAOF",
         "REPLICAOF no one",

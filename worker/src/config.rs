@@ -118,6 +118,10 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub unreachable_seconds_max: u64,
 
+    /// How long to be given no task, a core being free, before connecting to Redis anew: the connection may lead nowhere
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub unfed_seconds_max: u64,
+
     /// The region to report, such as us-central1
     #[arg(long, env = env::REGION)]
     pub region: Option<String>,
@@ -198,6 +202,8 @@ pub struct Config {
     pub grace: Duration,
     /// How long to go on without Redis while nothing runs.
     pub unreachable_max: Duration,
+    /// How long to be given no task before connecting anew.
+    pub unfed_max: Duration,
     /// The region to report.
     pub region: Option<String>,
     /// The machine type to report.
@@ -228,6 +234,7 @@ impl Arguments {
             scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),
             grace: Duration::from_secs(self.grace_seconds),
             unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
+            unfed_max: Duration::from_secs(self.unfed_seconds_max),
             region: self.region,
             machine_type: self.machine_type,
             path: std::env::var_os("PATH").unwrap_or_default(),

@@ -35,6 +35,7 @@ mod slots;
 mod stage;
 mod upload;
 mod verdicts;
+mod watchdog;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen};
 pub use serving::OpenStore;
@@ -133,7 +134,7 @@ async fn assemble(
     let guardian = start_guardian(&worker).await?;
     let held = Held::default();
     let heartbeats = Queue::open(config.redis.clone())?;
-    let heard = heartbeat::start(heartbeats, worker.clone(), held.clone())?;
+    let heard = heartbeat::start(heartbeats.clone(), worker.clone(), held.clone())?;
     let place = Place { host, region: config.region.clone(), machine_type: config.machine_type.clone() };
     let shared = Shared {
         queue,
@@ -142,7 +143,7 @@ async fn assemble(
         scratch: ScratchRoot::open(&config.scratch, &worker)?,
         config,
     };
-    Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes })
+    Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes, heartbeats })
 }
 
 async fn start_guardian(worker: &WorkerId) -> std::io::Result<Guardian> {

@@ -67,13 +67,9 @@ pub(super) struct Address {
 
 impl Address {
     pub(super) fn parse(text: &str) -> Result<Self, AddressError> {
-        let kinds = [("+sentinel://", true), ("+cluster://", false)];
-        for (kind, is_sentinel) in kinds {
-            match text.split_once(kind) {
-                Some((scheme @ ("redis" | "rediss"), rest)) => {
-                    return Several::split(scheme, rest).address(is_sentinel);
-                }
-                _ => {}
+        for (kind, is_sentinel) in [("+sentinel://", true), ("+cluster://", false)] {
+            if let Some((scheme @ ("redis" | "rediss"), rest)) = text.split_once(kind) {
+                return Several::split(scheme, rest).address(is_sentinel);
             }
         }
         let info = text.into_connection_info()?;

@@ -18,9 +18,10 @@ pub(super) fn unreachable(url: &str, error: &RedisError) -> &'static str {
         }
     } else if error.is_connection_dropped() {
         if is_tls {
-            "it closed the connection: it restarts, or it wants a certificate of this client: --redis-cert and --redis-key"
+            "it closed the connection: it restarts, has as many clients as its maxclients, or wants a certificate of this \
+             client: --redis-cert and --redis-key"
         } else {
-            "it closed the connection: it restarts, or it wants TLS, which is rediss:// in the URL"
+            "it closed the connection: it restarts, has as many clients as its maxclients, or wants TLS: rediss:// in the URL"
         }
     } else {
         "`launchpad doctor` says what answers there"
@@ -89,6 +90,8 @@ pub(super) fn refused(error: &RedisError) -> &'static str {
         "this user may not do that: the ACL files of docs/operations.md list what each user needs"
     } else if said.contains("SELECT is not allowed") {
         "a cluster has one database: leave its number out of the URL"
+    } else if said.contains("user_script") || said.contains("WRONGTYPE") {
+        "a key was changed by hand, or launchpad, workers and the run were made by different versions"
     } else {
         "check the user in the URL and the password: in the URL, --redis-password-file, MOLFLEET_REDIS_PASSWORD_FILE or \
          MOLFLEET_REDIS_PASSWORD"

@@ -139,7 +139,8 @@ impl Queue {
         if let Some(link) = self.in_use().as_ref().filter(|link| !link.is_broken()) {
             return Ok(link.clone());
         }
-        let pooled = self.pool.get().await.map_err(|error| match error {
+        // Boxed: connecting is large and rare, and would make every call as large.
+        let pooled = Box::pin(self.pool.get()).await.map_err(|error| match error {
             PoolError::Backend(error) => error,
             other => self.error(std::io::Error::other(other.to_string()).into()),
         })?;
