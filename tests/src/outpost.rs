@@ -138,16 +138,10 @@ impl Outpost {
     pub fn worker(&self, name: &str, flags: &[&str]) -> LabWorker {
         let log = self.path(&format!("{name}.log"));
         let mut command = self.command(self.programs.worker);
-        command.args([
-            "--cores",
-            "1",
-            "--scratch-free-mib-min",
-            "1",
-            "--log",
-            "debug",
-            "--log-format",
-            "json",
-        ]);
+        if !flags.contains(&"--cores") {
+            command.args(["--cores", "1"]);
+        }
+        command.args(["--scratch-free-mib-min", "1", "--log", "debug", "--log-format", "json"]);
         command.args(["--grace-seconds", "2", "--scratch", "scratch", "--cache", "cache"]).args(flags);
         command.stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         LabWorker::start(command, log)

@@ -329,7 +329,7 @@ async fn a_worker_takes_two_connections_whatever_happened() {
     post.close_gate();
     post.push("r", 4);
     let mut worker = post.worker("one", &["--run", "r", "--cores", "4"]);
-    worker.until_logged("x", |line| line["x"] == "y").await;
+    post.until_started(4).await;
     for round in ["at work", "after the connections were cut", "after a restart"] {
         eventually(round, || async {
             let clients = server.cli(&["CLIENT", "LIST"]);
@@ -365,7 +365,8 @@ async fn turnable_way(to: Arc<AtomicU16>) -> u16 {
     port
 }
 
-#[tokio::test]
+// Programs are waited for in this thread, and the way must go on carrying meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_given_nothing_for_long_connects_anew() {
     let (left_behind, current) =
         (Server::start(|_, _| String::new()).await, Server::start(|_, _| String::new()).await);
