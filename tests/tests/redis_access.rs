@@ -405,8 +405,24 @@ async fn three_users_can_do_nothing_else() {
     assert!(nobody.contains("NOAUTH"), "{nobody}");
 }
 
-#[tokio::test]
-async fn an_acl_file_whose_passwords_were_not_filled_in_lets_nobody_in() {
+#[test]
+fn a_script_calls_nothing_that_its_caller_may_not() {
+    let acl = include_str!("../../docker/users.acl");
+    let page = include_str!("../../docs/protocol.md");
+    for (name, source) in common::queue::SOURCES {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` | "))).unwrap();
+        let user = row.split(" | ").nth(1).unwrap();
+        let rights = acl.lines().find(|line| line.starts_with(&format!("user {user} "))).unwrap();
+        let commands = source.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());
+        for command in commands {
+            let right = format!(" +{}", command.to_lowercase());
+            assert!(rights.split(" (").next().unwrap().contains(&right), "{name}: {user} may not {command}");
+        }
+    }
+}
+
+#[test]
+fn an_acl_file_whose_passwords_were_not_filled_in_lets_nobody_in() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/users.acl");
     let text = fs::read_to_string(file).unwrap();
     assert_eq!(text.lines().filter(|line| line.contains(" on #@")).count(), USERS.len());

@@ -11,23 +11,16 @@ mod error;
 mod inspect;
 pub mod keys;
 mod lease;
-<<<<<<< HEAD
 mod link;
-=======
 mod live;
->>>>>>> main
 pub mod model;
 mod reply;
 mod scripts;
 mod server;
 
-<<<<<<< HEAD
 pub use access::{Access, Password};
 pub use address::AddressError;
-pub use client::{Created, Queue, RunDefinition, Sealed, Wakes};
-=======
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
->>>>>>> main
 pub use error::{Disposition, QueueError};
 pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
 pub use lease::{
