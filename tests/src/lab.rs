@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use common::queue::{Progress, Queue, TaskInfo};
 use common::task::{RunId, TaskId};
@@ -54,6 +54,16 @@ pub struct Ran {
 pub struct LabWorker {
     child: Child,
     log: PathBuf,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
 }
 
 impl Lab {
@@ -131,11 +141,7 @@ impl Lab {
     /// Runs launchpad to its end.
     pub fn launchpad(&self, arguments: &[&str]) -> Ran {
         let output = self.launchpad_command(arguments).output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ran::of(output)
     }
 
     /// A launchpad that a test starts by itself.

@@ -106,12 +106,7 @@ impl Outpost {
 
     /// Runs launchpad to its end.
     pub fn launchpad(&self, arguments: &[&str]) -> Ran {
-        let output = self.launchpad_command(arguments).output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ran::of(self.launchpad_command(arguments).output().unwrap())
     }
 
     /// The arguments of a push of this many molecules, one a task.
