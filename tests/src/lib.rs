@@ -6,6 +6,7 @@
 )]
 
 mod certificates;
+pub mod chaos;
 mod eventually;
 mod flaky_proxy;
 mod lab;
@@ -14,15 +15,15 @@ mod pretender;
 mod redis;
 mod run;
 mod server;
-mod stalling_store;
+mod unruly_store;
 
 pub use certificates::Authority;
 pub use eventually::eventually;
-pub use flaky_proxy::FlakyProxy;
+pub use flaky_proxy::{FlakyProxy, Line};
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
 pub use outpost::Outpost;
 pub use pretender::Pretender;
 pub use redis::{Persistence, TestRedis};
 pub use run::{TestRun, sample_input, sample_spec};
 pub use server::Server;
-pub use stalling_store::StallingStore;
+pub use unruly_store::{Manner, UnrulyStore, open_unruly};

@@ -300,6 +300,8 @@ async fn three_users_can_do_their_jobs() {
             assert!(fine && !ran.stderr.contains("NOPERM"), "{command:?}: {ran:?}");
         }
     }
+    let audit = chemist.launchpad(&["audit", "r", "--fix"]);
+    assert_eq!(audit.code, 0, "{audit:?}");
     for command in [&["pause", "r"][..], &["cancel", "r", "--yes"], &["remove", "r", "--yes"]] {
         let ran = viewer.launchpad(command);
         assert!(ran.code == 69 && ran.stderr.contains("may not do that"), "{command:?}: {ran:?}");

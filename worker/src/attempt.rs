@@ -138,7 +138,10 @@ impl Attempt {
         if self.grant.molecules.is_empty() {
             return Err(Halt::Failed {
                 reason: failure::INPUT_UNREADABLE.to_owned(),
-                detail: "the task's input in Redis is missing, or this version can't read it".to_owned(),
+                detail: format!(
+                    "the task's input in Redis can't be used: {}",
+                    self.grant.unusable.as_deref().unwrap_or("it has no molecule")
+                ),
                 is_final: true,
             });
         }

@@ -5,6 +5,7 @@
 mod access;
 mod address;
 mod advice;
+mod audit;
 mod client;
 mod connector;
 mod error;
@@ -20,6 +21,7 @@ mod server;
 
 pub use access::{Access, Password};
 pub use address::AddressError;
+pub use audit::{Adoption, Places};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
 pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
