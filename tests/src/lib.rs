@@ -9,6 +9,7 @@ mod eventually;
 mod flaky_proxy;
 mod lab;
 mod pretender;
+pub mod protocol;
 mod redis;
 mod run;
 mod stalling_store;

@@ -1,0 +1,14 @@
+//! The proof of the queue protocol: one stage on which Redis and the reference model take the same steps, and what is played on it:
+//! a table of every script in every state, random histories, and the same for scripts with a deliberate mistake.
+
+mod expected;
+mod history;
+mod invariants;
+mod snapshot;
+mod stage;
+mod step;
+
+pub use history::{Coverage, History, histories, play};
+pub use snapshot::Snapshot;
+pub use stage::Stage;
+pub use step::{Answer, Step, Success};
