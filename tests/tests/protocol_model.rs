@@ -27,6 +27,7 @@ fn scripts_and_model_agree_after_every_step() {
         played.map(|_| ()).map_err(TestCaseError::fail)
     });
     match played {
+        Ok(()) if cases < HISTORIES => {}
         Ok(()) => coverage.borrow().assert_whole(),
         Err(TestError::Fail(reason, _)) => panic!("{reason}"),
         Err(TestError::Abort(reason)) => panic!("{reason}"),

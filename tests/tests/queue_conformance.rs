@@ -762,3 +762,11 @@ async fn a_redis_with_too_many_clients_is_waited_for() {
     let error = full.progress(&run.id).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Retry, "{error:?}");
 }
+
+#[tokio::test]
+async fn every_script_in_every_state_under_every_kind_of_name() {
+    let redis = TestRedis::start().await;
+    let mut stage = tests::protocol::Stage::open(&redis.url()).await;
+    let calls = tests::protocol::conformance::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+    assert!(calls > 1_000, "{calls} calls");
+}

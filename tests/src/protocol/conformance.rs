@@ -1,0 +1,468 @@
+//! Every script in every state of a task under every kind of lease name: the reply by the tables here, everything that Redis
+//! holds by the model, each call twice. Calls are raw, so that names which no typed method would send are among them.
+
+use common::queue::model::Model;
+use common::task::{LeaseName, Limits, Moments, State, TaskId};
+
+use super::stage::{Moment, Stage};
+use super::step::{Step, Success, WHY_PAUSED, WHY_RELEASED};
+use super::Snapshot;
+use crate::sample_input;
+
+/// A task that was leased twice, the second time as [`CURRENT`].
+const SUBJECT: u64 = 0;
+/// A task that stays pending and was never leased; the last of the run.
+const UNTOUCHED: u64 = 4;
+/// Tasks of the run. 1 is leased by w2, 2 is delayed, 3 and 4 are pending.
+const TASKS: u64 = 5;
+const CURRENT: &str = "2.w1.2";
+const STALE: &str = "1.w1.1";
+const NEVER_ISSUED: [&str; 6] = ["3.w1.3", "2.w2.2", "2.w1.1", "2.w1.22", "12.w1.2", "1.w1.2"];
+const MALFORMED: [&str; 12] = [
+    "", "2", "2.w1", "w1.2", "2.w1.", "2.w1.2 ", " 2.w1.2", "02.w1.2", "2.W1.2", "2.w1.2:failed", "%d+.w1.2", "2.w1.2.1",
+];
+/// Ids that are no task's; the last ones only look like the subject's.
+const NO_TASK: [&str; 9] = ["5", "99", "", "x", "-1", "00", "0 ", "0.0", "1e0"];
+
+/// The subject's states, and what leads from leased to each.
+const LEASED: [&str; 7] = ["leased", "released", "reclaimed", "delayed", "succeeded", "dead", "cancelled"];
+
+/// What a script answers under the current name, by the states of [`LEASED`], the first time and again.
+const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 4] = [
+    (
+        "heartbeat",
+        ["held", "unheld", "unheld", "unheld", "lost", "lost", "cancelled"],
+        ["held", "unheld", "unheld", "unheld", "lost", "lost", "cancelled"],
+    ),
+    (
+        "complete",
+        ["ok", "ok", "ok", "ok", "ok", "lost dead", "cancelled"],
+        ["ok", "ok", "ok", "ok", "ok", "lost dead", "cancelled"],
+    ),
+    (
+        "fail",
+        ["delayed", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
+        [
+            "lost delayed",
+            "lost pending",
+            "lost pending",
+            "lost delayed",
+            "lost succeeded",
+            "lost dead",
+            "cancelled",
+        ],
+    ),
+    (
+        "release",
+        ["ok", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
+        [
+            "lost pending",
+            "lost pending",
+            "lost pending",
+            "lost delayed",
+            "lost succeeded",
+            "lost dead",
+            "cancelled",
+        ],
+    ),
+];
+
+/// One call: the script, its arguments, and the step that the model takes for it.
+struct Call {
+    script: &'static str,
+    arguments: Vec<String>,
+    step: Step,
+}
+
+/// How many calls were made. What differs from the tables or the model is the error.
+pub async fn check(stage: &mut Stage) -> Result<u64, String> {
+    stage.load_scripts().await?;
+    stage.reset(&limits()).await?;
+    let mut calls = fenced_calls_in_a_new_run(stage).await?;
+    let leased = lead_to_leased(stage).await?;
+    for (number, state) in LEASED.iter().enumerate() {
+        let context = |finding: String| format!("when {state}: {finding}");
+        stage.restore(&leased).await?;
+        lead_to(stage, state).await.map_err(context)?;
+        let moment = stage.keep().await?;
+        calls += fenced(stage, &moment, number).await.map_err(context)?;
+        calls += others(stage, &moment, state).await.map_err(context)?;
+        calls += without_a_run(stage, &moment).await.map_err(context)?;
+    }
+    Ok(calls)
+}
+
+fn limits() -> Limits {
+    Limits { lapses_max: 2, ..Limits::default() }
+}
+
+fn worker(name: &str) -> common::task::WorkerId {
+    name.parse().expect("a worker's id")
+}
+
+fn lease_name(name: &str) -> LeaseName {
+    name.parse().expect("a lease name")
+}
+
+fn lease(name: &str, request: u64, slots: u64) -> Step {
+    Step::Lease { worker: worker(name), request, slots }
+}
+
+fn complete(task: u64, name: &str) -> Step {
+    Step::Complete { task: TaskId(task), lease: lease_name(name), success: success() }
+}
+
+fn fail(task: u64, name: &str, is_final: bool) -> Step {
+    Step::Fail { task: TaskId(task), lease: lease_name(name), is_final, jitter_ppm: 999_999 }
+}
+
+fn release(task: u64, name: &str) -> Step {
+    Step::Release(TaskId(task), lease_name(name))
+}
+
+const fn success() -> Success {
+    let moments = Moments {
+        queued: 1_000,
+        leased: 2_500,
+        staged: Some(2_600),
+        engine_started: Some(2_700),
+        engine_ended: Some(9_000),
+        upload_started: Some(9_001),
+        upload_ended: Some(9_017),
+    };
+    Success { molecules_ok: 3, molecules_bad: 1, bytes: (10, 20), moments }
+}
+
+/// A run with neighbours in several states, and the subject leased for the second time.
+async fn lead_to_leased(stage: &mut Stage) -> Result<Kept, String> {
+    stage.reset(&limits()).await?;
+    let steps = [
+        Step::Push { first: 0, tasks: TASKS },
+        lease("w1", 1, 1),
+        release(SUBJECT, STALE),
+        lease("w1", 2, 1),
+        lease("w2", 1, 2),
+        fail(2, "1.w2.1", false),
+    ];
+    for step in steps {
+        stage.take(&step).await?;
+    }
+    stage.keep().await
+}
+
+async fn lead_to(stage: &mut Stage, state: &str) -> Result<(), String> {
+    let steps = match state {
+        "leased" => vec![],
+        "released" => vec![release(SUBJECT, CURRENT)],
+        "reclaimed" => vec![
+            Step::Heartbeat(vec![]),
+            Step::Clock(30_000),
+            Step::Heartbeat(vec![(TaskId(1), lease_name("1.w2.1"))]),
+            Step::Clock(30_000),
+            lease("w9", 1, 0),
+        ],
+        "delayed" => vec![fail(SUBJECT, CURRENT, false)],
+        "succeeded" => vec![complete(SUBJECT, CURRENT)],
+        "dead" => vec![fail(SUBJECT, CURRENT, true)],
+        "cancelled" => vec![Step::CancelTasks(vec![TaskId(SUBJECT)])],
+        other => unreachable!("`{other}`"),
+    };
+    for step in steps {
+        stage.take(&step).await?;
+    }
+    Ok(())
+}
+
+/// The arguments of a script that names a task and a lease.
+fn fenced_arguments(script: &str, task: &str, name: &str) -> Vec<String> {
+    let success = success();
+    let more: Vec<String> = match script {
+        "complete" => {
+            let numbers =
+                [success.molecules_ok, success.molecules_bad, success.bytes.0, success.bytes.1].map(|n| n.to_string());
+            let moments = success.moments.in_order().map(|at| at.map_or(String::new(), |at| at.to_string()));
+            ["5a", "1d"].map(str::to_owned).into_iter().chain(numbers).chain(moments).collect()
+        }
+        "fail" => ["exit_code", "0", "999999", "last line"].map(str::to_owned).into(),
+        "release" => vec![WHY_RELEASED.to_owned()],
+        _ => vec![],
+    };
+    [task, name].map(str::to_owned).into_iter().chain(more).collect()
+}
+
+fn fenced_call(script: &'static str, task: &str, name: &str) -> Call {
+    let arguments = fenced_arguments(script, task, name);
+    // What the model can't be asked, because it is no name or no task, changes nothing but the lease clock.
+    let nothing = Step::Heartbeat(vec![]);
+    let is_canonical = |id: &u64| id.to_string() == task;
+    let step = match (task.parse().ok().filter(is_canonical), name.parse::<LeaseName>()) {
+        (Some(task), Ok(_)) => match script {
+            "heartbeat" => Step::Heartbeat(vec![(TaskId(task), lease_name(name))]),
+            "complete" => complete(task, name),
+            "fail" => fail(task, name, false),
+            _ => release(task, name),
+        },
+        _ => nothing,
+    };
+    Call { script, arguments, step }
+}
+
+/// Names that are not the subject's latest one, and tasks that are none: refused, whatever the state.
+async fn refusals(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, String> {
+    let names = [STALE].into_iter().chain(NEVER_ISSUED).chain(MALFORMED).map(|name| ("0", name, state));
+    let tasks = NO_TASK.into_iter().flat_map(|task| [(task, CURRENT, "absent"), (task, "", "absent")]);
+    let others = [("1", CURRENT, "leased"), ("4", CURRENT, "pending"), ("4", "", "pending"), ("4", "false", "pending")];
+    let mut calls = 0;
+    for (task, name, state) in names.chain(tasks).chain(others) {
+        for (script, ..) in UNDER_THE_CURRENT_NAME {
+            let expected = if script == "heartbeat" { "lost".to_owned() } else { format!("lost {state}") };
+            calls += once(stage, moment, &fenced_call(script, task, name), &expected).await?;
+        }
+    }
+    Ok(calls)
+}
+
+async fn fenced(stage: &mut Stage, moment: &Kept, number: usize) -> Result<u64, String> {
+    let state = state_of(LEASED[number]);
+    let mut calls = 0;
+    for (script, first, again) in UNDER_THE_CURRENT_NAME {
+        let call = fenced_call(script, "0", CURRENT);
+        calls += twice(stage, moment, &call, [first[number], again[number]]).await?;
+    }
+    Ok(calls + refusals(stage, moment, state).await?)
+}
+
+/// The state's name in Redis.
+fn state_of(state: &str) -> &str {
+    if state == "released" || state == "reclaimed" { "pending" } else { state }
+}
+
+/// A run without tasks, tasks that were never leased, and a task that waits: no name is theirs.
+async fn fenced_calls_in_a_new_run(stage: &mut Stage) -> Result<u64, String> {
+    let mut calls = 0;
+    let empty = stage.keep().await?;
+    stage.take(&Step::Push { first: 0, tasks: TASKS }).await?;
+    let pending = stage.keep().await?;
+    stage.let_wait(SUBJECT).await?;
+    let waiting = stage.keep().await?;
+    for (moment, state) in [(empty, "absent"), (pending, "pending"), (waiting, "waiting")] {
+        for name in [CURRENT, STALE, "1.w1.1", ""] {
+            for (script, ..) in UNDER_THE_CURRENT_NAME {
+                let expected = if script == "heartbeat" { "lost".to_owned() } else { format!("lost {state}") };
+                calls += once(stage, &moment, &fenced_call(script, "0", name), &expected).await?;
+            }
+        }
+        let (cancelled, task) = (u64::from(state == "pending"), TaskId(SUBJECT));
+        let cancel = Call {
+            script: "cancel",
+            arguments: vec!["0".into(), "0".into()],
+            step: Step::CancelTasks(vec![task]),
+        };
+        let replies = [format!("ok {cancelled}"), "ok 0".to_owned()];
+        calls += twice(stage, &moment, &cancel, replies.each_ref().map(String::as_str)).await?;
+        let requeue = Call {
+            script: "requeue",
+            arguments: vec!["0".into(), "0".into()],
+            step: Step::Requeue(vec![(task, 0)]),
+        };
+        calls += twice(stage, &moment, &requeue, ["ok 0", "ok 0"]).await?;
+    }
+    Ok(calls)
+}
+
+/// What the scripts without a lease name answer: script, arguments, the model's step, and the replies.
+async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, String> {
+    let (is_held, is_stopped) = (state == "leased", matches!(state, "dead" | "cancelled"));
+    let is_open = !is_stopped && state != "succeeded";
+    let text = |arguments: &[&str]| arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+    let nothing = || Step::Heartbeat(vec![]);
+    let count = |is: bool| if is { "ok 1" } else { "ok 0" };
+    let digest = stage.digest.clone();
+    let input = sample_input(TASKS);
+    let last = sample_input(UNTOUCHED);
+    let subject = TaskId(SUBJECT);
+    let next = if state_of(state) == "pending" && state != "delayed" { "0 as 3.w9.7" } else { "3 as 1.w9.7" };
+    let table: Vec<(&'static str, Vec<String>, Step, [&str; 2])> = vec![
+        ("cancel", text(&["0", "0"]), Step::CancelTasks(vec![subject]), [count(is_open), "ok 0"]),
+        ("cancel", text(&["0", "7", "x", "00", ""]), Step::CancelTasks(vec![]), ["ok 0", "ok 0"]),
+        ("requeue", text(&["0", "2"]), Step::Requeue(vec![(subject, 2)]), [count(is_stopped), "ok 0"]),
+        ("requeue", text(&["0", "1", "0", "3"]), Step::Requeue(vec![]), ["ok 0", "ok 0"]),
+        ("requeue", text(&["0", "", "0", "02", "0", "2.w1.2", "7", "0", "", "0"]), Step::Requeue(vec![]), ["ok 0"; 2]),
+        ("lease", text(&["w9", "7", "1", &digest]), lease("w9", 7, 1), [next, next]),
+        (
+            "lease",
+            text(&["w1", "2", "1", &digest]),
+            lease("w1", 2, 1),
+            if is_held { ["0 as 2.w1.2"; 2] } else { ["stale 2"; 2] },
+        ),
+        ("lease", text(&["w1", "1", "1", &digest]), lease("w1", 1, 1), ["stale 2"; 2]),
+        ("lease", text(&["w1", "3", "1", "other"]), nothing(), ["differs"; 2]),
+        ("lease", text(&["w9", "7", "0", &digest]), lease("w9", 7, 0), ["nothing none_asked"; 2]),
+        ("push", text(&[&digest, "5", &input]), Step::Push { first: 5, tasks: 1 }, ["ok 6"; 2]),
+        ("push", text(&[&digest, "4", &last, &input]), Step::Push { first: 4, tasks: 2 }, ["ok 6"; 2]),
+        ("push", text(&[&digest, "6", &input]), Step::Push { first: 6, tasks: 1 }, ["gap 5"; 2]),
+        ("push", text(&["other", "5", &input]), Step::CancelTasks(vec![]), ["differs"; 2]),
+        ("seal", text(&["5"]), Step::Seal(5), ["ok"; 2]),
+        ("seal", text(&["6"]), Step::Seal(6), ["short 5"; 2]),
+        ("seal", text(&["4"]), Step::Seal(4), ["short 5"; 2]),
+        ("set", text(&["paused", WHY_PAUSED]), Step::Pause(true), ["ok"; 2]),
+        ("set", text(&["paused", ""]), Step::Pause(false), ["ok"; 2]),
+        ("set", text(&["parallelism", "7"]), Step::Parallelism(7), ["ok"; 2]),
+        ("set", text(&["parallelism", "-1"]), Step::CancelTasks(vec![]), ["unknown"; 2]),
+        ("set", text(&["parallelism", "7x"]), Step::CancelTasks(vec![]), ["unknown"; 2]),
+        ("set", text(&["lease_ms", "7"]), Step::CancelTasks(vec![]), ["unknown"; 2]),
+        ("create", text(&[&digest, "spec", "x"]), Step::CancelTasks(vec![]), ["exists 5 0"; 2]),
+        ("create", text(&["other", "spec", "x"]), Step::CancelTasks(vec![]), ["differs"; 2]),
+    ];
+    let mut calls = 0;
+    for (script, arguments, step, replies) in table {
+        calls += twice(stage, moment, &Call { script, arguments, step }, replies).await?;
+    }
+    Ok(calls)
+}
+
+/// A run that is being removed, and one that is gone: all answer so, and nothing comes back.
+async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> {
+    let digest = stage.digest.clone();
+    let fenced = UNDER_THE_CURRENT_NAME.map(|(script, ..)| (script, fenced_arguments(script, "0", CURRENT)));
+    let text = |arguments: &[&str]| arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+    let others = [
+        ("lease", text(&["w9", "1", "1", &digest])),
+        ("push", text(&[&digest, "5", "[]"])),
+        ("seal", text(&["5"])),
+        ("cancel", text(&["10"])),
+        ("cancel", text(&["0", "0"])),
+        ("requeue", text(&["0", "2"])),
+        ("set", text(&["paused", "why"])),
+    ];
+    let mut calls = 0;
+    stage.restore(moment).await?;
+    let (reply, mut found) = stage.call_raw("remove", &text(&["0", "3"])).await?;
+    if reply != ["more"] || found.get("run removing").is_none_or(|value| value != "1") {
+        return Err(format!("a first step of remove: {reply:?}"));
+    }
+    for gone in ["removing", "done"] {
+        for (script, arguments) in fenced.iter().chain(&others) {
+            let (reply, after) = stage.call_raw(script, arguments).await?;
+            if reply != ["gone"] || after != found {
+                return Err(format!("{script} of a run that is {gone}: {reply:?}"));
+            }
+            calls += 1;
+        }
+        if gone == "removing" {
+            let (reply, after) = stage.call_raw("create", &text(&[&digest, "spec", "x"])).await?;
+            if reply != ["removing"] || after != found {
+                return Err(format!("create of a run that is being removed: {reply:?}"));
+            }
+        }
+        let (reply, after) = stage.call_raw("remove", &text(&["3", "3"])).await?;
+        if reply != ["done"] || !after.is_empty() {
+            return Err(format!("the last step of remove: {reply:?}, and there is still {after:?}"));
+        }
+        found = after;
+    }
+    Ok(calls)
+}
+
+async fn once(stage: &mut Stage, moment: &Kept, call: &Call, expected: &str) -> Result<u64, String> {
+    stage.restore(moment).await?;
+    one(stage, call, expected, "").await
+}
+
+async fn twice(stage: &mut Stage, moment: &Kept, call: &Call, expected: [&str; 2]) -> Result<u64, String> {
+    once(stage, moment, call, expected[0]).await?;
+    one(stage, call, expected[1], " again").await.map(|calls| calls + 1)
+}
+
+async fn one(stage: &mut Stage, call: &Call, expected: &str, again: &str) -> Result<u64, String> {
+    let Call { script, arguments, step } = call;
+    let context = |finding: String| format!("{script} {arguments:?}{again}: {finding}");
+    let (reply, found) = stage.call_raw(script, arguments).await.map_err(context)?;
+    let said = said(script, &reply);
+    let is_said = said.strip_prefix(expected).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+    if !is_said {
+        return Err(context(format!("said `{said}`, expected `{expected}`")));
+    }
+    let is_refused = said == "lost" || said.starts_with("lost ") || said == "cancelled" || said == "unheld";
+    if is_refused && !is_same_but_for_the_clock(&stage.now.found, &found) {
+        return Err(context("a refused call changed something".to_owned()));
+    }
+    stage.follow(step, found).map_err(context)?;
+    Ok(1)
+}
+
+fn is_same_but_for_the_clock(before: &Snapshot, after: &Snapshot) -> bool {
+    let rest = |found: &Snapshot| {
+        let mut rest = found.clone();
+        rest.retain(|name, _| name != "run clock_ms" && name != "run ran_at" && !name.starts_with("events "));
+        rest
+    };
+    rest(before) == rest(after) && !after.keys().any(|name| name.starts_with("events "))
+}
+
+/// What a reply says, without its times.
+fn said(script: &str, reply: &[String]) -> String {
+    match (script, reply) {
+        ("heartbeat", [_, _, pulse, ..]) => pulse.clone(),
+        ("lease", [code, _, grant, ..]) if code == "granted" => {
+            let mut fields = grant.split('|');
+            format!("{} as {}", fields.next().unwrap_or(""), fields.next().unwrap_or(""))
+        }
+        ("lease", [code, _, why, ..]) => format!("{code} {why}"),
+        _ => reply.join(" "),
+    }
+}
+
+/// A moment that can be come back to: where the stage stands, and all of Redis as it can be restored.
+pub(super) struct Kept {
+    moment: Moment,
+    dumps: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Stage {
+    /// Keeps this moment.
+    pub(super) async fn keep(&mut self) -> Result<Kept, String> {
+        let dumps = async {
+            let mut pipe = redis::pipe();
+            let (keys,): (Vec<Vec<u8>>,) =
+                pipe.cmd("KEYS").arg("*").query_async(&mut self.connection).await?;
+            let mut pipe = redis::pipe();
+            for key in &keys {
+                pipe.cmd("DUMP").arg(key);
+            }
+            let dumps: Vec<Vec<u8>> = pipe.query_async(&mut self.connection).await?;
+            Ok(keys.into_iter().zip(dumps).collect())
+        };
+        let dumps = dumps.await.map_err(|error: redis::RedisError| error.to_string())?;
+        Ok(Kept { moment: self.now.clone(), dumps })
+    }
+
+    /// Comes back to a moment.
+    pub(super) async fn restore(&mut self, kept: &Kept) -> Result<(), String> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("FLUSHALL");
+        for (key, dump) in &kept.dumps {
+            pipe.cmd("RESTORE").arg(key).arg(0).arg(dump.as_slice());
+        }
+        pipe.exec_async(&mut self.connection).await.map_err(|error| error.to_string())?;
+        self.now = kept.moment.clone();
+        Ok(())
+    }
+
+    /// Makes a pending task, which was never leased, wait for others. No script does so yet.
+    async fn let_wait(&mut self, task: u64) -> Result<(), String> {
+        let mut pipe = redis::pipe();
+        pipe.lrem(self.key("pending"), 1, task);
+        pipe.hset(self.key(&format!("task:{task}")), "state", State::Waiting.name());
+        pipe.hincr(self.key("progress"), "pending", -1).hincr(self.key("progress"), "waiting", 1);
+        pipe.exec_async(&mut self.connection).await.map_err(|error| error.to_string())?;
+        let model: &mut Model = &mut self.now.model;
+        model.pending.retain(|pending| *pending != task);
+        let waiting = model.tasks.iter_mut().zip(0..).find(|(_, id)| *id == task);
+        if let Some((waiting, _)) = waiting {
+            waiting.state = State::Waiting;
+        }
+        self.now.found = self.now.camera.take(&mut self.connection).await?;
+        Ok(())
+    }
+}
