@@ -770,3 +770,10 @@ async fn every_script_in_every_state_under_every_kind_of_name() {
     let calls = tests::protocol::conformance::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
     assert!(calls > 1_000, "{calls} calls");
 }
+
+#[tokio::test]
+async fn what_one_call_does_is_bounded_and_counted() {
+    let redis = TestRedis::start().await;
+    let mut stage = tests::protocol::Stage::open(&redis.url()).await;
+    tests::protocol::bounds::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+}

@@ -76,7 +76,6 @@ struct Call {
 
 /// How many calls were made. What differs from the tables or the model is the error.
 pub async fn check(stage: &mut Stage) -> Result<u64, String> {
-    stage.load_scripts().await?;
     stage.reset(&limits()).await?;
     let mut calls = fenced_calls_in_a_new_run(stage).await?;
     let leased = lead_to_leased(stage).await?;

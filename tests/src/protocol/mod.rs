@@ -1,6 +1,7 @@
 //! The proof of the queue protocol: one stage on which Redis and the reference model take the same steps, and what is played on it:
 //! a table of every script in every state, random histories, and the same for scripts with a deliberate mistake.
 
+pub mod bounds;
 pub mod conformance;
 mod expected;
 mod history;

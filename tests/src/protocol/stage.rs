@@ -56,6 +56,7 @@ impl Stage {
             camera: Camera::new(""),
             fixed: Snapshot::new(),
         };
+        load_scripts(&mut connection).await.unwrap();
         Self {
             queue: Queue::open(url).unwrap(),
             connection,
@@ -220,31 +221,35 @@ impl Stage {
         pipe.ping().exec_async(&mut self.connection).await
     }
 
-    /// Calls a script with arguments that no typed method would send, takes a picture, and returns the reply as texts.
+    /// Calls a script with arguments that no typed method would send, and takes a picture.
     pub(super) async fn call_raw(
         &mut self,
         script: &str,
         arguments: &[String],
     ) -> Result<(Vec<String>, Snapshot), String> {
+        let reply = self.quietly(script, arguments).await?;
+        Ok((reply, self.now.camera.take(&mut self.connection).await?))
+    }
+
+    /// Calls a script with these arguments, and returns its reply as texts.
+    pub(super) async fn quietly(&mut self, script: &str, arguments: &[String]) -> Result<Vec<String>, String> {
         let (_, source) = SOURCES.iter().find(|(name, _)| *name == script).expect("the script's name");
         #[expect(clippy::disallowed_methods, reason = "a script is named on the wire by its digest")]
         let digest = redis::Script::new(source).get_hash().to_owned();
         let mut pipe = redis::pipe();
         pipe.cmd("EVALSHA").arg(digest).arg(1).arg(self.key("run")).arg(arguments);
         let replies: Result<Vec<Vec<Value>>, _> = pipe.query_async(&mut self.connection).await;
-        let reply = replies.map_err(|error| error.to_string())?.remove(0);
-        let found = self.now.camera.take(&mut self.connection).await?;
-        Ok((reply.into_iter().map(text).collect(), found))
+        Ok(replies.map_err(|error| error.to_string())?.remove(0).into_iter().map(text).collect())
     }
+}
 
-    /// Makes Redis know all scripts under their digests, as it does once each has been called.
-    pub(super) async fn load_scripts(&mut self) -> Result<(), String> {
-        let mut pipe = redis::pipe();
-        for (_, source) in SOURCES {
-            pipe.cmd("SCRIPT").arg("LOAD").arg(source);
-        }
-        pipe.exec_async(&mut self.connection).await.map_err(|error| error.to_string())
+/// Makes Redis know all scripts under their digests, as it does once each has been called.
+async fn load_scripts(connection: &mut MultiplexedConnection) -> redis::RedisResult<()> {
+    let mut pipe = redis::pipe();
+    for (_, source) in SOURCES {
+        pipe.cmd("SCRIPT").arg("LOAD").arg(source);
     }
+    pipe.exec_async(connection).await
 }
 
 fn text(value: Value) -> String {
