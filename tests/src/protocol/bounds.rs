@@ -46,7 +46,7 @@ async fn durations(stage: &mut Stage) -> Result<(), String> {
         let (task, ended) = (task.to_string(), (1_000 + ms).to_string());
         let arguments =
             [&task, "1.w1.1", "5a", "1d", "1", "0", "0", "0", "1", "1", "1", "1000", &ended, "", ""];
-        stage.call_raw("complete", &texts(&arguments)).await?;
+        stage.quietly("complete", &texts(&arguments)).await?;
         *expected.entry(*bucket).or_default() += 1;
     }
     let mut engine: BTreeMap<String, u64> =
@@ -71,13 +71,14 @@ async fn reclaims_and_promotes(stage: &mut Stage) -> Result<(), String> {
         let leases: u64 = stage.connection.zcard(stage.key("leases")).await.unwrap_or(0);
         same("leases that are left", &leases, &left)?;
     }
-    let mut pipe = redis::pipe();
+    let digest = stage.digest.clone();
+    stage.quietly("lease", &texts(&["w1", "2", &TASKS.to_string(), &digest])).await?;
     for task in 0..TASKS {
-        pipe.zadd(stage.key("delayed"), task, 1);
+        let failed = [&task.to_string(), "2.w1.2", "exit_code", "0", "0", "last line"];
+        stage.quietly("fail", &texts(&failed)).await?;
     }
-    pipe.exec_async(&mut stage.connection).await.map_err(|error| error.to_string())?;
     for left in [TASKS - BOUND, 0] {
-        stage.call_raw("lease", &texts(&["w2", "1", "0", &stage.digest.clone()])).await?;
+        stage.quietly("lease", &texts(&["w2", "1", "0", &digest])).await?;
         let delayed: u64 = stage.connection.zcard(stage.key("delayed")).await.unwrap_or(0);
         same("delays that are left", &delayed, &left)?;
     }
@@ -94,7 +95,7 @@ async fn wakes(stage: &mut Stage) -> Result<(), String> {
     }
     pipe.exec_async(&mut stage.connection).await.map_err(|error| error.to_string())?;
     let digest = stage.digest.clone();
-    stage.call_raw("push", &texts(&[&digest, "0", "[]"])).await?;
+    stage.quietly("push", &texts(&[&digest, "0", "[]"])).await?;
     let idle: u64 = stage.connection.zcard(stage.key("idle")).await.unwrap_or(0);
     same("workers that are still idle", &idle, &(WORKERS - WAKES_MAX))
 }

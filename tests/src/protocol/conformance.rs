@@ -108,7 +108,7 @@ fn lease(name: &str, request: u64, slots: u64) -> Step {
 }
 
 fn complete(task: u64, name: &str) -> Step {
-    Step::Complete { task: TaskId(task), lease: lease_name(name), success: success() }
+    Step::Complete(vec![(TaskId(task), lease_name(name), success())])
 }
 
 fn fail(task: u64, name: &str, is_final: bool) -> Step {
@@ -403,6 +403,7 @@ fn is_same_but_for_the_clock(before: &Snapshot, after: &Snapshot) -> bool {
 fn said(script: &str, reply: &[String]) -> String {
     match (script, reply) {
         ("heartbeat", [_, _, pulse, ..]) => pulse.clone(),
+        ("complete", [_, answer]) => answer.replace('|', " "),
         ("lease", [code, _, grant, ..]) if code == "granted" => {
             let mut fields = grant.split('|');
             format!("{} as {}", fields.next().unwrap_or(""), fields.next().unwrap_or(""))

@@ -66,7 +66,7 @@ enum Act {
     /// The worker is killed, and starts again under another id.
     Restart(Place),
     Heartbeat(Vec<Named>),
-    Complete(Named, Success),
+    Complete(Vec<(Named, Success)>),
     Fail { named: Named, is_final: bool, jitter_ppm: u32 },
     Release(Named),
     CancelTasks(Vec<u64>),
@@ -120,7 +120,7 @@ fn by_workers() -> impl Strategy<Value = Act> {
         34 => lease.prop_map(|(worker, ago, slots, is_heard)| Act::Lease { worker, ago, slots, is_heard }),
         1 => any::<Place>().prop_map(Act::Restart),
         9 => vec(named(), 0..4).prop_map(Act::Heartbeat),
-        7 => (named(), success()).prop_map(|(named, success)| Act::Complete(named, success)),
+        7 => vec((named(), success()), 1..4).prop_map(Act::Complete),
         11 => fail.prop_map(|(named, is_final, jitter_ppm)| Act::Fail { named, is_final, jitter_ppm }),
         7 => named().prop_map(Act::Release),
     ]
@@ -231,9 +231,12 @@ impl Cast {
             Act::Heartbeat(named) => {
                 Step::Heartbeat(named.iter().map(|named| self.name(named, model)).collect())
             }
-            Act::Complete(named, success) => {
-                let (task, lease) = self.name(named, model);
-                Step::Complete { task, lease, success: *success }
+            Act::Complete(successes) => {
+                let named = successes.iter().map(|(named, success)| {
+                    let (task, lease) = self.name(named, model);
+                    (task, lease, *success)
+                });
+                Step::Complete(named.collect())
             }
             Act::Fail { named, is_final, jitter_ppm } => {
                 let (task, lease) = self.name(named, model);
@@ -334,11 +337,13 @@ fn kinds(step: &Step, answer: &Answer) -> Vec<&'static str> {
                 })
                 .collect();
         }
-        Answer::Completed(Ok(())) => "completed",
+        Answer::Completed(answers) => {
+            return answers.iter().map(|answer| if answer.is_ok() { "completed" } else { "refused" }).collect();
+        }
         Answer::Failed(Failed::Delayed { .. }) => "delayed",
         Answer::Failed(Failed::Dead) => "died",
         Answer::Released(Ok(())) => "released",
-        Answer::Completed(Err(_)) | Answer::Failed(Failed::Refused(_)) | Answer::Released(Err(_)) => "refused",
+        Answer::Failed(Failed::Refused(_)) | Answer::Released(Err(_)) => "refused",
         Answer::Count(1..) if matches!(step, Step::Requeue(_)) => "requeued",
         Answer::Count(1..) => "cancelled",
         Answer::Total(total) if matches!(step, Step::Push { first, .. } if first > total) => "gap",

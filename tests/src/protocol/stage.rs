@@ -175,8 +175,12 @@ impl Stage {
                 Answer::Lease(queue.lease(run, &self.digest, worker, *request, *slots).await?)
             }
             Step::Heartbeat(leases) => Answer::Pulses(queue.heartbeat(run, leases).await?),
-            Step::Complete { task, lease, success } => {
-                Answer::Completed(queue.complete(run, *task, lease, &success.completion()).await?)
+            Step::Complete(successes) => {
+                let completions: Vec<_> = successes.iter().map(|(.., success)| success.completion()).collect();
+                let named = successes.iter().zip(&completions);
+                let named: Vec<_> =
+                    named.map(|((task, lease, _), completion)| (*task, lease, completion)).collect();
+                Answer::Completed(queue.complete_all(run, &named).await?)
             }
             Step::Fail { task, lease, is_final, jitter_ppm } => {
                 Answer::Failed(queue.fail(run, *task, lease, &failure(*is_final, *jitter_ppm)).await?)

@@ -17,7 +17,8 @@ pub enum Step {
     Seal(u64),
     Lease { worker: WorkerId, request: u64, slots: u64 },
     Heartbeat(Vec<(TaskId, LeaseName)>),
-    Complete { task: TaskId, lease: LeaseName, success: Success },
+    /// Several successes in one call.
+    Complete(Vec<(TaskId, LeaseName, Success)>),
     Fail { task: TaskId, lease: LeaseName, is_final: bool, jitter_ppm: u32 },
     Release(TaskId, LeaseName),
     CancelTasks(Vec<TaskId>),
@@ -49,7 +50,7 @@ pub enum Answer {
     Sealed(bool),
     Lease(LeaseReply),
     Pulses(Vec<Pulse>),
-    Completed(Completed),
+    Completed(Vec<Completed>),
     Failed(Failed),
     Released(Released),
     Count(u64),
@@ -93,8 +94,11 @@ impl Step {
                 Answer::Lease(model.lease(worker, *request, *slots, now))
             }
             Self::Heartbeat(leases) => Answer::Pulses(model.heartbeat(leases, now)),
-            Self::Complete { task, lease, success } => {
-                Answer::Completed(model.complete(*task, lease, &success.completion(), now))
+            Self::Complete(successes) => {
+                let complete = |(task, lease, success): &(TaskId, LeaseName, Success)| {
+                    model.complete(*task, lease, &success.completion(), now)
+                };
+                Answer::Completed(successes.iter().map(complete).collect())
             }
             Self::Fail { task, lease, is_final, jitter_ppm } => {
                 Answer::Failed(model.fail(*task, lease, &failure(*is_final, *jitter_ppm), now))
@@ -137,7 +141,13 @@ impl fmt::Display for Step {
                 write!(f, "lease by {worker}, request {request}, {slots} slots")
             }
             Self::Heartbeat(leases) => write!(f, "heartbeat of {}", listed(leases, "as")),
-            Self::Complete { task, lease, success } => write!(f, "complete {task} as {lease}: {success:?}"),
+            Self::Complete(successes) => {
+                let successes: Vec<String> = successes
+                    .iter()
+                    .map(|(task, lease, success)| format!("{task} as {lease} with {success:?}"))
+                    .collect();
+                write!(f, "complete {}", successes.join(", "))
+            }
             Self::Fail { task, lease, is_final, jitter_ppm } => {
                 let how = if *is_final { "for good" } else { "passing" };
                 write!(f, "fail {task} as {lease}, {how}, jitter {jitter_ppm} ppm")
@@ -171,9 +181,12 @@ impl fmt::Display for Answer {
             Self::Sealed(true) => write!(f, "sealed"),
             Self::Sealed(false) => write!(f, "short"),
             Self::Pulses(pulses) => write!(f, "{pulses:?}"),
-            Self::Completed(Ok(())) | Self::Released(Ok(())) => write!(f, "ok"),
-            Self::Completed(Err(fate)) | Self::Released(Err(fate)) => refusal(f, fate),
-            Self::Failed(Failed::Refused(fate)) => refusal(f, fate),
+            Self::Completed(answers) => {
+                let answers = answers.iter().map(|answer| answer.as_ref().map_or_else(refusal, |()| "ok".into()));
+                write!(f, "{}", answers.collect::<Vec<String>>().join(", "))
+            }
+            Self::Released(Ok(())) => write!(f, "ok"),
+            Self::Released(Err(fate)) | Self::Failed(Failed::Refused(fate)) => write!(f, "{}", refusal(fate)),
             Self::Failed(other) => write!(f, "{other:?}"),
             Self::Count(count) => write!(f, "{count}"),
             Self::Nothing => write!(f, "-"),
@@ -181,9 +194,9 @@ impl fmt::Display for Answer {
     }
 }
 
-fn refusal(f: &mut fmt::Formatter<'_>, fate: &Fate) -> fmt::Result {
+fn refusal(fate: &Fate) -> String {
     match fate {
-        Fate::Cancelled => write!(f, "cancelled"),
-        Fate::Lost(state) => write!(f, "lost, it is {state}"),
+        Fate::Cancelled => "cancelled".to_owned(),
+        Fate::Lost(state) => format!("lost: {state}"),
     }
 }
