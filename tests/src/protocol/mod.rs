@@ -6,11 +6,17 @@ pub mod conformance;
 mod expected;
 mod history;
 mod invariants;
+mod mutant;
+mod named_mutants;
+mod proving;
 mod snapshot;
 mod stage;
 mod step;
+mod swap;
 
 pub use history::{Coverage, History, histories, play};
+pub use mutant::{Mutant, generated, named, sound};
+pub use proving::{Prover, Witness, fixed_histories, witnesses};
 pub use snapshot::Snapshot;
 pub use stage::Stage;
 pub use step::{Answer, Step, Success};

@@ -1,6 +1,8 @@
 //! A run in a real Redis and in the reference model: takes each step in both, and compares the replies, everything that Redis
 //! holds, and who was told that there may be work. What differs is a text, so that the mutation check can go on.
 
+use std::time::Duration;
+
 use common::queue::model::Model;
 use common::queue::{Queue, QueueError, RunDefinition, SOURCES, Sealed};
 use common::task::{Limits, RunId};
@@ -15,6 +17,8 @@ use crate::{sample_input, sample_spec};
 
 /// Workers whose ids start with this hear their channel; the others are gone.
 pub(super) const LISTENS: &str = "ear";
+/// How long an answer may take: far beyond the largest script on a busy machine.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The fields of the run's hash that scripts change; the model knows them.
 const DRIVEN: [&str; 6] = ["clock_ms", "ran_at", "last_terminal_at", "paused", "sealed", "parallelism"];
 
@@ -45,6 +49,7 @@ impl Stage {
     pub async fn open(url: &str) -> Self {
         let (sender, pushes) = mpsc::unbounded_channel();
         let config = redis::AsyncConnectionConfig::new().set_push_sender(sender);
+        let config = config.set_response_timeout(Some(PATIENCE));
         let client = redis::Client::open(format!("{url}?protocol=resp3")).unwrap();
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await.unwrap();
         connection.psubscribe(format!("molfleet:worker:{LISTENS}*:wake")).await.unwrap();
