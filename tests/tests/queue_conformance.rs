@@ -13,6 +13,7 @@ use common::task::{Limits, TaskId, WorkerId};
 use futures::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, Value};
+use tests::protocol::{Stage, bounds, conformance};
 use tests::{TestRedis, TestRun, eventually};
 
 const LEASE_MS: i64 = 60_000;
@@ -788,17 +789,34 @@ async fn a_redis_with_too_many_clients_is_waited_for() {
     assert_eq!(error.disposition(), Disposition::Retry, "{error:?}");
 }
 
+/// A stage on a Redis of its own.
+async fn staged() -> (TestRedis, Stage) {
+    let redis = TestRedis::start().await;
+    let stage = Stage::open(&redis.url()).await;
+    (redis, stage)
+}
+
 #[tokio::test]
 async fn every_script_in_every_state_under_every_kind_of_name() {
-    let redis = TestRedis::start().await;
-    let mut stage = tests::protocol::Stage::open(&redis.url()).await;
-    let calls = tests::protocol::conformance::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+    let (_redis, mut stage) = staged().await;
+    let calls = conformance::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
     assert!(calls > 1_000, "{calls} calls");
 }
 
 #[tokio::test]
-async fn what_one_call_does_is_bounded_and_counted() {
-    let redis = TestRedis::start().await;
-    let mut stage = tests::protocol::Stage::open(&redis.url()).await;
-    tests::protocol::bounds::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+async fn what_only_several_calls_show() {
+    let (_redis, mut stage) = staged().await;
+    conformance::scenarios(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+}
+
+#[tokio::test]
+async fn time_is_kept_to_the_millisecond() {
+    let (_redis, mut stage) = staged().await;
+    bounds::moments(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+}
+
+#[tokio::test]
+async fn what_one_call_does_is_bounded() {
+    let (_redis, mut stage) = staged().await;
+    bounds::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
 }

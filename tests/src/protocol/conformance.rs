@@ -4,9 +4,9 @@
 use common::queue::model::Model;
 use common::task::{LeaseName, Limits, Moments, State, TaskId};
 
+use super::Snapshot;
 use super::stage::{Moment, Stage};
 use super::step::{Step, Success, WHY_PAUSED, WHY_RELEASED};
-use super::Snapshot;
 use crate::sample_input;
 
 /// A task that was leased twice, the second time as [`CURRENT`].
@@ -19,7 +19,18 @@ const CURRENT: &str = "2.w1.2";
 const STALE: &str = "1.w1.1";
 const NEVER_ISSUED: [&str; 6] = ["3.w1.3", "2.w2.2", "2.w1.1", "2.w1.22", "12.w1.2", "1.w1.2"];
 const MALFORMED: [&str; 12] = [
-    "", "2", "2.w1", "w1.2", "2.w1.", "2.w1.2 ", " 2.w1.2", "02.w1.2", "2.W1.2", "2.w1.2:failed", "%d+.w1.2", "2.w1.2.1",
+    "",
+    "2",
+    "2.w1",
+    "w1.2",
+    "2.w1.",
+    "2.w1.2 ",
+    " 2.w1.2",
+    "02.w1.2",
+    "2.W1.2",
+    "2.w1.2:failed",
+    "%d+.w1.2",
+    "2.w1.2.1",
 ];
 /// Ids that are no task's; the last ones only look like the subject's.
 const NO_TASK: [&str; 9] = ["5", "99", "", "x", "-1", "00", "0 ", "0.0", "1e0"];
@@ -41,7 +52,15 @@ const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 4] = [
     ),
     (
         "fail",
-        ["delayed", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
+        [
+            "delayed",
+            "lost pending",
+            "lost pending",
+            "lost delayed",
+            "lost succeeded",
+            "lost dead",
+            "cancelled",
+        ],
         [
             "lost delayed",
             "lost pending",
@@ -74,25 +93,39 @@ struct Call {
     step: Step,
 }
 
-/// How many calls were made. What differs from the tables or the model is the error.
+/// What only several calls show. Quick: it sees most mistakes that random histories seldom meet.
+pub async fn scenarios(stage: &mut Stage) -> Result<(), String> {
+    charged_to_death(stage).await?;
+    hints(stage).await?;
+    waiting_to_the_end(stage).await
+}
+
+/// The table. Returns how many calls were made; what differs from the tables or the model is the error.
 pub async fn check(stage: &mut Stage) -> Result<u64, String> {
-    stage.reset(&limits()).await?;
-    let mut calls = fenced_calls_in_a_new_run(stage).await?;
     let leased = lead_to_leased(stage).await?;
+    let (mut calls, mut moments) = (0, Vec::new());
     for (number, state) in LEASED.iter().enumerate() {
         let context = |finding: String| format!("when {state}: {finding}");
         stage.restore(&leased).await?;
         lead_to(stage, state).await.map_err(context)?;
         let moment = stage.keep().await?;
-        calls += fenced(stage, &moment, number).await.map_err(context)?;
+        calls += under_the_current_name(stage, &moment, number).await.map_err(context)?;
         calls += others(stage, &moment, state).await.map_err(context)?;
         calls += without_a_run(stage, &moment).await.map_err(context)?;
+        moments.push((moment, *state));
+    }
+    calls += in_a_new_run(stage).await?;
+    for (moment, state) in moments {
+        calls += refusals(stage, &moment, state_of(state))
+            .await
+            .map_err(|finding| format!("when {state}: {finding}"))?;
     }
     Ok(calls)
 }
 
+/// The second back-off would be longer than the longest.
 fn limits() -> Limits {
-    Limits { lapses_max: 2, ..Limits::default() }
+    Limits { lapses_max: 2, backoff_max_ms: 40_000, ..Limits::default() }
 }
 
 fn worker(name: &str) -> common::task::WorkerId {
@@ -172,13 +205,92 @@ async fn lead_to(stage: &mut Stage, state: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A task that fails, and one that kills its workers, until it is dead; each call with its repetition.
+async fn charged_to_death(stage: &mut Stage) -> Result<(), String> {
+    // At this jitter the first back-off is a hundredth of a ms beyond a whole number of them.
+    let fail = |name: &str| Step::Fail {
+        task: TaskId(SUBJECT),
+        lease: lease_name(name),
+        is_final: false,
+        jitter_ppm: 999_967,
+    };
+    let Limits { backoff_max_ms, lease_ms, .. } = limits();
+    let over = Step::Pass(i64::try_from(backoff_max_ms).expect("minutes"));
+    let looks = lease("w9", 1, 0);
+    stage.reset(&limits()).await?;
+    stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
+    for (request, name) in [(1, "1.w1.1"), (2, "2.w1.2"), (3, "3.w1.3")] {
+        for step in [lease("w1", request, 1), fail(name), looks.clone()] {
+            stage.take(&step).await?;
+            stage.take(&step).await?;
+        }
+        // A paused run promotes.
+        for step in [Step::Pause(true), over.clone(), looks.clone(), Step::Pause(false)] {
+            stage.take(&step).await?;
+        }
+    }
+    stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 3)])).await?;
+    stage.take(&Step::Seal(1)).await?;
+    for (request, asks) in [(4, looks), (5, lease("w9", 1, 1))] {
+        for step in [lease("w1", request, 1), Step::Clock(lease_ms + 1), asks.clone(), asks] {
+            stage.take(&step).await?;
+        }
+    }
+    let died = stage.now.found.get("task:0 reason").map(String::as_str);
+    if died != Some("lapses") {
+        return Err(format!("it should have died of lapses, not of {died:?}"));
+    }
+    stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 5)])).await.map(|_| ())
+}
+
+/// Whatever makes work for idle workers tells them, and a deaf one is passed over.
+async fn hints(stage: &mut Stage) -> Result<(), String> {
+    let idle = || [lease("deaf", 1, 1), lease("ear", 1, 2)];
+    let makes_work: [&[Step]; 5] = [
+        &[Step::Push { first: 0, tasks: 1 }],
+        &[release(0, "1.w1.1")],
+        &[release(0, "2.w1.2"), Step::Pause(true), Step::Pause(false)],
+        &[Step::CancelNext(1), Step::Requeue(vec![(TaskId(0), 3)])],
+        &[Step::Parallelism(1), Step::Push { first: 1, tasks: 1 }, Step::Parallelism(0)],
+    ];
+    stage.reset(&limits()).await?;
+    for (request, steps) in (1..).zip(makes_work) {
+        let (last, before) = steps.split_last().ok_or("no step")?;
+        for step in before.iter().chain(&idle()) {
+            stage.take(step).await?;
+        }
+        stage.take(last).await?;
+        if stage.now.found.keys().any(|name| name.starts_with("idle ")) {
+            return Err(format!("`{last}` left workers idle"));
+        }
+        stage.take(&lease("w1", request, 1)).await?;
+    }
+    Ok(())
+}
+
+/// A sealed run that waits for one task is not drained; and it can't be made again.
+async fn waiting_to_the_end(stage: &mut Stage) -> Result<(), String> {
+    stage.reset(&limits()).await?;
+    stage.take(&Step::Push { first: 0, tasks: 2 }).await?;
+    stage.let_wait(SUBJECT).await?;
+    for step in [Step::Seal(2), Step::CancelNext(2), Step::Pass(6_000)] {
+        stage.take(&step).await?;
+    }
+    let call = |script, arguments, step| Call { script, arguments, step };
+    let digest = stage.digest.clone();
+    let ask = ["w9", "1", "1", &digest].map(str::to_owned).into();
+    one(stage, &call("lease", ask, lease("w9", 1, 1)), "nothing empty", "").await?;
+    let create = [&digest, "spec", "x"].map(str::to_owned).into();
+    one(stage, &call("create", create, Step::CancelTasks(vec![])), "exists 2 1", "").await.map(|_| ())
+}
+
 /// The arguments of a script that names a task and a lease.
 fn fenced_arguments(script: &str, task: &str, name: &str) -> Vec<String> {
     let success = success();
     let more: Vec<String> = match script {
         "complete" => {
-            let numbers =
-                [success.molecules_ok, success.molecules_bad, success.bytes.0, success.bytes.1].map(|n| n.to_string());
+            let numbers = [success.molecules_ok, success.molecules_bad, success.bytes.0, success.bytes.1]
+                .map(|n| n.to_string());
             let moments = success.moments.in_order().map(|at| at.map_or(String::new(), |at| at.to_string()));
             ["5a", "1d"].map(str::to_owned).into_iter().chain(numbers).chain(moments).collect()
         }
@@ -210,25 +322,31 @@ fn fenced_call(script: &'static str, task: &str, name: &str) -> Call {
 async fn refusals(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, String> {
     let names = [STALE].into_iter().chain(NEVER_ISSUED).chain(MALFORMED).map(|name| ("0", name, state));
     let tasks = NO_TASK.into_iter().flat_map(|task| [(task, CURRENT, "absent"), (task, "", "absent")]);
-    let others = [("1", CURRENT, "leased"), ("4", CURRENT, "pending"), ("4", "", "pending"), ("4", "false", "pending")];
+    let others = [
+        ("1", CURRENT, "leased"),
+        ("4", CURRENT, "pending"),
+        ("4", "", "pending"),
+        ("4", "false", "pending"),
+    ];
     let mut calls = 0;
+    // A refused call leaves everything as it was.
+    stage.restore(moment).await?;
     for (task, name, state) in names.chain(tasks).chain(others) {
         for (script, ..) in UNDER_THE_CURRENT_NAME {
             let expected = if script == "heartbeat" { "lost".to_owned() } else { format!("lost {state}") };
-            calls += once(stage, moment, &fenced_call(script, task, name), &expected).await?;
+            calls += one(stage, &fenced_call(script, task, name), &expected, "").await?;
         }
     }
     Ok(calls)
 }
 
-async fn fenced(stage: &mut Stage, moment: &Kept, number: usize) -> Result<u64, String> {
-    let state = state_of(LEASED[number]);
+async fn under_the_current_name(stage: &mut Stage, moment: &Kept, number: usize) -> Result<u64, String> {
     let mut calls = 0;
     for (script, first, again) in UNDER_THE_CURRENT_NAME {
         let call = fenced_call(script, "0", CURRENT);
         calls += twice(stage, moment, &call, [first[number], again[number]]).await?;
     }
-    Ok(calls + refusals(stage, moment, state).await?)
+    Ok(calls)
 }
 
 /// The state's name in Redis.
@@ -237,8 +355,9 @@ fn state_of(state: &str) -> &str {
 }
 
 /// A run without tasks, tasks that were never leased, and a task that waits: no name is theirs.
-async fn fenced_calls_in_a_new_run(stage: &mut Stage) -> Result<u64, String> {
+async fn in_a_new_run(stage: &mut Stage) -> Result<u64, String> {
     let mut calls = 0;
+    stage.reset(&limits()).await?;
     let empty = stage.keep().await?;
     stage.take(&Step::Push { first: 0, tasks: TASKS }).await?;
     let pending = stage.keep().await?;
@@ -247,7 +366,8 @@ async fn fenced_calls_in_a_new_run(stage: &mut Stage) -> Result<u64, String> {
     for (moment, state) in [(empty, "absent"), (pending, "pending"), (waiting, "waiting")] {
         for name in [CURRENT, STALE, "1.w1.1", ""] {
             for (script, ..) in UNDER_THE_CURRENT_NAME {
-                let expected = if script == "heartbeat" { "lost".to_owned() } else { format!("lost {state}") };
+                let expected =
+                    if script == "heartbeat" { "lost".to_owned() } else { format!("lost {state}") };
                 calls += once(stage, &moment, &fenced_call(script, "0", name), &expected).await?;
             }
         }
@@ -274,19 +394,24 @@ async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, St
     let (is_held, is_stopped) = (state == "leased", matches!(state, "dead" | "cancelled"));
     let is_open = !is_stopped && state != "succeeded";
     let text = |arguments: &[&str]| arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
-    let nothing = || Step::Heartbeat(vec![]);
     let count = |is: bool| if is { "ok 1" } else { "ok 0" };
     let digest = stage.digest.clone();
+    let differs = format!("differs {digest}");
     let input = sample_input(TASKS);
     let last = sample_input(UNTOUCHED);
     let subject = TaskId(SUBJECT);
     let next = if state_of(state) == "pending" && state != "delayed" { "0 as 3.w9.7" } else { "3 as 1.w9.7" };
-    let table: Vec<(&'static str, Vec<String>, Step, [&str; 2])> = vec![
+    let table: Vec<(&str, Vec<String>, Step, [&str; 2])> = vec![
         ("cancel", text(&["0", "0"]), Step::CancelTasks(vec![subject]), [count(is_open), "ok 0"]),
         ("cancel", text(&["0", "7", "x", "00", ""]), Step::CancelTasks(vec![]), ["ok 0", "ok 0"]),
         ("requeue", text(&["0", "2"]), Step::Requeue(vec![(subject, 2)]), [count(is_stopped), "ok 0"]),
         ("requeue", text(&["0", "1", "0", "3"]), Step::Requeue(vec![]), ["ok 0", "ok 0"]),
-        ("requeue", text(&["0", "", "0", "02", "0", "2.w1.2", "7", "0", "", "0"]), Step::Requeue(vec![]), ["ok 0"; 2]),
+        (
+            "requeue",
+            text(&["0", "", "0", "02", "0", "2.w1.2", "7", "0", "", "0"]),
+            Step::Requeue(vec![]),
+            ["ok 0"; 2],
+        ),
         ("lease", text(&["w9", "7", "1", &digest]), lease("w9", 7, 1), [next, next]),
         (
             "lease",
@@ -295,12 +420,12 @@ async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, St
             if is_held { ["0 as 2.w1.2"; 2] } else { ["stale 2"; 2] },
         ),
         ("lease", text(&["w1", "1", "1", &digest]), lease("w1", 1, 1), ["stale 2"; 2]),
-        ("lease", text(&["w1", "3", "1", "other"]), nothing(), ["differs"; 2]),
+        ("lease", text(&["w1", "3", "1", "other"]), Step::CancelTasks(vec![]), [&differs; 2]),
         ("lease", text(&["w9", "7", "0", &digest]), lease("w9", 7, 0), ["nothing none_asked"; 2]),
         ("push", text(&[&digest, "5", &input]), Step::Push { first: 5, tasks: 1 }, ["ok 6"; 2]),
         ("push", text(&[&digest, "4", &last, &input]), Step::Push { first: 4, tasks: 2 }, ["ok 6"; 2]),
         ("push", text(&[&digest, "6", &input]), Step::Push { first: 6, tasks: 1 }, ["gap 5"; 2]),
-        ("push", text(&["other", "5", &input]), Step::CancelTasks(vec![]), ["differs"; 2]),
+        ("push", text(&["other", "5", &input]), Step::CancelTasks(vec![]), [&differs; 2]),
         ("seal", text(&["5"]), Step::Seal(5), ["ok"; 2]),
         ("seal", text(&["6"]), Step::Seal(6), ["short 5"; 2]),
         ("seal", text(&["4"]), Step::Seal(4), ["short 5"; 2]),
@@ -311,7 +436,7 @@ async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, St
         ("set", text(&["parallelism", "7x"]), Step::CancelTasks(vec![]), ["unknown"; 2]),
         ("set", text(&["lease_ms", "7"]), Step::CancelTasks(vec![]), ["unknown"; 2]),
         ("create", text(&[&digest, "spec", "x"]), Step::CancelTasks(vec![]), ["exists 5 0"; 2]),
-        ("create", text(&["other", "spec", "x"]), Step::CancelTasks(vec![]), ["differs"; 2]),
+        ("create", text(&["other", "spec", "x"]), Step::CancelTasks(vec![]), [&differs; 2]),
     ];
     let mut calls = 0;
     for (script, arguments, step, replies) in table {
@@ -336,6 +461,9 @@ async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> 
     ];
     let mut calls = 0;
     stage.restore(moment).await?;
+    // Somebody is idle.
+    stage.take(&Step::Pause(true)).await?;
+    stage.take(&lease("w8", 1, 1)).await?;
     let (reply, mut found) = stage.call_raw("remove", &text(&["0", "3"])).await?;
     if reply != ["more"] || found.get("run removing").is_none_or(|value| value != "1") {
         return Err(format!("a first step of remove: {reply:?}"));
@@ -409,6 +537,7 @@ fn said(script: &str, reply: &[String]) -> String {
             format!("{} as {}", fields.next().unwrap_or(""), fields.next().unwrap_or(""))
         }
         ("lease", [code, _, why, ..]) => format!("{code} {why}"),
+        ("lease", [code, digest]) => format!("{code} {digest}"),
         _ => reply.join(" "),
     }
 }

@@ -41,9 +41,7 @@ fn run_and_progress(model: &Model, snapshot: &mut Snapshot) {
         snapshot.extend(value.map(|value| (format!("run {field}"), value)));
     }
     let sum = |of: &dyn Fn(&Task) -> u64| model.tasks.iter().map(of).sum::<u64>();
-    let of_success = |of: fn(&Success) -> u64| {
-        sum(&|task: &Task| task.success.as_ref().map_or(0, of))
-    };
+    let of_success = |of: fn(&Success) -> u64| sum(&|task: &Task| task.success.as_ref().map_or(0, of));
     let counters = [
         ("total", model.tasks.len() as u64),
         ("failures", sum(&|task| task.failures)),

@@ -59,20 +59,39 @@ enum Named {
 #[derive(Debug, Clone)]
 enum Act {
     /// From `back` tasks before the end, or from one behind it.
-    Push { back: u64, tasks: u64, has_gap: bool },
-    Seal { is_whole: bool },
+    Push {
+        back: u64,
+        tasks: u64,
+        has_gap: bool,
+    },
+    Seal {
+        is_whole: bool,
+    },
     /// `ago` requests too late; the worker may not hear the answer.
-    Lease { worker: Place, ago: u64, slots: u64, is_heard: bool },
+    Lease {
+        worker: Place,
+        ago: u64,
+        slots: u64,
+        is_heard: bool,
+    },
     /// The worker is killed, and starts again under another id.
     Restart(Place),
     Heartbeat(Vec<Named>),
     Complete(Vec<(Named, Success)>),
-    Fail { named: Named, is_final: bool, jitter_ppm: u32 },
+    Fail {
+        named: Named,
+        is_final: bool,
+        jitter_ppm: u32,
+    },
     Release(Named),
     CancelTasks(Vec<u64>),
     CancelNext(u64),
     /// A dead or cancelled task at the lease that the person saw, `behind` leases before the latest; and any other one.
-    Requeue { ended: Place, behind: u64, other: u64 },
+    Requeue {
+        ended: Place,
+        behind: u64,
+        other: u64,
+    },
     Pause(bool),
     Parallelism(u64),
     Pass(i64),
@@ -304,9 +323,28 @@ impl Coverage {
     /// Panics if the histories hardly met something that the protocol can do: then they prove nothing of it.
     pub fn assert_whole(&self) {
         for kind in [
-            "granted", "stale", "paused", "cap", "empty", "drained", "none asked", "completed", "delayed",
-            "died", "released", "refused", "cancelled", "requeued", "held", "unheld", "cancelled pulse", "lost",
-            "gap", "sealed", "short", "a task that killed its workers",
+            "granted",
+            "stale",
+            "paused",
+            "cap",
+            "empty",
+            "drained",
+            "none asked",
+            "completed",
+            "delayed",
+            "died",
+            "released",
+            "refused",
+            "cancelled",
+            "requeued",
+            "held",
+            "unheld",
+            "cancelled pulse",
+            "lost",
+            "gap",
+            "sealed",
+            "short",
+            "a task that killed its workers",
         ] {
             let met = self.0.get(kind).copied().unwrap_or(0);
             assert!(met >= MET_MIN, "the histories hardly met `{kind}`: {:?}", self.0);
@@ -338,7 +376,10 @@ fn kinds(step: &Step, answer: &Answer) -> Vec<&'static str> {
                 .collect();
         }
         Answer::Completed(answers) => {
-            return answers.iter().map(|answer| if answer.is_ok() { "completed" } else { "refused" }).collect();
+            return answers
+                .iter()
+                .map(|answer| if answer.is_ok() { "completed" } else { "refused" })
+                .collect();
         }
         Answer::Failed(Failed::Delayed { .. }) => "delayed",
         Answer::Failed(Failed::Dead) => "died",

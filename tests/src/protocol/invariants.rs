@@ -135,7 +135,8 @@ fn numbers_grow(was: &Task<'_>, is: &Task<'_>) -> Result<(), String> {
     if old == new {
         return Ok(());
     }
-    let number = |name: Option<&&str>| name.map_or(Some(0), |name| name.parse().ok().map(|n: LeaseName| n.number));
+    let number =
+        |name: Option<&&str>| name.map_or(Some(0), |name| name.parse().ok().map(|n: LeaseName| n.number));
     let is_next = number(new).is_some_and(|new| number(old).is_some_and(|old| new == old + 1));
     let former = is.fields.get("former").copied().unwrap_or("");
     let is_remembered = old.is_none_or(|old| {

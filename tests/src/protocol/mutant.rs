@@ -3,7 +3,7 @@
 
 use common::queue::SOURCES;
 
-use super::named_mutants::NAMED;
+use super::named_mutants::{EQUIVALENT, NAMED};
 
 /// The scripts with one mistake.
 #[derive(Debug, Clone)]
@@ -21,9 +21,13 @@ const PRELUDE: &str = "prelude";
 
 /// A script's part by name: the prelude, or what is the script's own.
 fn parts() -> Vec<(&'static str, &'static str)> {
-    let own = |source: &'static str| source.split_at(source.find("-- purpose:").expect("each script has a header"));
+    let own =
+        |source: &'static str| source.split_at(source.find("-- purpose:").expect("each script has a header"));
     let prelude = own(SOURCES[0].1).0;
-    [(PRELUDE, prelude)].into_iter().chain(SOURCES.iter().map(|(name, source)| (*name, own(source).1))).collect()
+    [(PRELUDE, prelude)]
+        .into_iter()
+        .chain(SOURCES.iter().map(|(name, source)| (*name, own(source).1)))
+        .collect()
 }
 
 impl Mutant {
@@ -56,15 +60,44 @@ pub fn named() -> Vec<Mutant> {
     NAMED.iter().map(mutant).collect()
 }
 
-/// The usual slips at every place of every script.
+/// The usual slips at every place of every script, but for those that change nothing that anybody could see. Panics if one of those is
+/// not among the slips.
 pub fn generated() -> Vec<Mutant> {
+    let mut mutants = slips_everywhere();
+    for (script, why, lines) in EQUIVALENT {
+        for line in *lines {
+            let before = mutants.len();
+            mutants.retain(|mutant| {
+                mutant.script != *script || !mutant.what.ends_with(&format!("became `{line}`"))
+            });
+            assert!(mutants.len() < before, "`{line}` ({why}) is no slip of {script}.lua");
+        }
+    }
+    mutants
+}
+
+/// The slips that change nothing that anybody could see.
+pub fn equivalent() -> Vec<Mutant> {
+    let is_played = generated();
+    let is_equivalent = |mutant: &Mutant| is_played.iter().all(|played| played.text != mutant.text);
+    slips_everywhere().into_iter().filter(is_equivalent).collect()
+}
+
+fn slips_everywhere() -> Vec<Mutant> {
     let mut mutants = Vec::new();
     for (script, text) in parts() {
         for (number, line) in text.lines().enumerate() {
-            for slip in slips(line) {
+            let is_continued = number > 0
+                && text.lines().nth(number - 1).is_some_and(|last| last.ends_with(['=', ',', '(']));
+            for slip in slips(line, is_continued) {
                 let lines = text.lines().enumerate().map(|(n, line)| if n == number { &slip } else { line });
                 let text = lines.flat_map(|line| [line, "\n"]).collect();
-                let what = format!("`{}` became `{}`", line.trim(), slip.trim());
+                let (was, is) = (line.trim(), slip.trim());
+                let what = if is == FORGOTTEN {
+                    format!("`{was}` forgotten")
+                } else {
+                    format!("`{was}` became `{is}`")
+                };
                 mutants.push(Mutant { script, what, text });
             }
         }
@@ -92,11 +125,13 @@ const WORDS: [(&str, &str); 16] = [
     ("math.max", "math.min"),
 ];
 
+/// What stands in the place of a statement that is left out.
+const FORGOTTEN: &str = "-- forgotten";
 /// Without this line a script never ends, and nobody would take it for sound.
 const ENDS_A_LOOP: &str = "left = left - CHUNK";
 
 /// What a careless hand makes of a line: it takes one word for another, forgets the statement, ignores the condition.
-fn slips(line: &str) -> Vec<String> {
+fn slips(line: &str, is_continued: bool) -> Vec<String> {
     let code = line.trim_start();
     let is_code = !code.is_empty() && !code.starts_with("--");
     if !is_code || code == ENDS_A_LOOP {
@@ -111,11 +146,11 @@ fn slips(line: &str) -> Vec<String> {
     if let Some((keyword, condition)) = condition(code) {
         slips.push(format!("{indent}{keyword} true or {condition} then"));
         slips.push(format!("{indent}{keyword} false and ({condition}) then"));
-    } else if is_statement(code) {
-        slips.push(format!("{indent}-- forgotten"));
+    } else if !is_continued && is_statement(code) {
+        slips.push(format!("{indent}{FORGOTTEN}"));
     }
     // Appending to a list is no arithmetic.
-    slips.retain(|slip| !line.contains("[#") || slip.contains("+ 1]") || slip.contains("forgotten"));
+    slips.retain(|slip| !line.contains("[#") || slip.contains("+ 1]") || slip.ends_with(FORGOTTEN));
     slips
 }
 
@@ -141,7 +176,8 @@ fn is_statement(code: &str) -> bool {
 /// Each whole number of a line, one higher.
 fn numbers(line: &str) -> Vec<String> {
     let bytes = line.as_bytes();
-    let is_part = |at: usize| bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'%');
+    let is_part =
+        |at: usize| bytes.get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'%');
     let starts = (0..bytes.len()).filter(|at| bytes[*at].is_ascii_digit() && (*at == 0 || !is_part(at - 1)));
     let higher = |start: usize| {
         let digits = line[start..].bytes().take_while(u8::is_ascii_digit).count();

@@ -1,7 +1,8 @@
 -- Everything that Redis holds, as text: for each field, member, list and entry of a stream its name and its value.
 -- ARGV[1]: the prefix of the run's keys, which names leave out; a key without it is shown whole
 -- ARGV[2]: the id of the last entry of a stream that was seen before; only later ones are shown
--- returns: {the id of the last entry now, the text}; the text has a unit separator after each name and a record separator after each value
+-- returns: {the time in ms, the id of the last entry now, the text}; the text has a unit separator after each name and a record separator
+--          after each value
 
 local prefix, last = ARGV[1], ARGV[2]
 local text = {}
@@ -27,4 +28,5 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     put(name, redis.call('GET', key))
   end
 end
-return { last, table.concat(text) }
+local time = redis.call('TIME')
+return { time[1] * 1000 + math.floor(time[2] / 1000), last, table.concat(text) }

@@ -17,20 +17,28 @@ pub(super) struct Camera {
     script: redis::Script,
     prefix: String,
     last_event: String,
+    /// Redis times in ms: of the picture before the last one, and of the last one.
+    pub(super) between: (u64, u64),
 }
 
 impl Camera {
     /// For a run whose keys start with `prefix`, before its first event.
     #[expect(clippy::disallowed_methods, reason = "a test looks behind the queue's back")]
     pub(super) fn new(prefix: &str) -> Self {
-        Self { script: redis::Script::new(SOURCE), prefix: prefix.to_owned(), last_event: "0-0".to_owned() }
+        Self {
+            script: redis::Script::new(SOURCE),
+            prefix: prefix.to_owned(),
+            last_event: "0-0".to_owned(),
+            between: (0, 0),
+        }
     }
 
     /// Takes a picture.
     pub(super) async fn take(&mut self, connection: &mut MultiplexedConnection) -> Result<Snapshot, String> {
         let mut call = self.script.prepare_invoke();
         let taken = call.arg(&self.prefix).arg(&self.last_event).invoke_async(connection).await;
-        let (last_event, text): (String, String) = taken.map_err(|error| error.to_string())?;
+        let (at, last_event, text): (u64, String, String) = taken.map_err(|error| error.to_string())?;
+        self.between = (self.between.1, at);
         self.last_event = last_event;
         Ok(parse(&text))
     }

@@ -1,6 +1,8 @@
 //! A run in a real Redis and in the reference model: takes each step in both, and compares the replies, everything that Redis
 //! holds, and who was told that there may be work. What differs is a text, so that the mutation check can go on.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use common::queue::model::Model;
@@ -93,7 +95,8 @@ impl Stage {
         let is_driven = |name: &str| DRIVEN.iter().any(|field| name.strip_prefix("run ") == Some(*field));
         let fixed = found.iter().filter(|(name, _)| name.starts_with("run ") && !is_driven(name));
         let fixed = fixed.map(|(name, value)| (name.clone(), value.clone())).collect();
-        self.now = Moment { model: Model::new(limits.clone(), pushed_at), found: found.clone(), camera, fixed };
+        self.now =
+            Moment { model: Model::new(limits.clone(), pushed_at), found: found.clone(), camera, fixed };
         self.compare(&found, "create")
     }
 
@@ -118,6 +121,7 @@ impl Stage {
     pub(super) fn follow(&mut self, step: &Step, found: Snapshot) -> Result<Answer, String> {
         invariants::check(&self.now.found, &found, step, &self.now.model.limits)?;
         let moment = moment_of(step, &found);
+        self.is_in_time(step, moment)?;
         let workers = if let Step::Lease { worker, .. } = step { Some(worker) } else { None };
         let listening = workers.filter(|worker| worker.as_str().starts_with(LISTENS));
         self.now.model.listening.extend(listening.cloned());
@@ -125,6 +129,24 @@ impl Stage {
         self.compare(&found, &step.to_string())?;
         self.now.found = found;
         Ok(answer)
+    }
+
+    /// Whether a call that moves the clocks took the time from Redis. What a system's clock may jump in between is let pass.
+    fn is_in_time(&self, step: &Step, moment: u64) -> Result<(), String> {
+        const JUMP_MS: u64 = 1_000;
+        let (before, after) = self.now.camera.between;
+        let moves_the_clocks = matches!(
+            step,
+            Step::Lease { .. }
+                | Step::Heartbeat(_)
+                | Step::Complete(_)
+                | Step::Fail { .. }
+                | Step::Release(..)
+        );
+        let is_in_time = (before.saturating_sub(JUMP_MS)..=after + JUMP_MS).contains(&moment);
+        (is_in_time || !moves_the_clocks)
+            .then_some(())
+            .ok_or_else(|| format!("`{step}` took place at {moment}, between {before} and {after}"))
     }
 
     /// Compares what Redis holds, and which workers it told since the last time, with the model.
@@ -181,7 +203,8 @@ impl Stage {
             }
             Step::Heartbeat(leases) => Answer::Pulses(queue.heartbeat(run, leases).await?),
             Step::Complete(successes) => {
-                let completions: Vec<_> = successes.iter().map(|(.., success)| success.completion()).collect();
+                let completions: Vec<_> =
+                    successes.iter().map(|(.., success)| success.completion()).collect();
                 let named = successes.iter().zip(&completions);
                 let named: Vec<_> =
                     named.map(|((task, lease, _), completion)| (*task, lease, completion)).collect();
@@ -240,16 +263,49 @@ impl Stage {
         Ok((reply, self.now.camera.take(&mut self.connection).await?))
     }
 
-    /// Calls a script with these arguments, and returns its reply as texts.
-    pub(super) async fn quietly(&mut self, script: &str, arguments: &[String]) -> Result<Vec<String>, String> {
-        let (_, source) = SOURCES.iter().find(|(name, _)| *name == script).expect("the script's name");
-        #[expect(clippy::disallowed_methods, reason = "a script is named on the wire by its digest")]
-        let digest = redis::Script::new(source).get_hash().to_owned();
+    /// Runs `set`, Lua in which `at` is the Redis time in ms and `later`, and calls a script right after it. Returns how many ms
+    /// before `at` the call took place, by its reply's second element, and the reply.
+    pub(super) async fn right_after(
+        &mut self,
+        set: &str,
+        later: i64,
+        script: &str,
+        arguments: &[String],
+    ) -> Result<(i64, Vec<String>), String> {
+        let time = "local time = redis.call('TIME')";
+        let at = format!("local at = time[1] * 1000 + math.floor(time[2] / 1000) + {later}");
         let mut pipe = redis::pipe();
-        pipe.cmd("EVALSHA").arg(digest).arg(1).arg(self.key("run")).arg(arguments);
+        pipe.cmd("EVAL").arg(format!("{time} {at} {set} return at")).arg(0);
+        pipe.cmd("EVALSHA").arg(digest_of(script)).arg(1).arg(self.key("run")).arg(arguments);
+        let answers: (i64, Vec<Value>) =
+            pipe.query_async(&mut self.connection).await.map_err(|error| error.to_string())?;
+        let reply: Vec<String> = answers.1.into_iter().map(text).collect();
+        let now: Option<i64> = reply.get(1).and_then(|now| now.parse().ok());
+        Ok((answers.0 - now.ok_or_else(|| format!("{script}: no moment in {reply:?}"))?, reply))
+    }
+
+    /// Calls a script with these arguments, and returns its reply as texts.
+    pub(super) async fn quietly(
+        &mut self,
+        script: &str,
+        arguments: &[String],
+    ) -> Result<Vec<String>, String> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("EVALSHA").arg(digest_of(script)).arg(1).arg(self.key("run")).arg(arguments);
         let replies: Result<Vec<Vec<Value>>, _> = pipe.query_async(&mut self.connection).await;
         Ok(replies.map_err(|error| error.to_string())?.remove(0).into_iter().map(text).collect())
     }
+}
+
+/// The digest that names a script on the wire.
+pub(super) fn digest_of(script: &str) -> &'static str {
+    #[expect(clippy::disallowed_methods, reason = "the queue keeps its digests for itself")]
+    static DIGESTS: LazyLock<BTreeMap<&str, String>> = LazyLock::new(|| {
+        let digest =
+            |(name, source): &(&'static str, &str)| (*name, redis::Script::new(source).get_hash().to_owned());
+        SOURCES.iter().map(digest).collect()
+    });
+    &DIGESTS[script]
 }
 
 /// Makes Redis know all scripts under their digests, as it does once each has been called.

@@ -13,13 +13,25 @@ use crate::sample_input;
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "the verbs and their words are those of docs/protocol.md")]
 pub enum Step {
-    Push { first: u64, tasks: u64 },
+    Push {
+        first: u64,
+        tasks: u64,
+    },
     Seal(u64),
-    Lease { worker: WorkerId, request: u64, slots: u64 },
+    Lease {
+        worker: WorkerId,
+        request: u64,
+        slots: u64,
+    },
     Heartbeat(Vec<(TaskId, LeaseName)>),
     /// Several successes in one call.
     Complete(Vec<(TaskId, LeaseName, Success)>),
-    Fail { task: TaskId, lease: LeaseName, is_final: bool, jitter_ppm: u32 },
+    Fail {
+        task: TaskId,
+        lease: LeaseName,
+        is_final: bool,
+        jitter_ppm: u32,
+    },
     Release(TaskId, LeaseName),
     CancelTasks(Vec<TaskId>),
     CancelNext(u64),
@@ -182,7 +194,8 @@ impl fmt::Display for Answer {
             Self::Sealed(false) => write!(f, "short"),
             Self::Pulses(pulses) => write!(f, "{pulses:?}"),
             Self::Completed(answers) => {
-                let answers = answers.iter().map(|answer| answer.as_ref().map_or_else(refusal, |()| "ok".into()));
+                let answers =
+                    answers.iter().map(|answer| answer.as_ref().map_or_else(refusal, |()| "ok".into()));
                 write!(f, "{}", answers.collect::<Vec<String>>().join(", "))
             }
             Self::Released(Ok(())) => write!(f, "ok"),
