@@ -3,33 +3,35 @@
 //! Nothing waits.
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, clippy::panic, reason = "a panic is the report")]
 
-use std::cell::RefCell;
-
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use tests::TestRedis;
-use tests::protocol::{Coverage, Stage, histories, play};
+use tests::protocol::{Prover, Stage, named, prove};
+use tokio::runtime::{Builder, Runtime};
 
-/// Histories to play; the environment's `PROPTEST_CASES` plays more.
+/// Histories to play; the environment's `PROPTEST_CASES` plays more. The first ones are the same each time.
 const HISTORIES: u32 = 2_000;
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
 
 #[test]
 fn scripts_and_model_agree_after_every_step() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let redis = runtime.block_on(TestRedis::start());
-    let stage = RefCell::new(runtime.block_on(Stage::open(&redis.url())));
-    let coverage = RefCell::new(Coverage::default());
+    let runtime = runtime();
     let cases = std::env::var("PROPTEST_CASES").map_or(HISTORIES, |cases| cases.parse().unwrap());
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let played = runner.run(&histories(), |history| {
-        let (mut stage, mut coverage) = (stage.borrow_mut(), coverage.borrow_mut());
-        let played = runtime.block_on(play(&mut stage, &history, &mut coverage));
-        played.map(|_| ()).map_err(TestCaseError::fail)
-    });
-    match played {
-        Ok(()) if cases < HISTORIES => {}
-        Ok(()) => coverage.borrow().assert_whole(),
-        Err(TestError::Fail(reason, _)) => panic!("{reason}"),
-        Err(TestError::Abort(reason)) => panic!("{reason}"),
+    let redis = runtime.block_on(TestRedis::start());
+    let stage = runtime.block_on(Stage::open(&redis.url()));
+    let coverage = prove(&runtime, stage, cases).unwrap_or_else(|history| panic!("{history}"));
+    if cases >= HISTORIES {
+        coverage.assert_whole();
     }
+}
+
+#[test]
+fn a_mistake_is_shown_by_a_short_history() {
+    let mutants = named();
+    let mutant = mutants.iter().find(|mutant| mutant.what == "a released task goes to the end").unwrap();
+    let shown = Prover::short_history(&runtime(), mutant, HISTORIES).unwrap();
+    let steps = shown.lines().filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()));
+    assert!(steps.count() <= 4, "two tasks, a lease and a release are enough: {shown}");
+    assert!(shown.contains("pending: `1 0`, expected `0 1`"), "{shown}");
 }

@@ -138,7 +138,7 @@ async fn large_calls(stage: &mut Stage) -> Result<(), String> {
     // Of the first thousand all but one, of the second every other one, all of the third.
     let is_named = |task: &u64| match task / 1_000 {
         0 => *task != 500,
-        1 => task % 2 == 0,
+        1 => task.is_multiple_of(2),
         thousand => thousand == 2,
     };
     let (named, others): (Vec<u64>, Vec<u64>) = (0..TASKS).partition(is_named);

@@ -230,11 +230,14 @@ async fn charged_to_death(stage: &mut Stage) -> Result<(), String> {
         }
     }
     stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 3)])).await?;
-    stage.take(&Step::Seal(1)).await?;
-    for (request, asks) in [(4, looks), (5, lease("w9", 1, 1))] {
-        for step in [lease("w1", request, 1), Step::Clock(lease_ms + 1), asks.clone(), asks] {
-            stage.take(&step).await?;
-        }
+    let asks = lease("w9", 1, 1);
+    let lapses = [Step::Clock(lease_ms + 1), looks.clone()];
+    let sealed = [Step::Seal(1), Step::Push { first: 1, tasks: 1 }];
+    // A paused run reclaims; a sealed one with a leased task is not drained; who asks for none is not idle.
+    let first = [lease("w1", 4, 1), Step::Pass(6_000), asks.clone(), looks, Step::Pause(true)];
+    let last = [Step::Pause(false), lease("w1", 5, 1), Step::Clock(lease_ms + 1), asks.clone(), asks];
+    for step in sealed.into_iter().chain(first).chain(lapses).chain(last) {
+        stage.take(&step).await?;
     }
     let died = stage.now.found.get("task:0 reason").map(String::as_str);
     if died != Some("lapses") {

@@ -412,7 +412,7 @@ pub async fn play(stage: &mut Stage, history: &History, coverage: &mut Coverage)
     for line in [first].into_iter().chain(history.lines.iter().cloned()).chain(end) {
         let Some(step) = cast.step(&line.act, &stage.now.model) else { continue };
         let is_call = !matches!(step, Step::Pass(_) | Step::Clock(_));
-        for _ in 0..1 + u64::from(line.is_repeated && is_call) {
+        for _ in 0..=u64::from(line.is_repeated && is_call) {
             steps += 1;
             // Writing to a String can't fail.
             _ = write!(log, "{steps:>3}. {step}");

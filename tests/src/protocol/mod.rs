@@ -15,8 +15,8 @@ mod step;
 mod swap;
 
 pub use history::{Coverage, History, histories, play};
-pub use mutant::{Mutant, generated, named, sound};
-pub use proving::{Prover, Witness, fixed_histories, witnesses};
+pub use mutant::{Mutant, equivalent, generated, named, sound};
+pub use proving::{Prover, Witness, fixed_histories, prove, witnesses};
 pub use snapshot::Snapshot;
 pub use stage::Stage;
 pub use step::{Answer, Step, Success};
