@@ -8,6 +8,7 @@ use clap::Parser as _;
 use common::exit_code;
 use common::telemetry::{self, LogFormat};
 
+mod audit;
 pub mod cli;
 mod commands;
 mod consolidation;
