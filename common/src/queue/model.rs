@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Completed, Completion, Failed, Failure, Fate, Grant, Histogram, LeaseReply, Nothing, Pulse, Released,
-    WhyNothing,
+    Adoption, Completed, Completion, Failed, Failure, Fate, Grant, Histogram, LeaseReply, Nothing, Pulse,
+    Released, WhyNothing,
 };
 use crate::task::{Ending, LeaseName, Limits, Molecule, Phase, State, TaskId, WorkerId};
 
@@ -16,6 +16,8 @@ use crate::task::{Ending, LeaseName, Limits, Molecule, Phase, State, TaskId, Wor
 const BOUND: usize = 100;
 /// Tasks that one lease call gives at most.
 const GRANTS_MAX: u64 = 1_000;
+/// Pieces of live output that are kept.
+const PIECES_MAX: usize = 64;
 /// How old the last transition into a terminal state must be before a run is drained, in ms.
 const SETTLE_MS: u64 = 5_000;
 /// Idle workers that one call strikes off at most.
@@ -47,8 +49,10 @@ pub struct Success {
     pub index_sha256: String,
     pub molecules_ok: u64,
     pub molecules_bad: u64,
-    pub bytes: (u64, u64),
-    pub timings_ms: String,
+    /// Not of an adopted result.
+    pub bytes: Option<(u64, u64)>,
+    /// Not of an adopted result.
+    pub timings_ms: Option<String>,
 }
 
 /// A run.
@@ -70,6 +74,8 @@ pub struct Model {
     pub grants: BTreeMap<WorkerId, (u64, Vec<u64>)>,
     pub idle: BTreeSet<(u64, WorkerId)>,
     pub stats: BTreeMap<Phase, Histogram>,
+    /// The live output, each piece as the fields and values of its entry, joined by spaces.
+    pub live: VecDeque<String>,
     /// Workers that hear their channel.
     pub listening: BTreeSet<WorkerId>,
     /// The transitions so far, as the fields and values of their entries in the stream, joined by spaces. A test may take them.
@@ -106,6 +112,7 @@ impl Model {
             grants: BTreeMap::new(),
             idle: BTreeSet::new(),
             stats: BTreeMap::new(),
+            live: VecDeque::new(),
             listening: BTreeSet::new(),
             events: Vec::new(),
             told: Vec::new(),
@@ -340,8 +347,8 @@ impl Model {
             index_sha256: completion.index_sha256.to_owned(),
             molecules_ok,
             molecules_bad,
-            bytes: (bytes_down, bytes_up),
-            timings_ms: steps(&moments.in_order(), now_ms),
+            bytes: Some((bytes_down, bytes_up)),
+            timings_ms: Some(steps(&moments.in_order(), now_ms)),
         });
         for (phase, from, to) in [
             (Phase::Queue, Some(moments.queued), Some(moments.leased)),
@@ -358,6 +365,53 @@ impl Model {
         }
         let molecules = molecules_ok + molecules_bad;
         self.event("complete", id, &format!("{} molecules {molecules}", self.lease_field(id)));
+    }
+
+    /// Records stored results of tasks that nobody holds and that were not leased since, and returns how many.
+    pub fn adopt(&mut self, results: &[Adoption], now_ms: u64) -> u64 {
+        let mut adopted = 0;
+        for found in results {
+            let id = found.task.0;
+            let Some(task) = self.tasks.get(at(id)) else { continue };
+            let is_seen = task.lease.as_ref().map_or(0, |name| name.number) == found.lease_number;
+            if !is_seen || !matches!(task.state, State::Pending | State::Delayed) {
+                continue;
+            }
+            self.place(id, State::Succeeded, Place::Nowhere, now_ms);
+            let task = &mut self.tasks[at(id)];
+            (task.ending, task.reason, task.queued_at, task.tail) = (None, None, None, None);
+            task.success = Some(Success {
+                shard_sha256: found.shard_sha256.clone(),
+                index_sha256: found.index_sha256.clone(),
+                molecules_ok: found.molecules_ok,
+                molecules_bad: found.molecules_bad,
+                bytes: None,
+                timings_ms: None,
+            });
+            self.event("adopt", id, "");
+            adopted += 1;
+        }
+        adopted
+    }
+
+    /// Adds a piece of a log to the live output.
+    pub fn tell(
+        &mut self,
+        id: TaskId,
+        name: &LeaseName,
+        (log, from, text): (&str, u64, &str),
+        now_ms: u64,
+    ) -> Released {
+        self.tick(now_ms);
+        self.held(id, name)?;
+        let piece = format!("task {id} lease {name} log {log} from {from} text {text}");
+        if self.live.back() != Some(&piece) {
+            self.live.push_back(piece);
+        }
+        if self.live.len() > PIECES_MAX {
+            self.live.pop_front();
+        }
+        Ok(())
     }
 
     /// Charges a failure.

@@ -5,8 +5,9 @@ use common::queue::model::Model;
 use common::task::{LeaseName, Limits, Moments, State, TaskId};
 
 use super::Snapshot;
+use super::history::adoption;
 use super::stage::{Moment, Stage};
-use super::step::{Step, Success, WHY_PAUSED, WHY_RELEASED};
+use super::step::{PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
 use crate::sample_input;
 
 /// A task that was leased twice, the second time as [`CURRENT`].
@@ -39,7 +40,7 @@ const NO_TASK: [&str; 9] = ["5", "99", "", "x", "-1", "00", "0 ", "0.0", "1e0"];
 const LEASED: [&str; 7] = ["leased", "released", "reclaimed", "delayed", "succeeded", "dead", "cancelled"];
 
 /// What a script answers under the current name, by the states of [`LEASED`], the first time and again.
-const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 4] = [
+const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 5] = [
     (
         "heartbeat",
         ["held", "unheld", "unheld", "unheld", "lost", "lost", "cancelled"],
@@ -83,6 +84,11 @@ const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 4] = [
             "lost dead",
             "cancelled",
         ],
+    ),
+    (
+        "tell",
+        ["ok", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
+        ["ok", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
     ),
 ];
 
@@ -299,6 +305,7 @@ fn fenced_arguments(script: &str, task: &str, name: &str) -> Vec<String> {
         }
         "fail" => ["exit_code", "0", "999999", "last line"].map(str::to_owned).into(),
         "release" => vec![WHY_RELEASED.to_owned()],
+        "tell" => [PIECE.0, "0", PIECE.1].map(str::to_owned).into(),
         _ => vec![],
     };
     [task, name].map(str::to_owned).into_iter().chain(more).collect()
@@ -314,6 +321,7 @@ fn fenced_call(script: &'static str, task: &str, name: &str) -> Call {
             "heartbeat" => Step::Heartbeat(vec![(TaskId(task), lease_name(name))]),
             "complete" => complete(task, name),
             "fail" => fail(task, name, false),
+            "tell" => Step::Tell(TaskId(task), lease_name(name), 0),
             _ => release(task, name),
         },
         _ => nothing,
@@ -397,6 +405,8 @@ async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, St
     let (is_held, is_stopped) = (state == "leased", matches!(state, "dead" | "cancelled"));
     let is_open = !is_stopped && state != "succeeded";
     let text = |arguments: &[&str]| arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+    let is_adopted = is_open && !is_held;
+    let adopted = |number: &str| text(&["0", number, "5b", "1e", "2", "0"]);
     let count = |is: bool| if is { "ok 1" } else { "ok 0" };
     let digest = stage.digest.clone();
     let differs = format!("differs {digest}");
@@ -415,6 +425,9 @@ async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, St
             Step::Requeue(vec![]),
             ["ok 0"; 2],
         ),
+        ("adopt", adopted("2"), Step::Adopt(vec![adoption((subject, 2))]), [count(is_adopted), "ok 0"]),
+        ("adopt", adopted("1"), Step::Adopt(vec![]), ["ok 0"; 2]),
+        ("adopt", adopted(CURRENT), Step::Adopt(vec![]), ["ok 0"; 2]),
         ("lease", text(&["w9", "7", "1", &digest]), lease("w9", 7, 1), [next, next]),
         (
             "lease",
@@ -460,6 +473,8 @@ async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> 
         ("cancel", text(&["10"])),
         ("cancel", text(&["0", "0"])),
         ("requeue", text(&["0", "2"])),
+        ("adopt", text(&["0", "2", "5b", "1e", "2", "0"])),
+        ("repair", text(&["", "0"])),
         ("set", text(&["paused", "why"])),
     ];
     let mut calls = 0;

@@ -14,6 +14,10 @@ pub(super) fn snapshot_of(model: &Model) -> Snapshot {
     for (number, event) in model.events.iter().enumerate() {
         snapshot.insert(format!("events {:03}", number + 1), event.clone());
     }
+    for (number, piece) in model.live.iter().enumerate() {
+        snapshot.insert(format!("live {:03}", number + 1), piece.clone());
+        snapshot.insert("live expires".to_owned(), "yes".to_owned());
+    }
     for (id, task) in model.tasks.iter().enumerate() {
         for (field, value) in task_fields(task) {
             snapshot.extend(value.map(|value| (format!("task:{id} {field}"), value)));
@@ -49,7 +53,7 @@ fn run_and_progress(model: &Model, snapshot: &mut Snapshot) {
         ("releases", sum(&|task| task.releases)),
         ("molecules_ok", of_success(|success| success.molecules_ok)),
         ("molecules_bad", of_success(|success| success.molecules_bad)),
-        ("bytes", of_success(|success| success.bytes.1)),
+        ("bytes", of_success(|success| success.bytes.map_or(0, |(_, up)| up))),
     ];
     let states = State::ALL.map(|state| (state.name(), model.count(state) as u64));
     for (counter, count) in counters.into_iter().chain(states) {
@@ -115,8 +119,8 @@ fn task_fields(task: &Task) -> Vec<(&'static str, Option<String>)> {
             ("index_sha256", Some(success.index_sha256.clone())),
             ("molecules_ok", Some(success.molecules_ok.to_string())),
             ("molecules_bad", counter(success.molecules_bad)),
-            ("bytes", Some(format!("{} {}", success.bytes.0, success.bytes.1))),
-            ("timings_ms", Some(success.timings_ms.clone())),
+            ("bytes", success.bytes.map(|(down, up)| format!("{down} {up}"))),
+            ("timings_ms", success.timings_ms.clone()),
         ]);
     }
     fields

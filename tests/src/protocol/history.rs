@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use common::queue::model::{Model, Task};
-use common::queue::{Failed, LeaseReply, Pulse, WhyNothing};
+use common::queue::{Adoption, Failed, LeaseReply, Pulse, WhyNothing};
 use common::task::{LeaseName, Limits, Moments, State, TaskId, WorkerId};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -84,6 +84,13 @@ enum Act {
         jitter_ppm: u32,
     },
     Release(Named),
+    Tell(Named, u64),
+    /// A pending or delayed task at the lease that was seen, `behind` leases before the latest; and any other one.
+    Adopt {
+        open: Place,
+        behind: u64,
+        other: u64,
+    },
     CancelTasks(Vec<u64>),
     CancelNext(u64),
     /// A dead or cancelled task at the lease that the person saw, `behind` leases before the latest; and any other one.
@@ -142,19 +149,21 @@ fn by_workers() -> impl Strategy<Value = Act> {
         7 => vec((named(), success()), 1..4).prop_map(Act::Complete),
         11 => fail.prop_map(|(named, is_final, jitter_ppm)| Act::Fail { named, is_final, jitter_ppm }),
         7 => named().prop_map(Act::Release),
+        2 => (named(), 0..2_u64).prop_map(|(named, from)| Act::Tell(named, from)),
     ]
 }
 
 fn by_people() -> impl Strategy<Value = Act> {
     let task = 0..TASKS_MAX + 2;
     let push = (0..4_u64, 0..6_u64, prop::bool::weighted(0.1));
-    let requeue = (any::<Place>(), prop_oneof![4 => Just(0_u64), 1 => Just(1)], task.clone());
+    let seen = (any::<Place>(), prop_oneof![4 => Just(0_u64), 1 => Just(1)], task.clone());
     prop_oneof![
         6 => push.prop_map(|(back, tasks, has_gap)| Act::Push { back, tasks, has_gap }),
         1 => any::<bool>().prop_map(|is_whole| Act::Seal { is_whole }),
         3 => vec(task, 1..3).prop_map(Act::CancelTasks),
         1 => (0..5_u64).prop_map(Act::CancelNext),
-        6 => requeue.prop_map(|(ended, behind, other)| Act::Requeue { ended, behind, other }),
+        2 => seen.clone().prop_map(|(open, behind, other)| Act::Adopt { open, behind, other }),
+        6 => seen.prop_map(|(ended, behind, other)| Act::Requeue { ended, behind, other }),
         3 => prop::bool::weighted(0.4).prop_map(Act::Pause),
         3 => prop::sample::select(vec![0, 0, 1, 2, 4, 6]).prop_map(Act::Parallelism),
     ]
@@ -265,9 +274,20 @@ impl Cast {
                 let (task, lease) = self.name(named, model);
                 Step::Release(task, lease)
             }
+            Act::Tell(named, from) => {
+                let (task, lease) = self.name(named, model);
+                Step::Tell(task, lease, *from)
+            }
+            Act::Adopt { open, behind, other } => {
+                let is_open = |task: &Task| matches!(task.state, State::Pending | State::Delayed);
+                Step::Adopt(seen(model, is_open, (*open, *behind), *other).map(adoption).collect())
+            }
             Act::CancelTasks(tasks) => Step::CancelTasks(tasks.iter().copied().map(TaskId).collect()),
             Act::CancelNext(bound) => Step::CancelNext(*bound),
-            Act::Requeue { ended, behind, other } => requeue(model, (*ended, *behind), *other),
+            Act::Requeue { ended, behind, other } => {
+                let is_ended = |task: &Task| matches!(task.state, State::Dead | State::Cancelled);
+                Step::Requeue(seen(model, is_ended, (*ended, *behind), *other).collect())
+            }
             Act::Pause(paused) => Step::Pause(*paused),
             Act::Parallelism(leases) => Step::Parallelism(*leases),
             Act::Pass(ms) => Step::Pass(*ms),
@@ -294,15 +314,26 @@ fn pick<T: Clone>(all: &[T], place: Place) -> Option<T> {
     all.get(place.checked_rem(all.len())?).cloned()
 }
 
-fn requeue(model: &Model, (ended, behind): (Place, u64), other: u64) -> Step {
+/// One of the tasks that are so, at the lease that a person saw; and any other one.
+fn seen(
+    model: &Model,
+    is_so: impl Fn(&Task) -> bool,
+    (place, behind): (Place, u64),
+    other: u64,
+) -> impl Iterator<Item = (TaskId, u64)> {
     let number = |task: &Task| task.lease.as_ref().map_or(0, |name| name.number);
-    let is_stopped = |task: &Task| matches!(task.state, State::Dead | State::Cancelled);
-    let stopped: Vec<(TaskId, u64)> = (0..)
+    let all: Vec<(TaskId, u64)> = (0..)
         .zip(&model.tasks)
-        .filter(|(_, task)| is_stopped(task))
+        .filter(|(_, task)| is_so(task))
         .map(|(id, task)| (TaskId(id), number(task).saturating_sub(behind)))
         .collect();
-    Step::Requeue(pick(&stopped, ended).into_iter().chain([(TaskId(other), 1)]).collect())
+    pick(&all, place).into_iter().chain([(TaskId(other), 1)])
+}
+
+/// A result that the store has.
+pub(super) fn adoption((task, lease_number): (TaskId, u64)) -> Adoption {
+    let (shard_sha256, index_sha256) = ("5b".to_owned(), "1e".to_owned());
+    Adoption { task, lease_number, shard_sha256, index_sha256, molecules_ok: 2, molecules_bad: task.0 % 2 }
 }
 
 /// How often each kind of answer came.
@@ -334,6 +365,8 @@ impl Coverage {
             "delayed",
             "died",
             "released",
+            "told",
+            "adopted",
             "refused",
             "cancelled",
             "requeued",
@@ -383,9 +416,11 @@ fn kinds(step: &Step, answer: &Answer) -> Vec<&'static str> {
         }
         Answer::Failed(Failed::Delayed { .. }) => "delayed",
         Answer::Failed(Failed::Dead) => "died",
+        Answer::Released(Ok(())) if matches!(step, Step::Tell(..)) => "told",
         Answer::Released(Ok(())) => "released",
         Answer::Failed(Failed::Refused(_)) | Answer::Released(Err(_)) => "refused",
         Answer::Count(1..) if matches!(step, Step::Requeue(_)) => "requeued",
+        Answer::Count(1..) if matches!(step, Step::Adopt(_)) => "adopted",
         Answer::Count(1..) => "cancelled",
         Answer::Total(total) if matches!(step, Step::Push { first, .. } if first > total) => "gap",
         Answer::Sealed(true) => "sealed",

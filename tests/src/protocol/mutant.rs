@@ -83,9 +83,12 @@ pub fn equivalent() -> Vec<Mutant> {
     slips_everywhere().into_iter().filter(is_equivalent).collect()
 }
 
+/// It puts right what no script leads to, so no step of the suite calls it; the tests of `audit` do.
+const NOT_PLAYED: &str = "repair";
+
 fn slips_everywhere() -> Vec<Mutant> {
     let mut mutants = Vec::new();
-    for (script, text) in parts() {
+    for (script, text) in parts().into_iter().filter(|(script, _)| *script != NOT_PLAYED) {
         for (number, line) in text.lines().enumerate() {
             let is_continued = number > 0
                 && text.lines().nth(number - 1).is_some_and(|last| last.ends_with(['=', ',', '(']));

@@ -13,7 +13,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 
 use super::snapshot::{Camera, Snapshot, differences};
-use super::step::{Answer, Step, WHY_PAUSED, WHY_RELEASED, failure};
+use super::step::{Answer, PIECE, Step, WHY_PAUSED, WHY_RELEASED, failure};
 use super::{expected, invariants};
 use crate::{sample_input, sample_spec};
 
@@ -142,6 +142,7 @@ impl Stage {
                 | Step::Complete(_)
                 | Step::Fail { .. }
                 | Step::Release(..)
+                | Step::Tell(..)
         );
         let is_in_time = (before.saturating_sub(JUMP_MS)..=after + JUMP_MS).contains(&moment);
         (is_in_time || !moves_the_clocks)
@@ -216,6 +217,11 @@ impl Stage {
             Step::Release(task, lease) => {
                 Answer::Released(queue.release(run, *task, lease, WHY_RELEASED).await?)
             }
+            Step::Tell(task, lease, from) => {
+                let (log, text) = PIECE;
+                Answer::Released(queue.tell(run, *task, lease, (log, *from, text.as_bytes())).await?)
+            }
+            Step::Adopt(results) => Answer::Count(queue.adopt(run, results).await?),
             Step::CancelTasks(tasks) => Answer::Count(queue.cancel_tasks(run, tasks).await?),
             Step::CancelNext(bound) => Answer::Count(queue.cancel_next(run, *bound).await?),
             Step::Requeue(seen) => Answer::Count(queue.requeue(run, seen).await?),
@@ -334,7 +340,7 @@ fn in_words(step: &str, error: &QueueError) -> String {
 fn moment_of(step: &Step, found: &Snapshot) -> u64 {
     let field = |name: &str| found.get(name).and_then(|at| at.parse().ok());
     let at = match step {
-        Step::CancelTasks(_) | Step::CancelNext(_) => field("run last_terminal_at"),
+        Step::CancelTasks(_) | Step::CancelNext(_) | Step::Adopt(_) => field("run last_terminal_at"),
         Step::Requeue(_) => {
             let queued = found.iter().filter(|(name, _)| name.ends_with(" queued_at"));
             queued.filter_map(|(_, at)| at.parse().ok()).max()

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use common::queue::model::Model;
-use common::queue::{Completed, Completion, Failed, Failure, Fate, LeaseReply, Pulse, Released};
+use common::queue::{Adoption, Completed, Completion, Failed, Failure, Fate, LeaseReply, Pulse, Released};
 use common::task::{LeaseName, Molecule, Moments, TaskId, WorkerId, decode_molecules};
 
 use crate::sample_input;
@@ -33,6 +33,9 @@ pub enum Step {
         jitter_ppm: u32,
     },
     Release(TaskId, LeaseName),
+    /// A piece of a log, from this byte on.
+    Tell(TaskId, LeaseName, u64),
+    Adopt(Vec<Adoption>),
     CancelTasks(Vec<TaskId>),
     CancelNext(u64),
     Requeue(Vec<(TaskId, u64)>),
@@ -69,6 +72,8 @@ pub enum Answer {
     Nothing,
 }
 
+/// A log, and what is told of it.
+pub(super) const PIECE: (&str, &str) = ("dock.stdout", "a line");
 /// Why a run of a history is paused, and why a task is released.
 pub(super) const WHY_PAUSED: &str = "a test";
 pub(super) const WHY_RELEASED: &str = "drain";
@@ -116,6 +121,11 @@ impl Step {
                 Answer::Failed(model.fail(*task, lease, &failure(*is_final, *jitter_ppm), now))
             }
             Self::Release(task, lease) => Answer::Released(model.release(*task, lease, WHY_RELEASED, now)),
+            Self::Tell(task, lease, from) => {
+                let (log, text) = PIECE;
+                Answer::Released(model.tell(*task, lease, (log, *from, text), now))
+            }
+            Self::Adopt(results) => Answer::Count(model.adopt(results, now)),
             Self::CancelTasks(tasks) => Answer::Count(model.cancel_tasks(tasks, now)),
             Self::CancelNext(bound) => Answer::Count(model.cancel_next(*bound, now)),
             Self::Requeue(seen) => Answer::Count(model.requeue(seen, now)),
@@ -165,6 +175,12 @@ impl fmt::Display for Step {
                 write!(f, "fail {task} as {lease}, {how}, jitter {jitter_ppm} ppm")
             }
             Self::Release(task, lease) => write!(f, "release {task} as {lease}"),
+            Self::Tell(task, lease, from) => write!(f, "tell of {task} as {lease} from byte {from}"),
+            Self::Adopt(results) => {
+                let seen: Vec<(TaskId, u64)> =
+                    results.iter().map(|found| (found.task, found.lease_number)).collect();
+                write!(f, "adopt {}", listed(&seen, "seen at lease"))
+            }
             Self::CancelTasks(tasks) => {
                 let tasks: Vec<String> = tasks.iter().map(TaskId::to_string).collect();
                 write!(f, "cancel {}", tasks.join(", "))
