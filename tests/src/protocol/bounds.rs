@@ -16,6 +16,8 @@ const SETTLE_MS: i64 = 5_000;
 const GRANTS_MAX: usize = 1_000;
 /// Idle workers that one call strikes off at most.
 const WAKES_MAX: u64 = 1_000;
+/// Pieces of live output that are kept.
+const PIECES_MAX: u64 = 64;
 /// Events that are kept, and how many more Redis may keep when it trims a stream by whole nodes.
 const EVENTS: std::ops::Range<u64> = 10_000..10_200;
 
@@ -32,6 +34,7 @@ pub async fn moments(stage: &mut Stage) -> Result<(), String> {
 pub async fn check(stage: &mut Stage) -> Result<(), String> {
     reclaims_and_promotes(stage).await?;
     wakes(stage).await?;
+    live_output(stage).await?;
     large_calls(stage).await
 }
 
@@ -104,6 +107,18 @@ async fn reclaims_and_promotes(stage: &mut Stage) -> Result<(), String> {
         same("delays that are left", &delayed, &left)?;
     }
     Ok(())
+}
+
+/// More pieces of live output than are kept.
+async fn live_output(stage: &mut Stage) -> Result<(), String> {
+    stage.reset(&Limits::default()).await?;
+    stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
+    stage.take(&Step::Lease { worker: worker("w1"), request: 1, slots: 1 }).await?;
+    for piece in 0..PIECES_MAX + 10 {
+        stage.quietly("tell", &texts(&["0", "1.w1.1", "log", &piece.to_string(), "text"])).await?;
+    }
+    let pieces: u64 = found(stage.connection.xlen(stage.key("live")).await)?;
+    same("pieces that are kept", &pieces, &PIECES_MAX)
 }
 
 /// More idle workers than one call looks at, and none that listens.

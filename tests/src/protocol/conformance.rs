@@ -129,9 +129,9 @@ pub async fn check(stage: &mut Stage) -> Result<u64, String> {
     Ok(calls)
 }
 
-/// The second back-off would be longer than the longest.
+/// The third back-off would be longer than the longest.
 fn limits() -> Limits {
-    Limits { lapses_max: 2, backoff_max_ms: 40_000, ..Limits::default() }
+    Limits { failures_max: 4, lapses_max: 2, backoff_max_ms: 100_000, ..Limits::default() }
 }
 
 fn worker(name: &str) -> common::task::WorkerId {
@@ -225,7 +225,7 @@ async fn charged_to_death(stage: &mut Stage) -> Result<(), String> {
     let looks = lease("w9", 1, 0);
     stage.reset(&limits()).await?;
     stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
-    for (request, name) in [(1, "1.w1.1"), (2, "2.w1.2"), (3, "3.w1.3")] {
+    for (request, name) in [(1, "1.w1.1"), (2, "2.w1.2"), (3, "3.w1.3"), (4, "4.w1.4")] {
         for step in [lease("w1", request, 1), fail(name), looks.clone()] {
             stage.take(&step).await?;
             stage.take(&step).await?;
@@ -235,13 +235,13 @@ async fn charged_to_death(stage: &mut Stage) -> Result<(), String> {
             stage.take(&step).await?;
         }
     }
-    stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 3)])).await?;
+    stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 4)])).await?;
     let asks = lease("w9", 1, 1);
     let lapses = [Step::Clock(lease_ms + 1), looks.clone()];
     let sealed = [Step::Seal(1), Step::Push { first: 1, tasks: 1 }];
     // A paused run reclaims; a sealed one with a leased task is not drained; who asks for none is not idle.
-    let first = [lease("w1", 4, 1), Step::Pass(6_000), asks.clone(), looks, Step::Pause(true)];
-    let last = [Step::Pause(false), lease("w1", 5, 1), Step::Clock(lease_ms + 1), asks.clone(), asks];
+    let first = [lease("w1", 5, 1), Step::Pass(6_000), asks.clone(), looks, Step::Pause(true)];
+    let last = [Step::Pause(false), lease("w1", 6, 1), Step::Clock(lease_ms + 1), asks.clone(), asks];
     for step in sealed.into_iter().chain(first).chain(lapses).chain(last) {
         stage.take(&step).await?;
     }
@@ -249,7 +249,7 @@ async fn charged_to_death(stage: &mut Stage) -> Result<(), String> {
     if died != Some("lapses") {
         return Err(format!("it should have died of lapses, not of {died:?}"));
     }
-    stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 5)])).await.map(|_| ())
+    stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 6)])).await.map(|_| ())
 }
 
 /// Whatever makes work for idle workers tells them, and a deaf one is passed over.
@@ -482,9 +482,11 @@ async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> 
     // Somebody is idle.
     stage.take(&Step::Pause(true)).await?;
     stage.take(&lease("w8", 1, 1)).await?;
-    let (reply, mut found) = stage.call_raw("remove", &text(&["0", "3"])).await?;
-    if reply != ["more"] || found.get("run removing").is_none_or(|value| value != "1") {
-        return Err(format!("a first step of remove: {reply:?}"));
+    let (reply, mut found) = stage.call_raw("remove", &text(&["0", "1"])).await?;
+    let is_there = |name: &str| found.contains_key(name);
+    if reply != ["more"] || !is_there("run removing") || is_there("task:0 state") || !is_there("task:1 state")
+    {
+        return Err(format!("a first step of remove: {reply:?}, and {found:?}"));
     }
     for gone in ["removing", "done"] {
         for (script, arguments) in fenced.iter().chain(&others) {
@@ -500,7 +502,7 @@ async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> 
                 return Err(format!("create of a run that is being removed: {reply:?}"));
             }
         }
-        let (reply, after) = stage.call_raw("remove", &text(&["3", "3"])).await?;
+        let (reply, after) = stage.call_raw("remove", &text(&["1", "4"])).await?;
         if reply != ["done"] || !after.is_empty() {
             return Err(format!("the last step of remove: {reply:?}, and there is still {after:?}"));
         }

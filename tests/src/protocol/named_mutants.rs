@@ -733,6 +733,11 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
         "reads one argument more than it uses",
         &["for i = 1, 8 do", "local shard, index, ok, bad, down, up = unpack(ARGV, first + 2, first + 8)"],
     ),
+    (
+        "adopt",
+        "reads one argument more than it uses",
+        &["local shard, index, ok, bad = unpack(ARGV, first + 2, first + 6)"],
+    ),
     ("lease", "the lease names say whose request they answer", &["if true or answered == request then"]),
     (
         "lease",
@@ -756,10 +761,7 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     ),
     (
         "remove",
-        "forgets a few tasks of the next step already",
-        &[
-            "local total = tonumber(call('HGET', key('progress'), 'total') or 1)",
-            "for id = first, math.min(first + count_max, total) + 1 do",
-        ],
+        "there is no task of a run without a total",
+        &["local total = tonumber(call('HGET', key('progress'), 'total') or 1)"],
     ),
 ];
