@@ -18,6 +18,8 @@ const GRANTS_MAX: usize = 1_000;
 const WAKES_MAX: u64 = 1_000;
 /// Pieces of live output that are kept.
 const PIECES_MAX: u64 = 64;
+/// How long after the last one, in seconds.
+const PIECES_SECONDS: u64 = 60;
 /// Events that are kept, and how many more Redis may keep when it trims a stream by whole nodes.
 const EVENTS: std::ops::Range<u64> = 10_000..10_200;
 
@@ -118,7 +120,9 @@ async fn live_output(stage: &mut Stage) -> Result<(), String> {
         stage.quietly("tell", &texts(&["0", "1.w1.1", "log", &piece.to_string(), "text"])).await?;
     }
     let pieces: u64 = found(stage.connection.xlen(stage.key("live")).await)?;
-    same("pieces that are kept", &pieces, &PIECES_MAX)
+    same("pieces that are kept", &pieces, &PIECES_MAX)?;
+    let seconds: u64 = found(stage.connection.ttl(stage.key("live")).await)?;
+    same(&format!("they are forgotten within {PIECES_SECONDS} s"), &(seconds <= PIECES_SECONDS), &true)
 }
 
 /// More idle workers than one call looks at, and none that listens.

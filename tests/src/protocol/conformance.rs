@@ -106,27 +106,36 @@ pub async fn scenarios(stage: &mut Stage) -> Result<(), String> {
     waiting_to_the_end(stage).await
 }
 
-/// The table. Returns how many calls were made; what differs from the tables or the model is the error.
-pub async fn check(stage: &mut Stage) -> Result<u64, String> {
+/// The states of the table, each as it can be come back to.
+#[derive(Debug)]
+pub struct States(Vec<(&'static str, Kept)>);
+
+/// The table: what is accepted under the current name, and the scripts that name no lease. What differs from it or from the model is the error.
+pub async fn table(stage: &mut Stage) -> Result<States, String> {
     let leased = lead_to_leased(stage).await?;
-    let (mut calls, mut moments) = (0, Vec::new());
-    for (number, state) in LEASED.iter().enumerate() {
+    let mut states = Vec::new();
+    for (number, state) in LEASED.into_iter().enumerate() {
         let context = |finding: String| format!("when {state}: {finding}");
         stage.restore(&leased).await?;
         lead_to(stage, state).await.map_err(context)?;
         let moment = stage.keep().await?;
-        calls += under_the_current_name(stage, &moment, number).await.map_err(context)?;
-        calls += others(stage, &moment, state).await.map_err(context)?;
-        calls += without_a_run(stage, &moment).await.map_err(context)?;
-        moments.push((moment, *state));
+        under_the_current_name(stage, &moment, number).await.map_err(context)?;
+        others(stage, &moment, state).await.map_err(context)?;
+        without_a_run(stage, &moment).await.map_err(context)?;
+        states.push((state, moment));
     }
-    calls += in_a_new_run(stage).await?;
-    for (moment, state) in moments {
-        calls += refusals(stage, &moment, state_of(state))
+    in_a_new_run(stage).await?;
+    Ok(States(states))
+}
+
+/// Names and ids that are refused in each state.
+pub async fn refused(stage: &mut Stage, states: &States) -> Result<(), String> {
+    for (state, moment) in &states.0 {
+        refusals(stage, moment, state_of(state))
             .await
             .map_err(|finding| format!("when {state}: {finding}"))?;
     }
-    Ok(calls)
+    Ok(())
 }
 
 /// The third back-off would be longer than the longest.
@@ -290,7 +299,7 @@ async fn waiting_to_the_end(stage: &mut Stage) -> Result<(), String> {
     let ask = ["w9", "1", "1", &digest].map(str::to_owned).into();
     one(stage, &call("lease", ask, lease("w9", 1, 1)), "nothing empty", "").await?;
     let create = [&digest, "spec", "x"].map(str::to_owned).into();
-    one(stage, &call("create", create, Step::CancelTasks(vec![])), "exists 2 1", "").await.map(|_| ())
+    one(stage, &call("create", create, Step::CancelTasks(vec![])), "exists 2 1", "").await
 }
 
 /// The arguments of a script that names a task and a lease.
@@ -330,7 +339,7 @@ fn fenced_call(script: &'static str, task: &str, name: &str) -> Call {
 }
 
 /// Names that are not the subject's latest one, and tasks that are none: refused, whatever the state.
-async fn refusals(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, String> {
+async fn refusals(stage: &mut Stage, moment: &Kept, state: &str) -> Result<(), String> {
     let names = [STALE].into_iter().chain(NEVER_ISSUED).chain(MALFORMED).map(|name| ("0", name, state));
     let tasks = NO_TASK.into_iter().flat_map(|task| [(task, CURRENT, "absent"), (task, "", "absent")]);
     let others = [
@@ -339,25 +348,23 @@ async fn refusals(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, 
         ("4", "", "pending"),
         ("4", "false", "pending"),
     ];
-    let mut calls = 0;
     // A refused call leaves everything as it was.
     stage.restore(moment).await?;
     for (task, name, state) in names.chain(tasks).chain(others) {
         for (script, ..) in UNDER_THE_CURRENT_NAME {
             let expected = if script == "heartbeat" { "lost".to_owned() } else { format!("lost {state}") };
-            calls += one(stage, &fenced_call(script, task, name), &expected, "").await?;
+            one(stage, &fenced_call(script, task, name), &expected, "").await?;
         }
     }
-    Ok(calls)
+    Ok(())
 }
 
-async fn under_the_current_name(stage: &mut Stage, moment: &Kept, number: usize) -> Result<u64, String> {
-    let mut calls = 0;
+async fn under_the_current_name(stage: &mut Stage, moment: &Kept, number: usize) -> Result<(), String> {
     for (script, first, again) in UNDER_THE_CURRENT_NAME {
         let call = fenced_call(script, "0", CURRENT);
-        calls += twice(stage, moment, &call, [first[number], again[number]]).await?;
+        twice(stage, moment, &call, [first[number], again[number]]).await?;
     }
-    Ok(calls)
+    Ok(())
 }
 
 /// The state's name in Redis.
@@ -366,8 +373,7 @@ fn state_of(state: &str) -> &str {
 }
 
 /// A run without tasks, tasks that were never leased, and a task that waits: no name is theirs.
-async fn in_a_new_run(stage: &mut Stage) -> Result<u64, String> {
-    let mut calls = 0;
+async fn in_a_new_run(stage: &mut Stage) -> Result<(), String> {
     stage.reset(&limits()).await?;
     let empty = stage.keep().await?;
     stage.take(&Step::Push { first: 0, tasks: TASKS }).await?;
@@ -379,7 +385,7 @@ async fn in_a_new_run(stage: &mut Stage) -> Result<u64, String> {
             for (script, ..) in UNDER_THE_CURRENT_NAME {
                 let expected =
                     if script == "heartbeat" { "lost".to_owned() } else { format!("lost {state}") };
-                calls += once(stage, &moment, &fenced_call(script, "0", name), &expected).await?;
+                once(stage, &moment, &fenced_call(script, "0", name), &expected).await?;
             }
         }
         let (cancelled, task) = (u64::from(state == "pending"), TaskId(SUBJECT));
@@ -389,19 +395,19 @@ async fn in_a_new_run(stage: &mut Stage) -> Result<u64, String> {
             step: Step::CancelTasks(vec![task]),
         };
         let replies = [format!("ok {cancelled}"), "ok 0".to_owned()];
-        calls += twice(stage, &moment, &cancel, replies.each_ref().map(String::as_str)).await?;
+        twice(stage, &moment, &cancel, replies.each_ref().map(String::as_str)).await?;
         let requeue = Call {
             script: "requeue",
             arguments: vec!["0".into(), "0".into()],
             step: Step::Requeue(vec![(task, 0)]),
         };
-        calls += twice(stage, &moment, &requeue, ["ok 0", "ok 0"]).await?;
+        twice(stage, &moment, &requeue, ["ok 0", "ok 0"]).await?;
     }
-    Ok(calls)
+    Ok(())
 }
 
 /// What the scripts without a lease name answer: script, arguments, the model's step, and the replies.
-async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, String> {
+async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<(), String> {
     let (is_held, is_stopped) = (state == "leased", matches!(state, "dead" | "cancelled"));
     let is_open = !is_stopped && state != "succeeded";
     let text = |arguments: &[&str]| arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
@@ -454,15 +460,14 @@ async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<u64, St
         ("create", text(&[&digest, "spec", "x"]), Step::CancelTasks(vec![]), ["exists 5 0"; 2]),
         ("create", text(&["other", "spec", "x"]), Step::CancelTasks(vec![]), [&differs; 2]),
     ];
-    let mut calls = 0;
     for (script, arguments, step, replies) in table {
-        calls += twice(stage, moment, &Call { script, arguments, step }, replies).await?;
+        twice(stage, moment, &Call { script, arguments, step }, replies).await?;
     }
-    Ok(calls)
+    Ok(())
 }
 
 /// A run that is being removed, and one that is gone: all answer so, and nothing comes back.
-async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> {
+async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<(), String> {
     let digest = stage.digest.clone();
     let fenced = UNDER_THE_CURRENT_NAME.map(|(script, ..)| (script, fenced_arguments(script, "0", CURRENT)));
     let text = |arguments: &[&str]| arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
@@ -477,15 +482,14 @@ async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> 
         ("repair", text(&["", "0"])),
         ("set", text(&["paused", "why"])),
     ];
-    let mut calls = 0;
     stage.restore(moment).await?;
     // Somebody is idle.
     stage.take(&Step::Pause(true)).await?;
     stage.take(&lease("w8", 1, 1)).await?;
     let (reply, mut found) = stage.call_raw("remove", &text(&["0", "1"])).await?;
     let is_there = |name: &str| found.contains_key(name);
-    if reply != ["more"] || !is_there("run removing") || is_there("task:0 state") || !is_there("task:1 state")
-    {
+    let is_hidden = found.get("run removing").is_some_and(|value| value == "1");
+    if reply != ["more"] || !is_hidden || is_there("task:0 state") || !is_there("task:1 state") {
         return Err(format!("a first step of remove: {reply:?}, and {found:?}"));
     }
     for gone in ["removing", "done"] {
@@ -494,7 +498,6 @@ async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> 
             if reply != ["gone"] || after != found {
                 return Err(format!("{script} of a run that is {gone}: {reply:?}"));
             }
-            calls += 1;
         }
         if gone == "removing" {
             let (reply, after) = stage.call_raw("create", &text(&[&digest, "spec", "x"])).await?;
@@ -508,20 +511,20 @@ async fn without_a_run(stage: &mut Stage, moment: &Kept) -> Result<u64, String> 
         }
         found = after;
     }
-    Ok(calls)
+    Ok(())
 }
 
-async fn once(stage: &mut Stage, moment: &Kept, call: &Call, expected: &str) -> Result<u64, String> {
+async fn once(stage: &mut Stage, moment: &Kept, call: &Call, expected: &str) -> Result<(), String> {
     stage.restore(moment).await?;
     one(stage, call, expected, "").await
 }
 
-async fn twice(stage: &mut Stage, moment: &Kept, call: &Call, expected: [&str; 2]) -> Result<u64, String> {
+async fn twice(stage: &mut Stage, moment: &Kept, call: &Call, expected: [&str; 2]) -> Result<(), String> {
     once(stage, moment, call, expected[0]).await?;
-    one(stage, call, expected[1], " again").await.map(|calls| calls + 1)
+    one(stage, call, expected[1], " again").await
 }
 
-async fn one(stage: &mut Stage, call: &Call, expected: &str, again: &str) -> Result<u64, String> {
+async fn one(stage: &mut Stage, call: &Call, expected: &str, again: &str) -> Result<(), String> {
     let Call { script, arguments, step } = call;
     let context = |finding: String| format!("{script} {arguments:?}{again}: {finding}");
     let (reply, found) = stage.call_raw(script, arguments).await.map_err(context)?;
@@ -535,7 +538,7 @@ async fn one(stage: &mut Stage, call: &Call, expected: &str, again: &str) -> Res
         return Err(context("a refused call changed something".to_owned()));
     }
     stage.follow(step, found).map_err(context)?;
-    Ok(1)
+    Ok(())
 }
 
 fn is_same_but_for_the_clock(before: &Snapshot, after: &Snapshot) -> bool {
@@ -563,6 +566,7 @@ fn said(script: &str, reply: &[String]) -> String {
 }
 
 /// A moment that can be come back to: where the stage stands, and all of Redis as it can be restored.
+#[derive(Debug)]
 pub(super) struct Kept {
     moment: Moment,
     dumps: Vec<(Vec<u8>, Vec<u8>)>,

@@ -738,6 +738,16 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
         "reads one argument more than it uses",
         &["local shard, index, ok, bad = unpack(ARGV, first + 2, first + 6)"],
     ),
+    (
+        "complete",
+        "takes away lines that are not there",
+        &["if true or field(id, 'former') or field(id, 'ending') then"],
+    ),
+    (
+        "tell",
+        "reads a second piece too, and uses the first",
+        &["local last = call('XREVRANGE', key('live'), '+', '-', 'COUNT', 2)[1]"],
+    ),
     ("lease", "the lease names say whose request they answer", &["if true or answered == request then"]),
     (
         "lease",

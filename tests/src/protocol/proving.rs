@@ -26,6 +26,7 @@ pub enum Witness {
     Moment,
     Table,
     Bound,
+    Refusal,
     LaterHistory,
     /// Nothing.
     None,
@@ -82,8 +83,12 @@ impl Prover {
             self.play(first).await.map_err(|finding| (Witness::History, finding))?;
             conformance::scenarios(&mut self.stage).await.map_err(|finding| (Witness::Scenario, finding))?;
             bounds::moments(&mut self.stage).await.map_err(|finding| (Witness::Moment, finding))?;
-            conformance::check(&mut self.stage).await.map_err(|finding| (Witness::Table, finding))?;
+            let states =
+                conformance::table(&mut self.stage).await.map_err(|finding| (Witness::Table, finding))?;
             bounds::check(&mut self.stage).await.map_err(|finding| (Witness::Bound, finding))?;
+            conformance::refused(&mut self.stage, &states)
+                .await
+                .map_err(|finding| (Witness::Refusal, finding))?;
             self.play(later).await.map_err(|finding| (Witness::LaterHistory, finding))
         };
         found.await.err().unwrap_or((Witness::None, String::new()))
@@ -129,9 +134,7 @@ pub fn witnesses(mutants: &[Mutant], histories: &[History], servers: usize) -> V
             loop {
                 let number = next.fetch_add(1, Ordering::SeqCst);
                 let Some(mutant) = mutants.get(number) else { return found };
-                let seen = prover.witness(mutant, histories).await;
-                println!("@@ {:?} {}: {}", seen.0, mutant.script, mutant.what);
-                found.insert(number, seen);
+                found.insert(number, prover.witness(mutant, histories).await);
             }
         })
     };
