@@ -18,26 +18,39 @@ pub struct TestRedis {
     child: Child,
     port: u16,
     folder: TempDir,
-    is_durable: bool,
+    appending: Appending,
+}
+
+/// When the server has its commands on disk.
+#[derive(Debug, Clone, Copy)]
+enum Appending {
+    Never,
+    EverySecond,
+    Always,
 }
 
 impl TestRedis {
     /// Starts a server that keeps nothing on disk.
     pub async fn start() -> Self {
-        Self::start_with(false).await
+        Self::start_with(Appending::Never).await
     }
 
     /// Starts a server that writes every command to an append-only file before it answers, so that `kill9` loses nothing.
     pub async fn start_durable() -> Self {
-        Self::start_with(true).await
+        Self::start_with(Appending::Always).await
     }
 
-    async fn start_with(is_durable: bool) -> Self {
+    /// Starts a server with an append-only file as the private Redis of `launchpad local` has it: on disk every second.
+    pub async fn start_appending() -> Self {
+        Self::start_with(Appending::EverySecond).await
+    }
+
+    async fn start_with(appending: Appending) -> Self {
         for _ in 0..PORT_TRIES {
             let folder = tempfile::tempdir().unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let child = spawn(port, &folder, is_durable);
-            let mut redis = Self { child, port, folder, is_durable };
+            let child = spawn(port, &folder, appending);
+            let mut redis = Self { child, port, folder, appending };
             if redis.is_ready().await {
                 return redis;
             }
@@ -105,7 +118,7 @@ impl TestRedis {
 
     /// Starts the killed server again on the same port and folder.
     pub async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder, self.is_durable);
+        self.child = spawn(self.port, &self.folder, self.appending);
         assert!(self.is_ready().await, "redis-server did not start again on port {}", self.port);
     }
 
@@ -124,10 +137,15 @@ impl Drop for TestRedis {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests start their own Redis")]
-fn spawn(port: u16, folder: &TempDir, is_durable: bool) -> Child {
+fn spawn(port: u16, folder: &TempDir, appending: Appending) -> Child {
     let mut command = std::process::Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]);
-    command.args(["--appendonly", if is_durable { "yes" } else { "no" }, "--appendfsync", "always"]);
+    let (appendonly, appendfsync) = match appending {
+        Appending::Never => ("no", "no"),
+        Appending::EverySecond => ("yes", "everysec"),
+        Appending::Always => ("yes", "always"),
+    };
+    command.args(["--appendonly", appendonly, "--appendfsync", appendfsync]);
     command.arg("--dir").arg(folder.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| panic!("redis-server can't be started: {error}"))
