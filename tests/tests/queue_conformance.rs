@@ -6,7 +6,7 @@
     reason = "tests call the raw scripts; a panic is the report"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::queue::{Disposition, LeaseReply, Queue, QueueError, SOURCES, WhyNothing};
 use common::task::{Limits, TaskId, WorkerId};
@@ -123,7 +123,12 @@ async fn raw(
     let mut command = redis::cmd("EVAL");
     command.arg(source).arg(1).arg(run).arg(arguments);
     let reply: Vec<Value> = command.query_async(connection).await.unwrap();
-    reply.into_iter().map(text).collect()
+    let reply: Vec<String> = reply.into_iter().map(text).collect();
+    match &reply[..] {
+        // Of its answers, the one to the only success.
+        [code, answer] if code == "answers" => answer.split('|').map(str::to_owned).collect(),
+        _ => reply,
+    }
 }
 
 fn text(value: Value) -> String {
@@ -672,6 +677,26 @@ async fn a_finished_task_of_seven_hours_is_one_small_listpack() {
     assert_eq!((engine.count, engine.sum_ms), (1, 25_200_000));
     let (bucket, _) = engine.buckets.first_key_value().unwrap();
     assert_eq!(*bucket, 33_554_432, "the lowest power of the square root of 2 from 25,200,000 up");
+}
+
+#[tokio::test]
+async fn several_successes_are_recorded_in_one_call_and_each_is_answered() {
+    let mut bench = Bench::new(4).await;
+    bench.call("lease", &["w1", "1", "4"]).await;
+    bench.call("cancel", &["0", "3"]).await;
+    let calls = [("0", "1.w1.1"), ("1", "1.w2.1"), ("2", "1.w1.1"), ("0", "1.w1.1"), ("3", "1.w1.1")];
+    let all: Vec<&str> = calls.iter().flat_map(|(task, lease)| arguments("complete", task, lease)).collect();
+    for _ in 0..2 {
+        let reply = bench.call("complete", &all).await;
+        assert_eq!(reply[1..], ["ok", "lost|leased", "ok", "ok", "cancelled"]);
+    }
+    let progress = bench.run.queue.progress(&bench.run.id).await.unwrap();
+    assert_eq!((progress.succeeded, progress.leased, progress.cancelled), (2, 1, 1));
+    assert_eq!((progress.molecules_ok, progress.molecules_bad, progress.bytes), (6, 2, 40));
+    let engine = bench.run.queue.histogram(&bench.run.id, common::task::Phase::Engine).await.unwrap();
+    assert_eq!((engine.count, engine.sum_ms), (2, 2));
+    let inputs: BTreeSet<u64> = bench.connection.hkeys(bench.run.key("inputs")).await.unwrap();
+    assert_eq!(inputs, BTreeSet::from([1, 3]));
 }
 
 #[tokio::test]

@@ -151,6 +151,9 @@ pub struct WorkerCard {
 /// How long the registry keeps a worker that is not seen any more: 7 days, in seconds.
 const CARD_SECONDS: i64 = 7 * 24 * 3600;
 
+/// What the script `complete` takes for each success.
+const COMPLETE_ARGUMENTS: usize = 15;
+
 impl Queue {
     /// Asks for up to `slots` tasks of the run whose spec has this digest. The same `request` gives the same tasks until the worker
     /// raises it.
@@ -217,20 +220,46 @@ impl Queue {
         lease: &LeaseName,
         completion: &Completion<'_>,
     ) -> Result<Completed, QueueError> {
-        let mut arguments = vec![
-            task.to_string(),
-            lease.to_string(),
-            completion.shard_sha256.to_owned(),
-            completion.index_sha256.to_owned(),
-            completion.molecules_ok.to_string(),
-            completion.molecules_bad.to_string(),
-            completion.bytes_down.to_string(),
-            completion.bytes_up.to_string(),
-        ];
-        let moments = completion.moments.in_order();
-        arguments.extend(moments.map(|moment| moment.map_or(String::new(), |at| at.to_string())));
+        let mut answers = self.complete_all(run, &[(task, lease, completion)]).await?;
+        Ok(answers.pop().expect("one answer for each success"))
+    }
+
+    /// Records several successes of a run in one call, and says of each what became of it.
+    pub async fn complete_all(
+        &self,
+        run: &RunId,
+        successes: &[(TaskId, &LeaseName, &Completion<'_>)],
+    ) -> Result<Vec<Completed>, QueueError> {
+        let mut arguments = Vec::with_capacity(successes.len() * COMPLETE_ARGUMENTS);
+        for (task, lease, completion) in successes {
+            arguments.extend([
+                task.to_string(),
+                lease.to_string(),
+                completion.shard_sha256.to_owned(),
+                completion.index_sha256.to_owned(),
+                completion.molecules_ok.to_string(),
+                completion.molecules_bad.to_string(),
+                completion.bytes_down.to_string(),
+                completion.bytes_up.to_string(),
+            ]);
+            let moments = completion.moments.in_order();
+            arguments.extend(moments.map(|moment| moment.map_or(String::new(), |at| at.to_string())));
+        }
         let reply = self.run_script(&scripts::COMPLETE, run, arguments).await?;
-        if reply.code() == "ok" { Ok(Ok(())) } else { fate(&reply).map(Err) }
+        if reply.code() != "answers" {
+            return Err(reply.unknown());
+        }
+        let answers: Vec<Completed> = reply
+            .lists(1)?
+            .into_iter()
+            .map(|answer| match answer[..] {
+                ["ok"] => Ok(Ok(())),
+                ["cancelled"] => Ok(Err(Fate::Cancelled)),
+                ["lost", state] => Ok(Err(Fate::Lost(state.to_owned()))),
+                _ => Err(reply.unknown()),
+            })
+            .collect::<Result<_, _>>()?;
+        if answers.len() == successes.len() { Ok(answers) } else { Err(reply.unknown()) }
     }
 
     /// Charges a failure.

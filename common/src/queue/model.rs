@@ -12,6 +12,8 @@ use crate::task::{Ending, LeaseName, Limits, Molecule, State, TaskId, WorkerId};
 
 /// Tasks that one lease call reclaims, and promotes, at most.
 const BOUND: usize = 100;
+/// Tasks that one lease call gives at most.
+const GRANTS_MAX: u64 = 1_000;
 /// How old the last transition into a terminal state must be before a run is drained, in ms.
 const SETTLE_MS: u64 = 5_000;
 /// Idle workers that one call strikes off at most.
@@ -226,7 +228,7 @@ impl Model {
 
     fn give(&mut self, worker: &WorkerId, request: u64, slots: (u64, u64), now_ms: u64) -> LeaseReply {
         let (free, room) = slots;
-        let given: Vec<u64> = self.pending.iter().copied().take(at(room)).collect();
+        let given: Vec<u64> = self.pending.iter().copied().take(at(room.min(GRANTS_MAX))).collect();
         for id in &given {
             let expiry = self.clock_ms + self.limits.lease_ms;
             let task = &mut self.tasks[at(*id)];

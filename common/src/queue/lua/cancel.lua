@@ -17,7 +17,7 @@ local function cancel(id, state, taken)
   elseif state == 'delayed' then
     move(id, 'delayed', 'cancelled')
   elseif state == 'leased' then
-    redis.call('HSET', task_key(id), 'ending', 'cancelled')
+    set(id, 'ending', 'cancelled')
     move(id, 'leased', 'cancelled')
   else
     return
@@ -28,16 +28,16 @@ end
 
 -- Takes many ids out of the pending list at once, in its order: one by one, each would walk the list.
 local function take_pending(ids)
-  local left = redis.call('LLEN', key('pending'))
+  local left = call('LLEN', key('pending'))
   while left > 0 do
     local others = {}
-    for _, id in ipairs(redis.call('LPOP', key('pending'), math.min(left, CHUNK))) do
+    for _, id in ipairs(call('LPOP', key('pending'), math.min(left, CHUNK))) do
       if not ids[id] then
         others[#others + 1] = id
       end
     end
     if #others > 0 then
-      redis.call('RPUSH', key('pending'), unpack(others))
+      call('RPUSH', key('pending'), unpack(others))
     end
     left = left - CHUNK
   end
@@ -56,17 +56,17 @@ if #ARGV > 1 then
   if is_many then
     take_pending(pending)
   end
-  return { 'ok', cancelled }
+  return finish({ 'ok', cancelled })
 end
 local bound = tonumber(ARGV[1])
-for _, id in ipairs(redis.call('LPOP', key('pending'), bound) or {}) do
+for _, id in ipairs(call('LPOP', key('pending'), bound) or {}) do
   cancel(id, 'pending', true)
 end
 for _, place in ipairs({ 'delayed', 'leases' }) do
   if cancelled < bound then
-    for _, id in ipairs(redis.call('ZRANGE', key(place), 0, bound - cancelled - 1)) do
+    for _, id in ipairs(call('ZRANGE', key(place), 0, bound - cancelled - 1)) do
       cancel(id, (state_and_lease(id)))
     end
   end
 end
-return { 'ok', cancelled }
+return finish({ 'ok', cancelled })

@@ -1,37 +1,17 @@
--- purpose: record a success under the latest lease name of a task, also of one that nobody holds any more
+-- purpose: record successes, each under the latest lease name of its task, also of a task that nobody holds any more
 -- KEYS[1]: molfleet:{R}:run
--- ARGV[1]: the task's id
--- ARGV[2]: the whole lease name
--- ARGV[3]: sha256 of the stored shard
--- ARGV[4]: sha256 of the index object
--- ARGV[5]: molecules that are ok
--- ARGV[6]: molecules that are bad
--- ARGV[7]: bytes downloaded
--- ARGV[8]: bytes uploaded
--- ARGV[9...15]: queued, leased, staged, engine started, engine ended, upload started, upload ended in ms; '' for what did not take place
--- returns: {'ok'}, also when it is repeated; {'cancelled'}; {'lost', state}; {'gone'}
+-- ARGV[1...]: 15 for each success: the task's id; the whole lease name; sha256 of the stored shard; sha256 of the index object; molecules
+--          that are ok; molecules that are bad; bytes downloaded; bytes uploaded; and in ms, '' for what did not take place: queued,
+--          leased, staged, engine started, engine ended, upload started, upload ended
+-- returns: {'answers', answer...}; an answer is a list: ok, also when it is repeated; cancelled; or lost and the task's state. {'gone'}
 -- transitions: leased -> succeeded, pending -> succeeded, delayed -> succeeded
+
+local WIDTH = 15
 
 if not tick() then
   return { 'gone' }
 end
-local id, name = ARGV[1], ARGV[2]
-local state, lease = state_and_lease(id)
-if lease ~= name then
-  return { 'lost', state }
-elseif state == 'succeeded' then
-  return { 'ok' }
-elseif state == 'cancelled' then
-  return { 'cancelled' }
-elseif state == 'leased' then
-  move(id, 'leased', 'succeeded')
-elseif state == 'pending' then
-  move(id, 'pending', 'succeeded')
-elseif state == 'delayed' then
-  move(id, 'delayed', 'succeeded')
-else
-  return { 'lost', state }
-end
+local sums, finished = {}, {}
 
 -- The lowest power of the square root of 2, rounded up, that is not below a duration.
 local function bucket_of(ms)
@@ -43,36 +23,81 @@ end
 local function record(phase, from, to)
   if from and to then
     local ms = math.max(0, to - from)
-    redis.call('HINCRBY', key('stats:' .. phase), bucket_of(ms), 1)
-    redis.call('HINCRBY', key('stats:' .. phase), 'count', 1)
-    redis.call('HINCRBY', key('stats:' .. phase), 'sum_ms', ms)
+    local sum = sums[phase] or { count = 0, sum_ms = 0 }
+    local bucket = bucket_of(ms)
+    sum[bucket] = (sum[bucket] or 0) + 1
+    sum.count = sum.count + 1
+    sum.sum_ms = sum.sum_ms + ms
+    sums[phase] = sum
   end
 end
 
 -- Each moment as the time since the one before.
-local at, steps, latest = {}, {}, 0
-for i = 9, 15 do
-  at[i] = tonumber(ARGV[i])
-  steps[#steps + 1] = at[i] and string.format('%d', math.max(0, at[i] - latest)) or '-'
-  latest = math.max(latest, at[i] or 0)
+local function timings_ms(at)
+  local steps, latest = {}, 0
+  for i = 1, 7 do
+    steps[i] = at[i] and string.format('%d', math.max(0, at[i] - latest)) or '-'
+    latest = math.max(latest, at[i] or 0)
+  end
+  steps[8] = string.format('%d', math.max(0, now - latest))
+  return table.concat(steps, '+')
 end
-steps[#steps + 1] = string.format('%d', math.max(0, now - latest))
-record('queue', at[9], at[10])
-record('stage', at[10], at[11])
-record('engine', at[12], at[13])
-record('upload', at[14], at[15])
-record('total', at[10], now)
 
-redis.call('HSET', task_key(id), 'shard_sha256', ARGV[3], 'index_sha256', ARGV[4], 'molecules_ok', ARGV[5], 'timings_ms',
-  table.concat(steps, '+'), 'bytes', ARGV[7] .. ' ' .. ARGV[8])
-if tonumber(ARGV[6]) > 0 then
-  redis.call('HSET', task_key(id), 'molecules_bad', ARGV[6])
+local function succeed(id, name, first)
+  local shard, index, ok, bad, down, up = unpack(ARGV, first + 2, first + 7)
+  local at = {}
+  for i = 1, 7 do
+    at[i] = tonumber(ARGV[first + 7 + i])
+  end
+  record('queue', at[1], at[2])
+  record('stage', at[2], at[3])
+  record('engine', at[4], at[5])
+  record('upload', at[6], at[7])
+  record('total', at[2], now)
+  set(id, 'shard_sha256', shard)
+  set(id, 'index_sha256', index)
+  set(id, 'molecules_ok', ok)
+  if tonumber(bad) > 0 then
+    set(id, 'molecules_bad', bad)
+  end
+  set(id, 'timings_ms', timings_ms(at))
+  set(id, 'bytes', down .. ' ' .. up)
+  for _, transient in ipairs({ 'queued_at', 'ending', 'reason' }) do
+    set(id, transient, false)
+  end
+  add('molecules_ok', ok)
+  add('molecules_bad', bad)
+  add('bytes', up)
+  event('complete', id, 'lease', name, 'molecules', tonumber(ok) + tonumber(bad))
+  finished[#finished + 1] = id
 end
-redis.call('HDEL', task_key(id), 'queued_at', 'ending', 'reason')
-redis.call('HDEL', key('inputs'), id)
-redis.call('HDEL', key('tails'), id)
-redis.call('HINCRBY', key('progress'), 'molecules_ok', ARGV[5])
-redis.call('HINCRBY', key('progress'), 'molecules_bad', ARGV[6])
-redis.call('HINCRBY', key('progress'), 'bytes', ARGV[8])
-event('complete', id, 'lease', name, 'molecules', tonumber(ARGV[5]) + tonumber(ARGV[6]))
-return { 'ok' }
+
+local reply = { 'answers' }
+for first = 1, #ARGV, WIDTH do
+  local id, name = ARGV[first], ARGV[first + 1]
+  local state, lease = state_and_lease(id)
+  local answer = 'ok'
+  if lease ~= name then
+    answer = 'lost'
+  elseif state == 'leased' then
+    move(id, 'leased', 'succeeded')
+    succeed(id, name, first)
+  elseif state == 'pending' then
+    move(id, 'pending', 'succeeded')
+    succeed(id, name, first)
+  elseif state == 'delayed' then
+    move(id, 'delayed', 'succeeded')
+    succeed(id, name, first)
+  elseif state == 'cancelled' then
+    answer = 'cancelled'
+  elseif state ~= 'succeeded' then
+    answer = 'lost'
+  end
+  reply[#reply + 1] = answer == 'lost' and { answer, state } or { answer }
+end
+call_many('HDEL', 'inputs', finished)
+call_many('HDEL', 'tails', finished)
+for phase, sum in pairs(sums) do
+  add_to_fields('stats:' .. phase, sum)
+end
+return finish(reply)

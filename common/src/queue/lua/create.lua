@@ -5,7 +5,7 @@
 -- returns: {'created'}; {'exists', total, sealed} for the same digest; {'differs', digest}; {'removing'}
 -- transitions: none
 
-local run = redis.call('HMGET', KEYS[1], 'digest', 'removing', 'sealed')
+local run = call('HMGET', KEYS[1], 'digest', 'removing', 'sealed')
 if run[2] then
   return { 'removing' }
 end
@@ -13,11 +13,11 @@ if run[1] and run[1] ~= ARGV[1] then
   return { 'differs', run[1] }
 end
 if run[1] then
-  return { 'exists', tonumber(redis.call('HGET', key('progress'), 'total')), run[3] and 1 or 0 }
+  return { 'exists', tonumber(call('HGET', key('progress'), 'total')), run[3] and 1 or 0 }
 end
-redis.call('HSET', KEYS[1], 'digest', ARGV[1], 'pushed_at', now, unpack(ARGV, 2))
+call('HSET', KEYS[1], 'digest', ARGV[1], 'pushed_at', now, unpack(ARGV, 2))
 for _, counter in ipairs({ 'total', 'waiting', 'pending', 'delayed', 'leased', 'succeeded', 'dead', 'cancelled', 'failures',
   'lapses', 'releases', 'molecules_ok', 'molecules_bad', 'bytes' }) do
-  redis.call('HSET', key('progress'), counter, 0)
+  call('HSET', key('progress'), counter, 0)
 end
 return { 'created' }

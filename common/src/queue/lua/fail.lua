@@ -13,22 +13,21 @@ if not tick() then
   return { 'gone' }
 end
 local id, name = ARGV[1], ARGV[2]
-local state, lease = state_and_lease(id)
-if lease == name and state == 'cancelled' then
-  return { 'cancelled' }
-elseif lease ~= name or state ~= 'leased' then
-  return { 'lost', state }
+local refused = refusal(id, name)
+if refused then
+  return finish(refused)
 end
-local run = redis.call('HMGET', KEYS[1], 'failures_max', 'backoff_ms', 'backoff_max_ms')
+local run = call('HMGET', KEYS[1], 'failures_max', 'backoff_ms', 'backoff_max_ms')
 local failures = count(id, 'failures')
-redis.call('HSET', task_key(id), 'reason', ARGV[3], 'ending', 'failed')
-redis.call('HSET', key('tails'), id, ARGV[6])
+set(id, 'reason', ARGV[3])
+set(id, 'ending', 'failed')
+call('HSET', key('tails'), id, ARGV[6])
 event('fail', id, 'lease', name, 'reason', ARGV[3])
 if ARGV[4] == '1' or failures >= tonumber(run[1]) then
   move(id, 'leased', 'dead')
-  return { 'dead' }
+  return finish({ 'dead' })
 end
 local longest = math.min(tonumber(run[3]), tonumber(run[2]) * 2 ^ (failures - 1))
 local ready_at = now + math.ceil(longest * tonumber(ARGV[5]) / 1000000)
 move(id, 'leased', 'delayed', ready_at)
-return { 'delayed', ready_at }
+return finish({ 'delayed', ready_at })

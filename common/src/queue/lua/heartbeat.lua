@@ -15,7 +15,7 @@ for i = 1, #ARGV, 2 do
   local answer = 'lost'
   if lease == ARGV[i + 1] then
     if state == 'leased' then
-      redis.call('ZADD', key('leases'), clock + lease_ms, ARGV[i])
+      renew(ARGV[i], clock + lease_ms)
       answer = 'held'
     elseif state == 'pending' or state == 'delayed' then
       answer = 'unheld'
@@ -25,4 +25,4 @@ for i = 1, #ARGV, 2 do
   end
   reply[#reply + 1] = answer
 end
-return reply
+return finish(reply)

@@ -10,11 +10,12 @@
 -- transitions: leased -> pending (reclaim), leased -> dead (reclaim), delayed -> pending (promote), pending -> leased
 
 local BOUND = 100
+local GRANTS_MAX = 1000
 local SETTLE_MS = 5000
 
 local worker, request, slots = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest =
-  tick('pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed', 'digest')
+local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest, last_terminal_at =
+  tick('pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed', 'digest', 'last_terminal_at')
 if not lease_ms then
   return { 'gone' }
 end
@@ -22,28 +23,35 @@ if digest ~= ARGV[4] then
   return { 'differs', digest }
 end
 local longest_wait = math.max(1, math.min(SETTLE_MS, math.floor(lease_ms / 12)))
+local progress = call('HMGET', key('progress'), 'waiting', 'pending', 'delayed', 'leased')
+local counted = { waiting = progress[1], pending = progress[2], delayed = progress[3], leased = progress[4] }
+
+-- How many tasks are in a state now, as far as this script has come.
+local function counter(state)
+  return counted[state] + (differences[state] or 0)
+end
 
 local function grant(ids)
   local reply = { 'granted', now }
-  for _, id in ipairs(ids) do
-    local task = redis.call('HMGET', task_key(id), 'lease', 'former', 'queued_at', 'failures')
-    local input = redis.call('HGET', key('inputs'), id)
-    reply[#reply + 1] = { id, task[1], input or '', task[2] or '', task[3] or pushed_at, task[4] or '0' }
+  local inputs = call('HMGET', key('inputs'), unpack(ids))
+  for i, id in ipairs(ids) do
+    reply[#reply + 1] = { id, field(id, 'lease'), inputs[i] or '', field(id, 'former') or '', field(id, 'queued_at') or pushed_at,
+      field(id, 'failures') or '0' }
   end
-  return reply
+  return finish(reply)
 end
 
 local function nothing(why, wait_ms)
   if slots > 0 then
-    redis.call('ZADD', key('idle'), slots, worker)
+    call('ZADD', key('idle'), slots, worker)
   else
-    redis.call('ZREM', key('idle'), worker)
+    call('ZREM', key('idle'), worker)
   end
-  return { 'nothing', now, why, math.max(1, math.min(wait_ms, longest_wait)) }
+  return finish({ 'nothing', now, why, math.max(1, math.min(wait_ms, longest_wait)) })
 end
 
 -- The same request again: its answer was lost. What it gave is given again, and nothing new.
-local last = redis.call('HGET', key('grants'), worker)
+local last = call('HGET', key('grants'), worker)
 if last then
   local answered = tonumber(string.match(last, '^%d+'))
   local held = {}
@@ -52,7 +60,7 @@ if last then
     for id in string.gmatch(string.match(last, ' .*$') or '', '%d+') do
       local state, lease = state_and_lease(id)
       if state == 'leased' and string.sub(lease, -#ending) == ending then
-        redis.call('ZADD', key('leases'), clock + lease_ms, id)
+        renew(id, clock + lease_ms)
         held[#held + 1] = id
       end
     end
@@ -60,25 +68,29 @@ if last then
   if #held > 0 then
     return grant(held)
   elseif answered >= request then
-    return { 'stale', now, answered }
+    return finish({ 'stale', now, answered })
   end
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', clock, 'LIMIT', 0, BOUND)) do
-  local _, lease = state_and_lease(id)
-  redis.call('HSET', task_key(id), 'ending', 'lapsed')
-  if count(id, 'lapses') >= tonumber(lapses_max) then
-    redis.call('HSET', task_key(id), 'reason', 'lapses')
-    move(id, 'leased', 'dead')
-  else
-    move(id, 'leased', 'pending', 'head')
+if counter('leased') > 0 then
+  for _, id in ipairs(call('ZRANGEBYSCORE', key('leases'), '-inf', clock, 'LIMIT', 0, BOUND)) do
+    local lease = field(id, 'lease')
+    set(id, 'ending', 'lapsed')
+    if count(id, 'lapses') >= tonumber(lapses_max) then
+      set(id, 'reason', 'lapses')
+      move(id, 'leased', 'dead')
+    else
+      move(id, 'leased', 'pending', 'head')
+    end
+    event('reclaim', id, 'lease', lease)
   end
-  event('reclaim', id, 'lease', lease)
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', now, 'LIMIT', 0, BOUND)) do
-  move(id, 'delayed', 'pending', 'tail')
-  event('promote', id)
+if counter('delayed') > 0 then
+  for _, id in ipairs(call('ZRANGEBYSCORE', key('delayed'), '-inf', now, 'LIMIT', 0, BOUND)) do
+    move(id, 'delayed', 'pending', 'tail')
+    event('promote', id)
+  end
 end
 
 if slots == 0 then
@@ -87,50 +99,49 @@ end
 if paused then
   return nothing('paused', longest_wait)
 end
+local room = slots
 parallelism = tonumber(parallelism)
 if parallelism > 0 then
-  slots = math.min(slots, parallelism - redis.call('ZCARD', key('leases')))
-  if slots <= 0 then
-    slots = tonumber(ARGV[3])
+  room = math.min(slots, parallelism - counter('leased'))
+  if room <= 0 then
     return nothing('cap', longest_wait)
   end
 end
 
-local ids = redis.call('LPOP', key('pending'), slots)
-if not ids then
-  local open = redis.call('HMGET', key('progress'), 'waiting', 'delayed', 'leased')
-  slots = tonumber(ARGV[3])
-  if sealed and tonumber(open[1]) + tonumber(open[2]) + tonumber(open[3]) == 0 then
-    local settled = (tonumber(redis.call('HGET', KEYS[1], 'last_terminal_at')) or 0) + SETTLE_MS
-    if now > settled then
-      return nothing('drained', longest_wait)
-    end
-    return nothing('empty', settled - now + 1)
+if counter('pending') == 0 then
+  if counter('delayed') > 0 then
+    return nothing('empty', tonumber(call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')[2]) - now)
   end
-  if tonumber(open[2]) == 0 then
+  if not sealed or counter('waiting') + counter('leased') > 0 then
     return nothing('empty', longest_wait)
   end
-  return nothing('empty', tonumber(redis.call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')[2]) - now)
+  -- As terminal as a task that has just been reclaimed and found dead.
+  local settled = (differences.dead and now or tonumber(last_terminal_at) or 0) + SETTLE_MS
+  if now > settled then
+    return nothing('drained', longest_wait)
+  end
+  return nothing('empty', settled - now + 1)
 end
 
+local ids = call('LPOP', key('pending'), math.min(room, GRANTS_MAX))
 for _, id in ipairs(ids) do
-  local task = redis.call('HMGET', task_key(id), 'lease', 'former', 'ending')
-  local number = 1
-  if task[1] then
-    number = tonumber(string.match(task[1], '^%d+')) + 1
-    local former = task[1] .. ':' .. (task[3] or 'cancelled')
-    redis.call('HSET', task_key(id), 'former', task[2] and task[2] .. ' ' .. former or former)
-    redis.call('HDEL', task_key(id), 'ending')
+  local number, former = 1, field(id, 'lease')
+  if former then
+    number = tonumber(string.match(former, '^%d+')) + 1
+    former = former .. ':' .. (field(id, 'ending') or 'cancelled')
+    set(id, 'former', field(id, 'former') and field(id, 'former') .. ' ' .. former or former)
+    set(id, 'ending', false)
   end
   local lease = number .. '.' .. worker .. '.' .. ARGV[2]
-  redis.call('HSET', task_key(id), 'lease', lease, 'worker', worker)
+  set(id, 'lease', lease)
+  set(id, 'worker', worker)
   move(id, 'pending', 'leased', clock + lease_ms, true)
   event('lease', id, 'lease', lease)
 end
-redis.call('HSET', key('grants'), worker, ARGV[2] .. ' ' .. table.concat(ids, ' '))
-if #ids < tonumber(ARGV[3]) then
-  redis.call('ZADD', key('idle'), tonumber(ARGV[3]) - #ids, worker)
+call('HSET', key('grants'), worker, ARGV[2] .. ' ' .. table.concat(ids, ' '))
+if #ids < slots then
+  call('ZADD', key('idle'), slots - #ids, worker)
 else
-  redis.call('ZREM', key('idle'), worker)
+  call('ZREM', key('idle'), worker)
 end
 return grant(ids)

@@ -12,12 +12,12 @@ local BATCH = 1000
 if not run_exists() then
   return { 'gone' }
 end
-local run = redis.call('HMGET', KEYS[1], 'digest', 'sealed')
+local run = call('HMGET', KEYS[1], 'digest', 'sealed')
 if run[1] ~= ARGV[1] then
   return { 'differs', run[1] }
 end
 local first = tonumber(ARGV[2])
-local total = tonumber(redis.call('HGET', key('progress'), 'total'))
+local total = tonumber(call('HGET', key('progress'), 'total'))
 local pushed = first + #ARGV - 2
 if first > total then
   return { 'gap', total }
@@ -35,11 +35,11 @@ for from = total, pushed - 1, BATCH do
     inputs[#inputs + 1] = id
     inputs[#inputs + 1] = ARGV[3 + id - first]
   end
-  redis.call('RPUSH', key('pending'), unpack(ids))
-  redis.call('HSET', key('inputs'), unpack(inputs))
+  call('RPUSH', key('pending'), unpack(ids))
+  call('HSET', key('inputs'), unpack(inputs))
 end
-redis.call('HINCRBY', key('progress'), 'total', pushed - total)
-redis.call('HINCRBY', key('progress'), 'pending', pushed - total)
+add('total', pushed - total)
+add('pending', pushed - total)
 event('push', total, 'tasks', pushed - total)
 wake(pushed - total)
-return { 'ok', pushed }
+return finish({ 'ok', pushed })

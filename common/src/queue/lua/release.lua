@@ -10,15 +10,13 @@ if not tick() then
   return { 'gone' }
 end
 local id, name = ARGV[1], ARGV[2]
-local state, lease = state_and_lease(id)
-if lease == name and state == 'cancelled' then
-  return { 'cancelled' }
-elseif lease ~= name or state ~= 'leased' then
-  return { 'lost', state }
+local refused = refusal(id, name)
+if refused then
+  return finish(refused)
 end
 count(id, 'releases')
-redis.call('HSET', task_key(id), 'ending', 'released')
+set(id, 'ending', 'released')
 move(id, 'leased', 'pending', 'head')
 event('release', id, 'lease', name, 'reason', ARGV[3])
 wake(1)
-return { 'ok' }
+return finish({ 'ok' })

@@ -5,17 +5,17 @@
 -- returns: {'more'}; {'done'}
 -- transitions: none
 
-redis.call('HSET', KEYS[1], 'removing', 1)
+call('HSET', KEYS[1], 'removing', 1)
 local first, count_max = tonumber(ARGV[1]), tonumber(ARGV[2])
-local total = tonumber(redis.call('HGET', key('progress'), 'total') or 0)
+local total = tonumber(call('HGET', key('progress'), 'total') or 0)
 for id = first, math.min(first + count_max, total) - 1 do
-  redis.call('UNLINK', task_key(id))
+  call('UNLINK', task_key(id))
 end
 if first + count_max < total then
   return { 'more' }
 end
 for _, name in ipairs({ 'pending', 'delayed', 'leases', 'grants', 'idle', 'dead', 'inputs', 'tails', 'events', 'stats:queue',
   'stats:stage', 'stats:engine', 'stats:upload', 'stats:total', 'progress', 'run' }) do
-  redis.call('UNLINK', key(name))
+  call('UNLINK', key(name))
 end
 return { 'done' }

@@ -14,13 +14,10 @@ for i = 1, #ARGV, 2 do
   local number = lease and string.match(lease, '^%d+') or '0'
   if number == ARGV[i + 1] and (state == 'dead' or state == 'cancelled') then
     for _, counter in ipairs({ 'failures', 'lapses' }) do
-      local counted = tonumber(redis.call('HGET', task_key(id), counter) or 0)
-      if counted > 0 then
-        redis.call('HINCRBY', key('progress'), counter, -counted)
-        redis.call('HDEL', task_key(id), counter)
-      end
+      add(counter, -(tonumber(field(id, counter)) or 0))
+      set(id, counter, false)
     end
-    redis.call('HDEL', task_key(id), 'reason')
+    set(id, 'reason', false)
     if state == 'dead' then
       move(id, 'dead', 'pending', 'tail')
     else
@@ -31,4 +28,4 @@ for i = 1, #ARGV, 2 do
   end
 end
 wake(requeued)
-return { 'ok', requeued }
+return finish({ 'ok', requeued })

@@ -7,9 +7,9 @@
 if not run_exists() then
   return { 'gone' }
 end
-local total = tonumber(redis.call('HGET', key('progress'), 'total'))
+local total = tonumber(call('HGET', key('progress'), 'total'))
 if total ~= tonumber(ARGV[1]) then
   return { 'short', total }
 end
-redis.call('HSET', KEYS[1], 'sealed', 1)
+call('HSET', KEYS[1], 'sealed', 1)
 return { 'ok' }

@@ -10,16 +10,16 @@ if not run_exists() then
 end
 local field, value = ARGV[1], ARGV[2]
 if field == 'paused' and value ~= '' then
-  redis.call('HSET', KEYS[1], 'paused', value)
+  call('HSET', KEYS[1], 'paused', value)
 elseif field == 'paused' then
-  redis.call('HDEL', KEYS[1], 'paused')
+  call('HDEL', KEYS[1], 'paused')
 elseif field == 'parallelism' and string.match(value, '^%d+$') then
-  redis.call('HSET', KEYS[1], 'parallelism', value)
+  call('HSET', KEYS[1], 'parallelism', value)
 else
   return { 'unknown' }
 end
-redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_MAX, '*', 'verb', 'set', 'field', field, 'value', value)
+call('XADD', key('events'), 'MAXLEN', '~', EVENTS_MAX, '*', 'verb', 'set', 'field', field, 'value', value)
 if field == 'parallelism' or value == '' then
-  wake(redis.call('LLEN', key('pending')))
+  wake(call('LLEN', key('pending')))
 end
 return { 'ok' }
