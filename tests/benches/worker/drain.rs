@@ -39,16 +39,36 @@ pub(crate) async fn measure(rounds: usize) {
             ],
         });
     }
-    println!("tasks of one molecule through one worker with {SLOTS} slots; lowest / median / highest of {rounds} rounds");
-    println!("  starts of /bin/true by tokio, {SLOTS} side by side (the ceiling): {}/s", of(&measured, 0, |round| round.ceiling));
-    println!("  starts of the tasks' own program, the same way: {}/s", of(&measured, 0, |round| round.one_row));
+    println!(
+        "tasks of one molecule through one worker with {SLOTS} slots; lowest / median / highest of {rounds} rounds"
+    );
+    println!(
+        "  starts of /bin/true by tokio, {SLOTS} side by side (the ceiling): {}/s",
+        of(&measured, 0, |round| round.ceiling)
+    );
+    println!(
+        "  starts of the tasks' own program, the same way: {}/s",
+        of(&measured, 0, |round| round.one_row)
+    );
     for (kind, name) in ["fsync as shipped", "without fsync"].into_iter().enumerate() {
         println!("  {name}: {} tasks/s", of(&measured, 0, |round| round.kinds[kind].per_second));
-        println!("    ratio to the ceiling (must: 0.5): {}", of(&measured, 2, |round| round.kinds[kind].per_second / round.ceiling));
-        println!("    ratio to starts of its program: {}", of(&measured, 2, |round| round.kinds[kind].per_second / round.one_row));
-        println!("    CPU seconds per 1,000 tasks: worker {}", of(&measured, 2, |round| round.kinds[kind].worker));
+        println!(
+            "    ratio to the ceiling (must: 0.5): {}",
+            of(&measured, 2, |round| round.kinds[kind].per_second / round.ceiling)
+        );
+        println!(
+            "    ratio to starts of its program: {}",
+            of(&measured, 2, |round| round.kinds[kind].per_second / round.one_row)
+        );
+        println!(
+            "    CPU seconds per 1,000 tasks: worker {}",
+            of(&measured, 2, |round| round.kinds[kind].worker)
+        );
         println!("      engines {}", of(&measured, 2, |round| round.kinds[kind].engines));
-        println!("      Redis with its append-only file {}", of(&measured, 3, |round| round.kinds[kind].redis));
+        println!(
+            "      Redis with its append-only file {}",
+            of(&measured, 3, |round| round.kinds[kind].redis)
+        );
     }
 }
 

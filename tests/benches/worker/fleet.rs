@@ -153,9 +153,11 @@ impl Run {
     /// From the first lease to the last success, by the Redis clock, in seconds.
     pub(crate) async fn seconds_of_events(&self, redis: &TestRedis) -> f64 {
         let mut connection = redis.connection().await;
-        let events: redis::streams::StreamRangeReply = connection.xrange_all(self.key("events")).await.unwrap();
+        let events: redis::streams::StreamRangeReply =
+            connection.xrange_all(self.key("events")).await.unwrap();
         let at = |verb: &'static str| {
-            let events = events.ids.iter().filter(move |event| event.get::<String>("verb").as_deref() == Some(verb));
+            let events =
+                events.ids.iter().filter(move |event| event.get::<String>("verb").as_deref() == Some(verb));
             events.map(|event| event.id.split('-').next().unwrap().parse::<f64>().unwrap())
         };
         let (first, last) = (at("lease").fold(f64::MAX, f64::min), at("complete").fold(0.0, f64::max));
@@ -190,7 +192,12 @@ impl Worker {
         let all = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
         let all = all.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
         let children: String = std::iter::once(children).chain(all).collect();
-        children.split_whitespace().next().unwrap_or_else(|| panic!("no guardian: {}", self.log())).parse().unwrap()
+        children
+            .split_whitespace()
+            .next()
+            .unwrap_or_else(|| panic!("no guardian: {}", self.log()))
+            .parse()
+            .unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

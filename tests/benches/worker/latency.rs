@@ -17,9 +17,12 @@ pub(crate) async fn measure(rounds: usize) {
     for round in 0..rounds {
         measured.push(one_round(&site, &format!("latency{round}")).await);
     }
-    println!("from the push of a task to an idle worker until its program runs, ms; lowest / median / highest of {rounds} rounds of {TASKS}");
+    println!(
+        "from the push of a task to an idle worker until its program runs, ms; lowest / median / highest of {rounds} rounds of {TASKS}"
+    );
     for (name, quantile) in [("p50 (must: 2)", 0.5), ("p99 (must: 10)", 0.99)] {
-        let of = |which: usize| text(spread(measured.iter().map(|round| quantile_of(&round[which], quantile))), 2);
+        let of =
+            |which: usize| text(spread(measured.iter().map(|round| quantile_of(&round[which], quantile))), 2);
         println!("  {name}: {}; start of the program alone (the floor): {}", of(0), of(1));
     }
 }
@@ -50,7 +53,10 @@ async fn start_alone() -> f64 {
     ms(started_us, rows.trim().rsplit(',').next().unwrap().parse().unwrap())
 }
 
-#[expect(clippy::disallowed_methods, reason = "two processes of one machine have only the wall clock in common")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "two processes of one machine have only the wall clock in common"
+)]
 fn now_us() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }

@@ -6,7 +6,10 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-#[expect(clippy::disallowed_methods, reason = "an engine of the benches, which tells when it was started and for which task")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an engine of the benches, which tells when it was started and for which task"
+)]
 fn main() -> ExitCode {
     let started_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
     let task = std::env::var("MOLFLEET_TASK").unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use common::storage::{StorageError, Store};
+use common::storage::{LocalStore, StorageError, Store};
 use object_store::local::LocalFileSystem;
 
 fn main() -> ExitCode {
@@ -15,5 +15,5 @@ fn open(url: &str) -> Result<Store, StorageError> {
     Store::open(url)?;
     let folder = url::Url::parse(url).ok().and_then(|url| url.to_file_path().ok()).expect("it was opened");
     let files = LocalFileSystem::new_with_prefix(folder).expect("it was opened");
-    Ok(Store::over(Arc::new(files), url))
+    Ok(Store::over(Arc::new(LocalStore::over(files)), url))
 }
