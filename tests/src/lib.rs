@@ -17,6 +17,6 @@ pub use eventually::eventually;
 pub use flaky_proxy::FlakyProxy;
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
 pub use pretender::Pretender;
-pub use redis::TestRedis;
+pub use redis::{Persistence, TestRedis};
 pub use run::{TestRun, sample_input, sample_spec};
 pub use stalling_store::StallingStore;

@@ -12,45 +12,54 @@ use crate::eventually;
 /// How many ports to try: another process may take a free one before the server does.
 const PORT_TRIES: u32 = 5;
 
+/// What a server keeps on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing.
+    None,
+    /// An append-only file that is synced every second, as that of `launchpad local`.
+    EverySecond,
+    /// An append-only file that is synced before each answer, so that `kill9` loses nothing.
+    Always,
+}
+
+impl Persistence {
+    const fn flags(self) -> [&'static str; 4] {
+        match self {
+            Self::None => ["--appendonly", "no", "--appendfsync", "no"],
+            Self::EverySecond => ["--appendonly", "yes", "--appendfsync", "everysec"],
+            Self::Always => ["--appendonly", "yes", "--appendfsync", "always"],
+        }
+    }
+}
+
 /// A running `redis-server`.
 #[derive(Debug)]
 pub struct TestRedis {
     child: Child,
     port: u16,
     folder: TempDir,
-    appending: Appending,
-}
-
-/// When the server has its commands on disk.
-#[derive(Debug, Clone, Copy)]
-enum Appending {
-    Never,
-    EverySecond,
-    Always,
+    persistence: Persistence,
 }
 
 impl TestRedis {
     /// Starts a server that keeps nothing on disk.
     pub async fn start() -> Self {
-        Self::start_with(Appending::Never).await
+        Self::start_with(Persistence::None).await
     }
 
     /// Starts a server that writes every command to an append-only file before it answers, so that `kill9` loses nothing.
     pub async fn start_durable() -> Self {
-        Self::start_with(Appending::Always).await
+        Self::start_with(Persistence::Always).await
     }
 
-    /// Starts a server with an append-only file as the private Redis of `launchpad local` has it: on disk every second.
-    pub async fn start_appending() -> Self {
-        Self::start_with(Appending::EverySecond).await
-    }
-
-    async fn start_with(appending: Appending) -> Self {
+    /// Starts a server that keeps this on disk.
+    pub async fn start_with(persistence: Persistence) -> Self {
         for _ in 0..PORT_TRIES {
             let folder = tempfile::tempdir().unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let child = spawn(port, &folder, appending);
-            let mut redis = Self { child, port, folder, appending };
+            let child = spawn(port, &folder, persistence);
+            let mut redis = Self { child, port, folder, persistence };
             if redis.is_ready().await {
                 return redis;
             }
@@ -118,7 +127,7 @@ impl TestRedis {
 
     /// Starts the killed server again on the same port and folder.
     pub async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder, self.appending);
+        self.child = spawn(self.port, &self.folder, self.persistence);
         assert!(self.is_ready().await, "redis-server did not start again on port {}", self.port);
     }
 
@@ -137,15 +146,12 @@ impl Drop for TestRedis {
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests start their own Redis")]
-fn spawn(port: u16, folder: &TempDir, appending: Appending) -> Child {
+fn spawn(port: u16, folder: &TempDir, persistence: Persistence) -> Child {
     let mut command = std::process::Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]);
-    let (appendonly, appendfsync) = match appending {
-        Appending::Never => ("no", "no"),
-        Appending::EverySecond => ("yes", "everysec"),
-        Appending::Always => ("yes", "always"),
-    };
-    command.args(["--appendonly", appendonly, "--appendfsync", appendfsync]);
+    command.args(persistence.flags());
+    // A fleet has more connections than the default of 10,000.
+    command.args(["--maxclients", "30000"]);
     command.arg("--dir").arg(folder.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| panic!("redis-server can't be started: {error}"))

@@ -504,12 +504,12 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// When to ask again: at most when the reply says, at least after four fifths of that, never at once.
+/// When to ask again: at most when the reply says, at least after nine tenths of that, never at once.
 fn jittered(nothing: Nothing) -> Duration {
     let wait = Duration::from_millis(nothing.wait_ms.max(2));
     if nothing.why == WhyNothing::NoneAsked {
         wait
     } else {
-        wait.mul_f64(rand::rng().random_range(0.8..=1.0))
+        wait.mul_f64(rand::rng().random_range(0.9..=1.0))
     }
 }

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use redis::AsyncCommands as _;
 use tempfile::TempDir;
-use tests::{TestRedis, eventually, sample_input, sample_spec};
+use tests::{Persistence, TestRedis, eventually, sample_input, sample_spec};
 
 /// The program that every task runs.
 pub(crate) const ONE_ROW: &str = env!("CARGO_BIN_EXE_one-row");
@@ -51,7 +51,7 @@ pub(crate) struct Worker {
 
 impl Site {
     pub(crate) async fn new() -> Self {
-        Self { redis: TestRedis::start_appending().await, folder: tempfile::tempdir().unwrap() }
+        Self { redis: TestRedis::start_with(Persistence::EverySecond).await, folder: tempfile::tempdir().unwrap() }
     }
 
     /// Creates a run without tasks whose program is `argv`.

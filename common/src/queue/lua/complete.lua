@@ -11,7 +11,7 @@ local WIDTH = 15
 if not tick() then
   return { 'gone' }
 end
-local sums, finished = {}, {}
+local sums, finished, failed = {}, {}, {}
 
 -- The lowest power of the square root of 2, rounded up, that is not below a duration.
 local function bucket_of(ms)
@@ -61,6 +61,10 @@ local function succeed(id, name, first)
     set(id, 'molecules_bad', bad)
   end
   set(id, 'timings_ms', timings_ms(at))
+  -- Only an attempt that failed has left last lines.
+  if field(id, 'former') or field(id, 'ending') then
+    failed[#failed + 1] = id
+  end
   set(id, 'bytes', down .. ' ' .. up)
   for _, transient in ipairs({ 'queued_at', 'ending', 'reason' }) do
     set(id, transient, false)
@@ -96,7 +100,7 @@ for first = 1, #ARGV, WIDTH do
   reply[#reply + 1] = answer == 'lost' and { answer, state } or { answer }
 end
 call_many('HDEL', 'inputs', finished)
-call_many('HDEL', 'tails', finished)
+call_many('HDEL', 'tails', failed)
 for phase, sum in pairs(sums) do
   add_to_fields('stats:' .. phase, sum)
 end

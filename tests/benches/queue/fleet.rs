@@ -1,0 +1,105 @@
+//! What a fleet costs Redis that has nothing to do, and one whose every worker holds a lease: as many connections as such workers have,
+//! asking as often as they do, for as long as it takes to see a share of a core.
+
+use std::time::{Duration, Instant};
+
+use common::queue::{LeaseReply, Queue, WorkerCard};
+use common::task::{LeaseName, Limits, TaskId, WorkerId};
+use futures::{StreamExt as _, stream};
+use rand::RngExt as _;
+use tests::{Persistence, TestRedis, TestRun};
+
+use crate::meter::spend;
+
+const WORKERS: u64 = 13_000;
+/// Connections that are opened side by side.
+const OPENING: usize = 256;
+/// How long a fleet is watched.
+const WATCHED: Duration = Duration::from_secs(30);
+
+/// A worker as Redis sees it.
+struct Ghost {
+    queue: Queue,
+    id: WorkerId,
+    leases: Vec<(TaskId, LeaseName)>,
+}
+
+/// Watches an idle fleet while one task is leased, then one that beats.
+pub(crate) async fn measure() {
+    let redis = TestRedis::start_with(Persistence::EverySecond).await;
+    let run = TestRun::sealed(&redis, "fleet", &Limits::default(), 1).await;
+    let idle = assemble(&redis, &run, 0).await;
+    run.lease("somebody", 1, 1).await;
+    print("idle", &redis, stream::iter(&idle).for_each_concurrent(None, |ghost| be_idle(&run, ghost))).await;
+    drop(idle);
+    let run = TestRun::sealed(&redis, "beating", &Limits::default(), WORKERS).await;
+    let busy = assemble(&redis, &run, 1).await;
+    print("heartbeating", &redis, stream::iter(&busy).for_each_concurrent(None, |ghost| beat(&run, ghost)))
+        .await;
+}
+
+async fn assemble(redis: &TestRedis, run: &TestRun, leases: u64) -> Vec<Ghost> {
+    let ghosts = stream::iter(0..WORKERS).map(|number| async move {
+        let queue = Queue::open(&redis.url()).unwrap();
+        let id: WorkerId = format!("ghost{number:07}").parse().unwrap();
+        let leases = match queue.lease(&run.id, &run.digest, &id, 1, leases).await.unwrap() {
+            LeaseReply::Granted { grants, .. } => {
+                grants.into_iter().map(|grant| (grant.task, grant.lease)).collect()
+            }
+            _ => Vec::new(),
+        };
+        Ghost { queue, id, leases }
+    });
+    ghosts.buffer_unordered(OPENING).collect().await
+}
+
+async fn print(what: &str, redis: &TestRedis, fleet: impl Future<Output = ()>) {
+    let spent = spend(redis, fleet).await;
+    println!(
+        "{WORKERS} {what} workers: {:.1} % of a core of Redis, over {:.0} s",
+        100.0 * spent.redis_seconds / spent.seconds,
+        spent.seconds
+    );
+}
+
+/// Repeats a call after pauses of up to `longest`, at least `shortest` of it, until the fleet has been watched long enough.
+async fn repeat(longest: Duration, shortest: f64, mut call: impl AsyncFnMut()) {
+    let until = Instant::now() + WATCHED;
+    // The fleet did not start as one.
+    let mut pause = longest.mul_f64(rand::rng().random_range(0.0..1.0));
+    while Instant::now() + pause < until {
+        tokio::time::sleep(pause).await;
+        call().await;
+        pause = longest.mul_f64(rand::rng().random_range(shortest..1.0));
+    }
+}
+
+/// Asks for work as the dispatcher of an idle worker does, and shows itself as its heartbeat does.
+async fn be_idle(run: &TestRun, ghost: &Ghost) {
+    let ask = repeat(Duration::from_secs(5), 0.9, async || {
+        let reply = ghost.queue.lease(&run.id, &run.digest, &ghost.id, 2, 1).await.unwrap();
+        assert!(matches!(reply, LeaseReply::Nothing(_)), "{reply:?}");
+    });
+    tokio::join!(ask, show(ghost));
+}
+
+/// Renews its lease as a heartbeat does, and shows itself.
+async fn beat(run: &TestRun, ghost: &Ghost) {
+    let beat = repeat(Duration::from_secs(15), 0.75, async || {
+        let pulses = ghost.queue.heartbeat(&run.id, &ghost.leases).await.unwrap();
+        assert_eq!(pulses, [common::queue::Pulse::Held]);
+    });
+    tokio::join!(beat, show(ghost));
+}
+
+async fn show(ghost: &Ghost) {
+    let fields =
+        [("host", "vm-0123456"), ("pid", "1234"), ("version", "0.1.0"), ("slots", "16"), ("state", "idle")];
+    let fields = fields.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let card = WorkerCard { fields };
+    repeat(Duration::from_secs(15), 0.75, async || {
+        let now_ms = ghost.queue.now_ms().await.unwrap();
+        ghost.queue.show_worker(&ghost.id, now_ms, &card).await.unwrap();
+    })
+    .await;
+}
