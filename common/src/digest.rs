@@ -32,3 +32,35 @@ impl std::io::Write for Sha256Writer {
         Ok(())
     }
 }
+
+/// Digests what it passes on.
+#[derive(Debug)]
+pub struct Digesting<W> {
+    to: W,
+    digest: Sha256Writer,
+}
+
+impl<W: std::io::Write> Digesting<W> {
+    /// Passes everything on to `to`.
+    pub fn new(to: W) -> Self {
+        Self { to, digest: Sha256Writer::default() }
+    }
+
+    /// Where everything went, the digest as 64 hexadecimal digits, and how many bytes it covers.
+    pub fn finish(self) -> (W, String, u64) {
+        let (sha256, bytes) = self.digest.finish();
+        (self.to, sha256, bytes)
+    }
+}
+
+impl<W: std::io::Write> std::io::Write for Digesting<W> {
+    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+        let written = self.to.write(part)?;
+        self.digest.write_all(&part[..written])?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.to.flush()
+    }
+}

@@ -11,11 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use common::local::FOLDER;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-
-/// The folder that holds everything private of a working folder: its Redis and its local store.
-pub const HOME: &str = ".molfleet";
 
 /// How long a connection, or one answer, of a server on this machine may take.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -174,18 +172,6 @@ pub fn status(folder: &Path) -> Result<Option<Running>, LocalRedisError> {
     Home::open(folder)?.map_or(Ok(None), |home| home.running())
 }
 
-/// Finds the nearest folder, from `start` upwards, that has had a private Redis. Returns its `.molfleet` folder.
-pub fn find_home(start: &Path) -> Option<PathBuf> {
-    let start = std::path::absolute(start).ok()?;
-    start.ancestors().map(|folder| folder.join(HOME)).find(|home| home.join("redis/url").is_file())
-}
-
-/// Finds the address of the private Redis of `start` or of the nearest folder above it. It may be stopped.
-pub fn find_url(start: &Path) -> Option<String> {
-    let text = fs::read_to_string(find_home(start)?.join("redis/url")).ok()?;
-    parse_url(&text).map(url)
-}
-
 /// `<folder>/.molfleet/redis`, absolute and without links, as the server will report it.
 #[derive(Debug)]
 struct Home {
@@ -194,13 +180,13 @@ struct Home {
 
 impl Home {
     fn create(folder: &Path) -> Result<Self, LocalRedisError> {
-        let below = folder.join(HOME).join("redis");
+        let below = folder.join(FOLDER).join("redis");
         fs::create_dir_all(&below).map_err(failed("create", &below))?;
         Self::at(&below)
     }
 
     fn open(folder: &Path) -> Result<Option<Self>, LocalRedisError> {
-        let below = folder.join(HOME).join("redis");
+        let below = folder.join(FOLDER).join("redis");
         if below.is_dir() { Self::at(&below).map(Some) } else { Ok(None) }
     }
 
@@ -500,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn up_is_idempotent_and_status_and_find_agree_with_it() {
+    fn up_is_idempotent_and_status_and_search_agree_with_it() {
         let folder = Folder::new("molfleet");
         assert_eq!(status(folder.path()).unwrap(), None);
         let first = up(folder.path()).unwrap();
@@ -510,7 +496,7 @@ mod tests {
         assert_eq!(status(folder.path()).unwrap(), Some(second));
         let below = folder.path().join("project/ligands");
         fs::create_dir_all(&below).unwrap();
-        assert_eq!(find_url(&below), Some(first.url));
+        assert_eq!(common::local::default_redis_url(&below), first.url);
     }
 
     #[test]

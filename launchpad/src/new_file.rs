@@ -19,8 +19,12 @@ pub(crate) struct NewFile {
 impl NewFile {
     /// Starts a file that will be at this path.
     pub(crate) fn create(path: &Path) -> Result<Self, LaunchpadError> {
-        let file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder(path));
-        let content = BufWriter::new(file.map_err(|source| failed(path, source))?);
+        let started = || {
+            // A temporary file's own error would name a file that nobody asked for.
+            std::fs::metadata(folder(path))?;
+            tempfile::Builder::new().prefix(".new-").tempfile_in(folder(path))
+        };
+        let content = BufWriter::new(started().map_err(|source| failed(path, source))?);
         Ok(Self { path: path.to_owned(), content })
     }
 
@@ -35,6 +39,13 @@ impl NewFile {
         };
         publish().map_err(|source| failed(&self.path, source))
     }
+}
+
+/// Writes a small file as a whole, or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LaunchpadError> {
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes).map_err(|source| failed(path, source))?;
+    file.publish()
 }
 
 impl Write for NewFile {

@@ -1,4 +1,5 @@
-//! The best molecules of a run by their score or a column of the engine, from shards that are what Redis recorded.
+//! The best molecules of a run by their score or a column of the engine, from shards that are what Redis recorded; for `top`, `poses`
+//! and the samples of `push --from`.
 //!
 //! It keeps as many molecules as are asked for, however many there are, and works on a run that still goes.
 
@@ -56,14 +57,16 @@ pub(crate) async fn rank(
     mut line: ProgressLine,
 ) -> Result<Ranking, LaunchpadError> {
     let manifest = read_manifest(walk.store, walk.spec).await?;
-    let mut best = Best { order, count: count as usize, heap: BinaryHeap::new(), molecules: 0 };
+    let mut best = Best::new(order.clone(), count as usize);
     let (mut included, mut faulty) = (0, 0);
     let mut take = |checked: Checked| {
         line.set(checked.task.0 + 1);
         match &checked.outcome {
             Outcome::Scored { shard, sha256 } => {
                 included += 1;
-                best.add(checked.task, shard, sha256)?;
+                best.add(shard, |position, row, value| {
+                    molecule(checked.task, position, row, (value, &shard.score_unit, sha256))
+                })?;
             }
             Outcome::Missing(fault) if fault.reason != "not_terminal" => {
                 faulty += 1;
@@ -85,40 +88,52 @@ pub(crate) async fn rank(
         tasks_included: included,
         tasks_faulty: faulty,
         molecules: best.molecules,
-        best: best.in_order(),
+        best: best.in_order().zip(1..).map(|(molecule, rank)| Ranked { rank, ..molecule }).collect(),
     })
 }
 
-/// The best molecules so far, the worst of them on top.
+/// The best molecules of the shards so far, the worst of them on top; of equal values the first one is better.
 #[derive(Debug)]
-struct Best<'a> {
-    order: &'a Order,
+pub(crate) struct Best<T> {
+    order: Order,
     count: usize,
-    heap: BinaryHeap<Candidate>,
+    heap: BinaryHeap<Candidate<T>>,
+    /// Molecules with a value.
     molecules: u64,
 }
 
 #[derive(Debug)]
-struct Candidate {
+struct Candidate<T> {
     /// The lower the better.
     key: f64,
-    molecule: Ranked,
+    /// How many molecules came before.
+    place: u64,
+    kept: T,
 }
 
-impl Best<'_> {
-    fn add(&mut self, task: TaskId, shard: &Shard, sha256: &str) -> Result<(), LaunchpadError> {
+impl<T> Best<T> {
+    /// Keeps up to this many molecules.
+    pub(crate) const fn new(order: Order, count: usize) -> Self {
+        Self { order, count, heap: BinaryHeap::new(), molecules: 0 }
+    }
+
+    /// Takes in a shard; `keep` gives what is kept of a row, by its place in the shard and its value.
+    pub(crate) fn add(
+        &mut self,
+        shard: &Shard,
+        mut keep: impl FnMut(usize, &Row, &str) -> T,
+    ) -> Result<(), LaunchpadError> {
         let column = self.column(shard)?;
         for (position, row) in shard.rows.iter().enumerate().filter(|(_, row)| row.verdict == Verdict::Ok) {
             let text = column.map_or(&row.score, |column| &row.columns[column]);
             let Some(value) = text.parse::<f64>().ok().filter(|value| value.is_finite()) else { continue };
             self.molecules += 1;
             let key = if self.order.highest { -value } else { value };
-            // What comes later in the manifest loses a tie.
+            // What comes later loses a tie.
             if self.heap.len() == self.count && self.heap.peek().is_some_and(|worst| worst.key <= key) {
                 continue;
             }
-            let molecule = molecule(task, position, row, (text, &shard.score_unit, sha256));
-            self.heap.push(Candidate { key, molecule });
+            self.heap.push(Candidate { key, place: self.molecules, kept: keep(position, row, text) });
             if self.heap.len() > self.count {
                 self.heap.pop();
             }
@@ -138,9 +153,9 @@ impl Best<'_> {
         })
     }
 
-    fn in_order(self) -> Vec<Ranked> {
-        let best = self.heap.into_sorted_vec().into_iter().enumerate();
-        best.map(|(place, candidate)| Ranked { rank: place + 1, ..candidate.molecule }).collect()
+    /// What was kept, the best in front.
+    pub(crate) fn in_order(self) -> impl Iterator<Item = T> {
+        self.heap.into_sorted_vec().into_iter().map(|candidate| candidate.kept)
     }
 }
 
@@ -158,26 +173,25 @@ fn molecule(task: TaskId, position: usize, row: &Row, (value, unit, sha256): (&s
     }
 }
 
-impl Ord for Candidate {
+impl<T> Ord for Candidate<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        let place = |candidate: &Self| (candidate.molecule.task, candidate.molecule.position);
-        self.key.total_cmp(&other.key).then_with(|| place(self).cmp(&place(other)))
+        self.key.total_cmp(&other.key).then(self.place.cmp(&other.place))
     }
 }
 
-impl PartialOrd for Candidate {
+impl<T> PartialOrd for Candidate<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Candidate {
+impl<T> PartialEq for Candidate<T> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Candidate {}
+impl<T> Eq for Candidate<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -201,21 +215,18 @@ mod tests {
 
     fn best(by: &str, highest: bool, count: usize) -> Result<Vec<String>, LaunchpadError> {
         let order = Order { by: by.to_owned(), highest };
-        let mut best = Best { order: &order, count, heap: BinaryHeap::new(), molecules: 0 };
-        best.add(TaskId(0), &shard(&[("a", "-5.0", "9"), ("b", "", ""), ("c", "-10.5", "7")]), "s0")?;
-        best.add(TaskId(1), &shard(&[("d", "-5.0", "10"), ("e", "-7.25", "")]), "s1")?;
-        Ok(best
-            .in_order()
-            .iter()
-            .map(|ranked| format!("{}{}={}", ranked.rank, ranked.molecule_id, ranked.value))
-            .collect())
+        let mut best = Best::new(order, count);
+        let keep = |_, row: &Row, value: &str| format!("{}={value}", row.molecule_id);
+        best.add(&shard(&[("a", "-5.0", "9"), ("b", "", ""), ("c", "-10.5", "7")]), keep)?;
+        best.add(&shard(&[("d", "-5.0", "10"), ("e", "-7.25", "")]), keep)?;
+        Ok(best.in_order().collect())
     }
 
     #[test]
     fn the_best_are_found_by_number_and_ties_keep_their_order() {
-        assert_eq!(best(SCORE, false, 3).unwrap(), ["1c=-10.5", "2e=-7.25", "3a=-5.0"]);
-        assert_eq!(best(SCORE, true, 2).unwrap(), ["1a=-5.0", "2d=-5.0"]);
-        assert_eq!(best("contacts", true, 9).unwrap(), ["1d=10", "2a=9", "3c=7"]);
+        assert_eq!(best(SCORE, false, 3).unwrap(), ["c=-10.5", "e=-7.25", "a=-5.0"]);
+        assert_eq!(best(SCORE, true, 2).unwrap(), ["a=-5.0", "d=-5.0"]);
+        assert_eq!(best("contacts", true, 9).unwrap(), ["d=10", "a=9", "c=7"]);
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(crate) async fn attempts(
     Ok(attempts)
 }
 
-const fn ending_name(ending: Ending) -> &'static str {
+/// The word for the end of an attempt.
+pub(crate) const fn ending_name(ending: Ending) -> &'static str {
     match ending {
         Ending::Succeeded => "succeeded",
         Ending::Failed => "failed",

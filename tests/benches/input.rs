@@ -1,4 +1,4 @@
-//! How much memory launchpad needs for large inputs. Prints the peak of each command; `cargo bench -p tests --bench input`.
+//! How much time and memory launchpad needs for large inputs and large runs. Prints both for each command; `cargo bench -p tests --bench input`.
 //!
 //! It needs some 5 GB in the folder for temporary files. Each command is measured by a process of its own, this program again, since the
 //! system only tells the largest of all children.
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use common::digest::sha256_hex;
-use common::queue::{Completion, Grant, LeaseReply, Queue};
+use common::queue::{Completion, Failure, Grant, LeaseReply, Queue};
 use common::storage::key;
 use common::task::{Moments, Row, RunId, Shard, Verdict, WorkerId};
 use futures::{TryStreamExt as _, stream};
@@ -26,6 +26,9 @@ use tests::TestRedis;
 const SDF_BYTES: u64 = 1 << 30; // 1 GiB
 const LINES: u64 = 10_000_000;
 const TASKS: u64 = 100_000;
+const MANY_TASKS: u64 = 1_000_000;
+/// Tasks of the large run that die, for one reason or the other.
+const DEAD: u64 = 100_000;
 /// Tasks per lease call.
 const LEASE: u64 = 500;
 /// The first argument of the process that measures one command.
@@ -46,6 +49,9 @@ async fn main() {
     }
     if wanted("smiles") {
         bench.smiles();
+    }
+    if wanted("tasks") {
+        bench.tasks().await;
     }
     if wanted("consolidate") {
         bench.consolidate().await;
@@ -134,6 +140,60 @@ impl Bench {
         self.work().await;
         self.launchpad("their consolidation", &["consolidate", "many", "-o", "results.csv"]);
         self.launchpad("their removal", &["remove", "many", "--outputs", "--yes"]);
+    }
+
+    async fn tasks(&self) {
+        self.write("million.smi", |file| {
+            for number in 0..MANY_TASKS {
+                writeln!(file, "CC(C)Cc1ccc(cc1)C(C)C(=O)NCCc1ccc(O)c(O)c1 m{number}").unwrap();
+            }
+        });
+        self.push("push of 1,000,000 tasks", "million.smi", "million", &[]);
+        self.redis_memory().await;
+        self.fail_some().await;
+        let list = |flags: &[&str]| {
+            let command = [&["tasks", "million"], flags].concat();
+            self.launchpad(&command.join(" "), &command);
+        };
+        list(&[]);
+        list(&["--json"]);
+        list(&["--state", "dead", "--reason", "^engine_crashed$"]);
+        list(&["--reason", "^engine_crashed$"]);
+        list(&["--with", "failures", "--limit", "20"]);
+        let change = |flags: &[&str]| self.launchpad(&flags.join(" "), flags);
+        change(&["status", "million"]);
+        change(&["retry", "million", "--reason", "^engine_crashed$", "--limit", "1000"]);
+        change(&["retry", "million", "--dead"]);
+        change(&["cancel", "million", "--yes"]);
+        change(&["tasks", "million", "--state", "cancelled"]);
+        change(&["retry", "million", "--cancelled"]);
+        self.redis_memory().await;
+        change(&["remove", "million", "--outputs", "--yes"]);
+    }
+
+    /// Lets tasks of the large run die, every other one for another reason.
+    async fn fail_some(&self) {
+        let queue = Queue::open(&self.redis.url()).unwrap();
+        let (run, worker): (RunId, WorkerId) = ("million".parse().unwrap(), "pretender".parse().unwrap());
+        let digest = queue.run_info(&run).await.unwrap().digest;
+        for request in 1..=DEAD / LEASE {
+            let reply = queue.lease(&run, &digest, &worker, request, LEASE).await.unwrap();
+            let LeaseReply::Granted { grants, .. } = reply else { return };
+            let failures = grants.iter().map(|grant| {
+                let reason = if grant.task.0 % 2 == 0 { "engine_crashed" } else { "time_limit" };
+                let failure = Failure { reason, is_final: true, tail: "the last line", jitter_ppm: 0 };
+                let (queue, run) = (&queue, &run);
+                Ok(async move { queue.fail(run, grant.task, &grant.lease, &failure).await.map(|_| ()) })
+            });
+            stream::iter(failures).try_buffer_unordered(64).try_collect::<()>().await.unwrap();
+        }
+    }
+
+    async fn redis_memory(&self) {
+        let mut connection = self.redis.connection().await;
+        let info: String = redis::cmd("INFO").arg("memory").query_async(&mut connection).await.unwrap();
+        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        println!("  Redis holds {} MiB", used.trim().parse::<u64>().unwrap() >> 20);
     }
 
     /// Does the work of a fleet without engines.

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use common::task::{Ending, State};
+use common::task::{AttemptRecord, Ending, State};
 use nix::sys::signal::Signal;
 use tests::{LEASE_MS, Lab, LabWorker, Programs, eventually, is_alive};
 
@@ -192,6 +192,26 @@ async fn a_zombie_commits_nothing_of_its_own() {
     assert_eq!(shard(&lab), bytes);
     let (progress, task) = (lab.progress("r").await, lab.task("r", 0).await);
     assert_eq!((progress.succeeded, task.lease.unwrap().number, task.lapses), (1, 2, 1));
+}
+
+#[tokio::test]
+async fn a_stored_result_that_redis_forgot_is_taken_and_the_attempt_says_so() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    assert_eq!(lab.worker("first", UNTIL_DRAINED).left().await, 0);
+    let bytes = shard(&lab);
+    let removed = lab.launchpad(&["remove", "r", "--yes"]);
+    assert_eq!(removed.code, 0, "{}", removed.stderr);
+    lab.push("r", TOLUENE, &[]);
+    assert_eq!(lab.worker("second", UNTIL_DRAINED).left().await, 0);
+    assert_eq!(shard(&lab), bytes);
+    let task = lab.task("r", 0).await;
+    let record = format!("attempts/0000000/{}/attempt.json", task.lease.unwrap());
+    let record: AttemptRecord = serde_json::from_slice(&fs::read(lab.object("r", &record)).unwrap()).unwrap();
+    assert_eq!((record.ending, record.shard_sha256), (Ending::Succeeded, task.shard_sha256));
+    assert_eq!((record.steps.len(), record.files.len()), (0, 0));
+    let consolidated = lab.launchpad(&["consolidate", "r", "-o", "results.csv"]);
+    assert_eq!(consolidated.code, 0, "{}", consolidated.stderr);
 }
 
 #[tokio::test]

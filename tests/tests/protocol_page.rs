@@ -79,6 +79,7 @@ async fn sample_run(redis: &TestRedis) -> TestRun {
     queue.cancel_tasks(id, &[TaskId(4)]).await.unwrap();
     queue.release(id, TaskId(5), &leases[5].lease, "drain").await.unwrap().unwrap();
     let again = run.lease("w2", 1, 1).await;
+    queue.tell(id, TaskId(5), &again[0].lease, ("dock.stdout", 0, b"mode 1\n")).await.unwrap().unwrap();
     assert_eq!(again[0].task, TaskId(5), "a released task comes first, with a former lease");
     queue.set_paused(id, Some("maintenance")).await.unwrap();
     let reply = queue.lease(id, &run.digest, &worker, 2, 1).await.unwrap();

@@ -230,6 +230,7 @@ async fn every_number_of_status_is_a_list() {
     assert_eq!((worker_line["id"].as_str(), worker_line["slots"].as_u64()), (Some(*id), Some(1)));
     assert_eq!((&worker_line["state"], worker_line["host"].is_string()), (&"working".into(), true));
     assert!(worker_line["seen_ms_ago"].as_u64().unwrap() < 60_000 && worker_line["version"].is_string());
+    assert!(worker_line["up_ms"].is_u64(), "{worker_line}");
     assert!(printed(&lab, &["workers"]).lines().next().unwrap().starts_with("worker "));
 
     lab.unset("gate");

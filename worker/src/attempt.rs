@@ -18,6 +18,7 @@ use crate::engine::{EngineFailure, Remedy};
 use crate::evidence::Evidence;
 use crate::failure;
 use crate::heartbeat::chain;
+use crate::live::Live;
 use crate::patience::{insist, insist_store};
 use crate::process::{Launcher, SpawnError};
 use crate::redis_clock::RedisClock;
@@ -117,7 +118,10 @@ impl Attempt {
         );
         let scratch = self.shared.scratch.create(&self.serving.run, self.grant.task, &self.grant.lease);
         let (line, scratch) = match scratch {
-            Ok(scratch) => (self.straight_line(&scratch).await, Some(scratch)),
+            Ok(scratch) => {
+                let live = Live::new(&self, scratch.path());
+                (live.beside(self.straight_line(&scratch)).await, Some(scratch))
+            }
             Err(error) => (Err(Halt::Machine(format!("the scratch folder can't be made: {error}"))), None),
         };
         let end = match line {

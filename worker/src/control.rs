@@ -1,8 +1,10 @@
-//! How the dispatcher stops an attempt, and how an attempt hears of it.
+//! How the dispatcher stops an attempt or asks for its output, and how an attempt hears of it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Why an attempt has to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +22,16 @@ pub(crate) enum StopWhy {
 pub(crate) struct Control {
     why: Arc<OnceLock<StopWhy>>,
     stop: watch::Sender<bool>,
+    followed_until: watch::Sender<Option<Instant>>,
 }
 
 impl Control {
     pub(crate) fn new() -> Self {
-        Self { why: Arc::default(), stop: watch::Sender::new(false) }
+        Self {
+            why: Arc::default(),
+            stop: watch::Sender::new(false),
+            followed_until: watch::Sender::new(None),
+        }
     }
 
     pub(crate) fn stop(&self, why: StopWhy) {
@@ -35,6 +42,23 @@ impl Control {
 
     pub(crate) fn why(&self) -> Option<StopWhy> {
         self.why.get().copied()
+    }
+
+    /// Somebody wants to see the attempt's output, for this time from now on.
+    pub(crate) fn follow(&self, time: Duration) {
+        self.followed_until.send_replace(Some(Instant::now() + time));
+    }
+
+    /// Whether somebody wants to see the output now.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.followed_until.borrow().is_some_and(|until| until > Instant::now())
+    }
+
+    /// Waits until somebody wants to see the output.
+    pub(crate) async fn followed(&self) {
+        let mut followed = self.followed_until.subscribe();
+        let now = |until: &Option<Instant>| until.is_some_and(|until| until > Instant::now());
+        followed.wait_for(now).await.expect("self keeps the sender");
     }
 
     /// Turns true when the attempt has to stop.

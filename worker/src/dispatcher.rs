@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::queue::{
-    Disposition, Grant, LeaseReply, Nothing, Pulse, Queue, QueueError, Wakes, WhyNothing, WorkerCard,
+    ASKED_MS, Disposition, Grant, LeaseReply, Nothing, Pulse, Queue, QueueError, Wake, Wakes, WhyNothing,
+    WorkerCard,
 };
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
@@ -155,7 +156,7 @@ impl Dispatcher {
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
                 Some(heard) = self.heard.recv() => self.hear(&heard),
-                () = self.wakes.next(), if self.leave_by.is_none() => self.runs.wake(),
+                wake = self.wakes.next(), if self.leave_by.is_none() => self.woken(&wake),
                 () = tokio::time::sleep_until(deadline) => {}
             }
         };
@@ -454,6 +455,18 @@ impl Dispatcher {
             }
             Pulse::Lost => running.control.stop(StopWhy::Lost),
             Pulse::Cancelled => running.control.stop(StopWhy::Cancelled),
+        }
+    }
+
+    fn woken(&mut self, wake: &Wake) {
+        match wake {
+            Wake::Work => self.runs.wake(),
+            Wake::Follow { run, task } => {
+                let followed = self.running.iter().filter(|((r, t, _), _)| (r, t) == (run, task));
+                for (_, running) in followed {
+                    running.control.follow(Duration::from_millis(ASKED_MS));
+                }
+            }
         }
     }
 

@@ -187,7 +187,12 @@ impl Heart {
         if card.fields.is_empty() {
             return;
         }
-        let shown = async { self.queue.show_worker(&self.worker, self.queue.now_ms().await?, &card).await };
+        let shown = async {
+            let now_ms = self.queue.now_ms().await?;
+            let mut card = card;
+            card.fields.push(("started_at", now_ms.saturating_sub(self.clock.elapsed_ms()).to_string()));
+            self.queue.show_worker(&self.worker, now_ms, &card).await
+        };
         if let Err(error) = shown.await {
             tracing::debug!(error = %chain(&error), "the registry was not reached");
         }

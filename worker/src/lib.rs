@@ -24,6 +24,7 @@ pub mod engine;
 mod evidence;
 mod failure;
 mod heartbeat;
+mod live;
 mod output;
 mod patience;
 pub mod process;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{Creation, key};
-use common::task::{Ending, Shard, TaskId};
+use common::task::{AttemptFile, Ending, Shard, TaskId};
 use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Halt};
@@ -40,7 +40,12 @@ impl Attempt {
         let name = key::shard(self.grant.task);
         let found = self.ask_store("look for the shard", || self.serving.store.find(&name)).await?;
         match found {
-            Some(bytes) => self.adopt(&bytes).await.map(Some),
+            Some(bytes) => {
+                let stored = self.adopt(&bytes).await?;
+                // An attempt that made nothing has its record, too: of no steps and no files, with the shard that it found.
+                self.put_record(Vec::new(), &stored.shard_sha256).await?;
+                Ok(Some(stored))
+            }
             None => Ok(None),
         }
     }
@@ -111,11 +116,7 @@ impl Attempt {
         let files = [self.carried.files.clone(), own].concat();
         let shard_bytes = Bytes::from(shard.encode());
         let shard_sha256 = sha256_hex(&shard_bytes);
-        let mut record = self.record(Ending::Succeeded, None, files);
-        record.shard_sha256 = Some(shard_sha256.clone());
-        record.carried.clone_from(&self.carried.rows);
-        let record = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record always becomes JSON"));
-        self.put(&key::attempt_record(self.grant.task, &self.grant.lease), &record).await?;
+        let record = self.put_record(files, &shard_sha256).await?;
         let index = self.put(&key::index(self.grant.task, &shard_sha256), &record).await?;
         let (molecules_ok, molecules_bad) = shard.counts();
         let ours = Stored { shard_sha256, index_sha256: sha256_hex(&index), molecules_ok, molecules_bad };
@@ -134,6 +135,16 @@ impl Attempt {
             (theirs, unseen)
         };
         Ok(self.stands(&unseen).await?.then_some(stored))
+    }
+
+    /// Stores the record of a success with this shard, and gives its bytes.
+    async fn put_record(&mut self, files: Vec<AttemptFile>, shard_sha256: &str) -> Result<Bytes, Halt> {
+        let mut record = self.record(Ending::Succeeded, None, files);
+        record.shard_sha256 = Some(shard_sha256.to_owned());
+        record.carried.clone_from(&self.carried.rows);
+        let record = Bytes::from(serde_json::to_vec_pretty(&record).expect("a record always becomes JSON"));
+        self.put(&key::attempt_record(self.grant.task, &self.grant.lease), &record).await?;
+        Ok(record)
     }
 
     /// Whether these objects, by name and digest, are in the run's store: what was written while a disk was away lies hidden below

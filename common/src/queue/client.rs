@@ -35,7 +35,29 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Hints that there may be work for an idle worker.
+/// What a worker is told on its channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// There may be work.
+    Work,
+    /// Somebody wants to see the output of this task, if the worker holds it.
+    Follow {
+        /// The run.
+        run: RunId,
+        /// The task.
+        task: TaskId,
+    },
+}
+
+impl Wake {
+    fn of(message: &PushInfo) -> Self {
+        let text = message.data.last().and_then(|value| redis::from_redis_value_ref::<String>(value).ok());
+        let followed = text.and_then(|text| keys::followed(&text));
+        followed.map_or(Self::Work, |(run, task)| Self::Follow { run, task })
+    }
+}
+
+/// What comes on a worker's channel.
 #[derive(Debug)]
 pub struct Wakes {
     pushes: mpsc::UnboundedReceiver<PushInfo>,
@@ -43,13 +65,13 @@ pub struct Wakes {
 
 impl Wakes {
     /// Waits for the next hint.
-    pub async fn next(&mut self) {
+    pub async fn next(&mut self) -> Wake {
         while let Some(push) = self.pushes.recv().await {
             if push.kind == PushKind::Message {
-                return;
+                return Wake::of(&push);
             }
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 }
 

@@ -12,9 +12,21 @@ pub fn worker(id: &WorkerId) -> String {
     format!("molfleet:worker:{id}")
 }
 
-/// The channel on which an idle worker is told that there may be work.
+/// The channel on which an idle worker is told that there may be work, and any worker that somebody follows a task of it.
 pub fn wake(id: &WorkerId) -> String {
     format!("molfleet:worker:{id}:wake")
+}
+
+/// What asks a worker on its channel for the output of a task: the key that it goes to and the task's id.
+pub(super) fn follow_message(run: &RunId, task: TaskId) -> String {
+    format!("{} {task}", RunKeys::new(run).live())
+}
+
+/// The run and task that such a message names; `None` for any other message.
+pub(super) fn followed(message: &str) -> Option<(RunId, TaskId)> {
+    let (key, task) = message.split_once(' ')?;
+    let run = key.strip_prefix("molfleet:{")?.strip_suffix("}:live")?;
+    Some((run.parse().ok()?, task.parse().ok()?))
 }
 
 /// The keys of one run.
@@ -83,6 +95,11 @@ impl RunKeys {
         self.key("tails")
     }
 
+    /// STREAM: what the programs of tasks print that somebody follows.
+    pub fn live(&self) -> String {
+        self.key("live")
+    }
+
     /// STREAM: the latest transitions.
     pub fn events(&self) -> String {
         self.key("events")
@@ -96,5 +113,17 @@ impl RunKeys {
     /// HASH: a histogram of a phase's durations.
     pub fn stats(&self, phase: Phase) -> String {
         self.key(&format!("stats:{}", phase.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_asks_for_output_names_its_task() {
+        let run: RunId = "r.1-x".parse().unwrap();
+        assert_eq!(followed(&follow_message(&run, TaskId(42))), Some((run.clone(), TaskId(42))));
+        assert_eq!(followed(&RunKeys::new(&run).run()), None);
     }
 }

@@ -338,7 +338,7 @@ impl Queue {
     }
 }
 
-fn fate(reply: &Reply) -> Result<Fate, QueueError> {
+pub(super) fn fate(reply: &Reply) -> Result<Fate, QueueError> {
     match reply.code() {
         "cancelled" => Ok(Fate::Cancelled),
         "lost" => Ok(Fate::Lost(reply.text(1)?.to_owned())),

@@ -7,17 +7,19 @@ mod error;
 mod inspect;
 pub mod keys;
 mod lease;
+mod live;
 pub mod model;
 mod reply;
 mod scripts;
 mod server;
 
-pub use client::{Created, Queue, RunDefinition, Sealed, Wakes};
+pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
 pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
 pub use lease::{
     Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
     WorkerCard,
 };
+pub use live::{ASKED_MS, PIECE_BYTES_MAX, Piece};
 pub use scripts::SOURCES;
 pub use server::Server;

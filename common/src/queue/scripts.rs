@@ -44,6 +44,7 @@ scripts! {
     REQUEUE = "requeue";
     SEAL = "seal";
     SET = "set";
+    TELL = "tell";
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub struct AttemptRecord {
     pub reason: Option<String>,
     /// One sentence with the evidence.
     pub detail: Option<String>,
-    /// Of the shard that it made.
+    /// Of the shard that it made, or found: then it has no steps and no files.
     pub shard_sha256: Option<String>,
     /// What ran.
     pub steps: Vec<StepRecord>,

@@ -17,9 +17,10 @@ use super::merge::merge;
 use crate::cli;
 use crate::consolidation::{
     Best, Checked, Comparison, ConsolidationError, Measured, Outcome, Receipt, ResultsFile, TableRow,
-    Verdicts, Walk, read_manifest, write_whole,
+    Verdicts, Walk, read_manifest,
 };
 use crate::error::LaunchpadError;
+use crate::new_file::write_whole;
 use crate::output::{self, Report, Table, thousands};
 
 /// Makes the table of a run, or of a run and others that follow it.

@@ -1,4 +1,5 @@
-//! `logs`: everything that the programs of one attempt printed, by the names in its record. It lists nothing in the store.
+//! `logs`: everything that the programs of one attempt printed, by the names in its record. It lists nothing in the store. What a
+//! running task prints is [`super::follow`]'s.
 
 use common::digest::sha256_hex;
 use common::queue::TaskInfo;
@@ -7,6 +8,7 @@ use common::task::{AttemptFile, AttemptRecord, Ending, LeaseName, State, StepRec
 use serde::Serialize;
 
 use super::Context;
+use super::follow::follow;
 use crate::cli;
 use crate::error::LaunchpadError;
 use crate::output::{self, Report, duration};
@@ -41,6 +43,9 @@ pub(super) async fn logs(context: &Context, arguments: &cli::Logs) -> Result<(),
     let tasks = run_info.spec.manifest.tasks;
     let absent = || LaunchpadError::NoSuchTask { run: run.clone(), task, tasks };
     let info = queue.tasks(run, &[task]).await?.pop().filter(|_| task.0 < tasks).ok_or_else(absent)?;
+    if arguments.follow && !info.state.is_terminal() {
+        return follow(context, &queue, run, task).await;
+    }
     let lease = choose(task, &info, arguments.attempt)?;
     let store = context.location.run_store(&run_info.store, run)?;
     let stored = store.find(&key::attempt_record(task, lease)).await?;
@@ -86,7 +91,9 @@ fn why_none(info: &TaskInfo, lease: &LeaseName) -> &'static str {
     let is_latest = info.lease.as_ref() == Some(lease);
     match former.or(info.ending.filter(|_| is_latest)) {
         Some(Ending::Lapsed) => "its worker vanished",
-        None if info.state == State::Leased => "it is still running, and logs are stored at its end",
+        None if info.state == State::Leased => {
+            "it is still running, and logs are stored at its end; -f follows it"
+        }
         Some(Ending::Cancelled) => "it was cancelled, and its worker has not stored them",
         Some(Ending::Failed | Ending::Released | Ending::Succeeded) | None => {
             "it ended before its first step"

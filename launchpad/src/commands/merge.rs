@@ -12,9 +12,10 @@ use super::consolidate::{beside, best, compared, counted, incomplete, name_missi
 use crate::cli::{self, Prefer};
 use crate::consolidation::{
     Best, Checked, Comparison, ConsolidationError, Measured, Merge, MergedReceipt, Outcome, Receipt,
-    ResultsFile, Settled, TableRow, Walk, read_manifest, write_whole,
+    ResultsFile, Settled, TableRow, Walk, read_manifest,
 };
 use crate::error::LaunchpadError;
+use crate::new_file::write_whole;
 use crate::output::{Report, thousands};
 
 /// A table of several runs on its way.

@@ -6,6 +6,7 @@ mod consolidate;
 mod doctor;
 mod driver;
 mod export;
+mod follow;
 mod local;
 mod logs;
 mod man;

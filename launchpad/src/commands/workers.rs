@@ -25,6 +25,8 @@ struct WorkerLine {
     /// What it works on, each as `<run>/<task>`.
     tasks: Vec<String>,
     seen_ms_ago: u64,
+    /// How long it had been there when it was last seen.
+    up_ms: Option<u64>,
     version: Option<String>,
 }
 
@@ -33,6 +35,7 @@ impl WorkerLine {
         let seen_ms_ago = now_ms.saturating_sub(worker.seen_ms);
         let mut take = |field: &str| worker.fields.remove(field).filter(|value| !value.is_empty());
         let state = take("state").unwrap_or_default();
+        let started_ms = take("started_at").and_then(|at| at.parse::<u64>().ok());
         Self {
             host: take("host"),
             region: take("region"),
@@ -41,6 +44,7 @@ impl WorkerLine {
             slots: take("slots").and_then(|slots| slots.parse().ok()),
             tasks: take("tasks").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
             seen_ms_ago,
+            up_ms: started_ms.map(|at| worker.seen_ms.saturating_sub(at)),
             version: take("version"),
             id: worker.id,
         }
@@ -67,7 +71,8 @@ impl Report for Workers {
         if self.0.is_empty() {
             return "No worker was seen. `worker --run RUN` starts one.\n".into();
         }
-        let columns = ["worker", "state", ">seen", ">slots", "host", "region", "machine", "version", "tasks"];
+        let columns =
+            ["worker", "state", ">seen", ">up", ">slots", "host", "region", "machine", "version", "tasks"];
         let mut table = Table::new(&columns);
         let shown = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         for worker in &self.0 {
@@ -75,6 +80,7 @@ impl Report for Workers {
                 worker.id.to_string(),
                 worker.state.clone(),
                 format!("{} ago", duration(worker.seen_ms_ago)),
+                worker.up_ms.map_or_else(|| "-".to_owned(), duration),
                 worker.slots.map_or_else(|| "-".to_owned(), |slots| slots.to_string()),
                 shown(&worker.host),
                 shown(&worker.region),

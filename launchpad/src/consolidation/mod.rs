@@ -16,6 +16,6 @@ pub(crate) use measured::{Comparison, Measured};
 pub(crate) use merge::{Merge, Settled};
 pub(crate) use merged_receipt::MergedReceipt;
 pub(crate) use receipt::{Receipt, Verdicts};
-pub(crate) use results::{Best, ResultsFile, write_whole};
+pub(crate) use results::{Best, ResultsFile};
 pub(crate) use table_row::TableRow;
 pub(crate) use walk::{Checked, ManifestCopy, Outcome, Walk, read_manifest};

@@ -1,15 +1,15 @@
 //! The table: rows of all tasks in manifest order, written beside its final name and renamed only when it is complete.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use common::digest::Sha256Writer;
+use common::digest::Digesting;
 use common::task::RunId;
 
 use super::walk::{Checked, Outcome};
 use super::{Fault, TableRow};
 use crate::error::LaunchpadError;
+use crate::new_file::NewFile;
 
 /// The column in front of a table of several runs.
 const RUN: &str = "run";
@@ -33,7 +33,7 @@ pub(crate) struct Best {
 #[derive(Debug)]
 pub(crate) struct ResultsFile {
     path: PathBuf,
-    csv: csv::Writer<BufWriter<tempfile::NamedTempFile>>,
+    csv: csv::Writer<Digesting<NewFile>>,
     /// The engine's columns, known from the first shard on.
     columns: Option<Vec<String>>,
     /// Rows that came before: molecules without a shard, which leave the engine's columns empty.
@@ -46,11 +46,7 @@ pub(crate) struct ResultsFile {
 impl ResultsFile {
     /// Starts a table of one run that will be at this path.
     pub(crate) fn create(path: &Path) -> Result<Self, LaunchpadError> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::metadata(folder).map_err(failed("write", path))?;
-        let file = tempfile::Builder::new().prefix(".results-").tempfile_in(folder);
-        let file = file.map_err(failed("write", path))?;
-        let csv = csv::Writer::from_writer(BufWriter::new(file));
+        let csv = csv::Writer::from_writer(Digesting::new(NewFile::create(path)?));
         let (columns, early, best) = (None, Vec::new(), Vec::new());
         Ok(Self { path: path.to_owned(), csv, columns, early, several_runs: false, best })
     }
@@ -120,7 +116,7 @@ impl ResultsFile {
 
     fn write<'r>(&mut self, cells: impl Iterator<Item = &'r str>) -> Result<(), LaunchpadError> {
         let written = self.csv.write_record(cells);
-        written.map_err(|error| failed("write", &self.path)(io::Error::other(error)))
+        written.map_err(|error| self.failed(error))
     }
 
     fn remember(&mut self, molecule_id: &str, text: &str, unit: &str) {
@@ -138,50 +134,22 @@ impl ResultsFile {
         if self.columns.is_none() {
             self.write_header(Vec::new())?;
         }
-        let path = self.path;
-        let failed = failed("write", &path);
-        let buffer = self.csv.into_inner().map_err(|error| failed(io::Error::other(error.to_string())))?;
-        let file = buffer.into_inner().map_err(|error| failed(error.into_error()))?;
-        let (sha256, _) = digest(file.path()).map_err(&failed)?;
-        publish(file, &path).map_err(failed)?;
+        self.csv.flush().map_err(|error| self.failed(error))?;
+        let file = self.csv.into_inner().expect("what is flushed can't fail again");
+        let (file, sha256, _) = file.finish();
+        file.publish()?;
         Ok((sha256, self.best))
     }
-}
 
-/// Writes a small file as a whole, or not at all.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LaunchpadError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(".receipt-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        publish(file, path)
-    };
-    write().map_err(failed("write", path))
-}
-
-/// Makes a temporary file durable under its final name. It gets the permissions that a new file would have had.
-fn publish(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
-fn digest(path: &Path) -> io::Result<(String, u64)> {
-    let mut digest = Sha256Writer::default();
-    io::copy(&mut File::open(path)?, &mut digest)?;
-    Ok(digest.finish())
-}
-
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> LaunchpadError + use<> {
-    let path = path.to_owned();
-    move |source| LaunchpadError::File { action, path: path.clone(), source }
+    fn failed(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LaunchpadError {
+        LaunchpadError::File { action: "write", path: self.path.clone(), source: io::Error::other(source) }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use common::task::{Molecule, MoleculeSource, Row, Shard, State, TaskId, Verdict};
 
     use super::*;

@@ -130,12 +130,22 @@ pub(crate) fn log(name: &str, content: &[u8]) {
     let mut stdout = io::stdout().lock();
     let end: &[u8] = if content.is_empty() || content.ends_with(b"\n") { b"" } else { b"\n" };
     let parts = [b"==> ", name.as_bytes(), b" <==\n", content, end];
-    // As in `to_stdout`.
+    // As in `log_part`.
     _ = parts.into_iter().try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush());
 }
 
-fn to_stdout(text: &str) {
+/// Starts the output of another log, below its name.
+pub(crate) fn log_header(name: &str, is_first: bool) {
+    to_stdout(&format!("{}==> {name} <==\n", if is_first { "" } else { "\n" }));
+}
+
+/// Prints a part of a log as it is.
+pub(crate) fn log_part(content: &[u8]) {
     let mut stdout = io::stdout().lock();
     // A reader that has seen enough (`| head`) is no error of ours; nothing that counts depends on what is printed.
-    _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    _ = stdout.write_all(content).and_then(|()| stdout.flush());
+}
+
+fn to_stdout(text: &str) {
+    log_part(text.as_bytes());
 }

@@ -80,14 +80,6 @@ pub(crate) enum PushError {
         /// How many of its tasks.
         tasks: u64,
     },
-    /// A column that the results don't have.
-    #[error("there is no column `{found}` (known: {known})")]
-    NoColumn {
-        /// What was asked for.
-        found: String,
-        /// The columns that can be asked for.
-        known: String,
-    },
     /// A file that is read twice was not the same the second time.
     #[error("`{file}` changed while it was read")]
     Changed {
@@ -147,8 +139,7 @@ impl PushError {
             Self::Nothing { .. }
             | Self::Contradiction { .. }
             | Self::Zero { .. }
-            | Self::OwnFollowUp { .. }
-            | Self::NoColumn { .. } => exit_code::USAGE,
+            | Self::OwnFollowUp { .. } => exit_code::USAGE,
             Self::OtherEngine { .. } | Self::Role { .. } | Self::Command(_) => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
@@ -190,7 +181,6 @@ impl PushError {
                 Some("push again once Redis is settled; it goes on where it stopped".into())
             }
             Self::Role { .. } => Some("name it as the driver looks for it: --input site=protein.pdb".into()),
-            Self::NoColumn { .. } => None,
             Self::Contradiction { one, other } => Some(format!("leave out {one} or {other}")),
             Self::Zero { .. } => Some("leave it out for the default".into()),
             Self::ReceptorFormat { .. } => Some("convert it: `obabel receptor.mol2 -O receptor.pdb`".into()),

@@ -1,19 +1,20 @@
 //! The molecules that a new run takes from one that has ended: chosen by their verified results, kept in manifest order, with the SDF
 //! objects that hold them. It writes temporary files only.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use common::digest::sha256_hex;
 use common::queue::{Queue, RunInfo};
 use common::storage::RunStore;
-use common::task::{ManifestReader, MoleculeSource, ObjectRef, Shard, State, Verdict};
+use common::task::{ManifestReader, MoleculeSource, ObjectRef, State, Verdict};
 
 use super::manifest::{Staging, temporary};
 use super::{LigandFile, PushError, StagedManifest};
+use crate::cli::Order;
 use crate::consolidation::{Checked, ManifestCopy, Outcome, Walk, read_manifest};
 use crate::error::LaunchpadError;
+use crate::ranking::Best;
 
 /// Tasks without a result that are named one by one.
 const NAMED: u64 = 20;
@@ -90,8 +91,7 @@ impl FollowUp<'_> {
         progress: &mut impl FnMut(u64),
         tell: &mut impl FnMut(&str),
     ) -> Result<Choice<'_>, LaunchpadError> {
-        let mut choice =
-            Choice { wanted: &self.wanted, next: 0, chosen: Vec::new(), best: BinaryHeap::new() };
+        let mut choice = Choice::new(&self.wanted);
         let mut untrusted = 0;
         let mut take = |checked: Checked| {
             if let Outcome::Missing(fault) = &checked.outcome {
@@ -101,7 +101,7 @@ impl FollowUp<'_> {
                 }
             }
             progress(checked.task.0 + 1);
-            Ok(choice.look_at(&checked)?)
+            choice.look_at(&checked)
         };
         let spec = &self.info.spec;
         Walk { queue: self.queue, store: self.store, spec }.run(manifest, &mut take).await?;
@@ -127,11 +127,22 @@ struct Choice<'a> {
     wanted: &'a Wanted,
     next: u64,
     chosen: Vec<u64>,
-    best: BinaryHeap<Candidate>,
+    /// Place and id of those that a sample is drawn from.
+    best: Option<Best<(u64, String)>>,
 }
 
-impl Choice<'_> {
-    fn look_at(&mut self, checked: &Checked) -> Result<(), PushError> {
+impl<'a> Choice<'a> {
+    fn new(wanted: &'a Wanted) -> Self {
+        let best = match wanted {
+            Wanted::Sample { of_top, by, .. } => {
+                Some(Best::new(Order { by: by.clone(), highest: false }, *of_top))
+            }
+            Wanted::Failed { .. } => None,
+        };
+        Self { wanted, next: 0, chosen: Vec::new(), best }
+    }
+
+    fn look_at(&mut self, checked: &Checked) -> Result<(), LaunchpadError> {
         let first = self.next;
         self.next += checked.molecules.len() as u64;
         match (self.wanted, &checked.outcome) {
@@ -142,8 +153,9 @@ impl Choice<'_> {
             (Wanted::Failed { dead: true, .. }, Outcome::Ended { .. }) if checked.state == State::Dead => {
                 self.chosen.extend(first..self.next);
             }
-            (Wanted::Sample { of_top, by, .. }, Outcome::Scored { shard, .. }) => {
-                self.rank(shard, first, *of_top, by)?;
+            (Wanted::Sample { .. }, Outcome::Scored { shard, .. }) => {
+                let best = self.best.as_mut().expect("it is made with the choice of a sample");
+                best.add(shard, |position, row, _| (first + position as u64, row.molecule_id.clone()))?;
             }
             (Wanted::Failed { .. }, _)
             | (Wanted::Sample { .. }, Outcome::Ended { .. } | Outcome::Missing(_)) => {}
@@ -151,69 +163,21 @@ impl Choice<'_> {
         Ok(())
     }
 
-    fn rank(&mut self, shard: &Shard, first: u64, of_top: usize, by: &str) -> Result<(), PushError> {
-        let column = match by {
-            "score" => None,
-            name => Some(shard.columns.iter().position(|column| column == name).ok_or_else(|| {
-                let known = ["score"].into_iter().chain(shard.columns.iter().map(String::as_str));
-                PushError::NoColumn { found: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
-            })?),
-        };
-        for (row, ordinal) in shard.rows.iter().zip(first..).filter(|(row, _)| row.verdict == Verdict::Ok) {
-            let text = column.map_or(&row.score, |column| &row.columns[column]);
-            let Ok(value) = text.parse() else { continue };
-            self.best.push(Candidate { value, ordinal, molecule_id: row.molecule_id.clone() });
-            if self.best.len() > of_top {
-                self.best.pop();
-            }
-        }
-        Ok(())
-    }
-
     /// The places of the chosen molecules, ascending. A sample is a function of the seed and the ids.
     fn finish(mut self, seed: u64) -> Vec<u64> {
-        if let Wanted::Sample { molecules, .. } = self.wanted {
-            let draw =
-                |candidate: &Candidate| sha256_hex(format!("{seed}\0{}", candidate.molecule_id).as_bytes());
-            let mut best = self.best.into_vec();
-            best.sort_by_cached_key(draw);
-            self.chosen = best.iter().take(*molecules).map(|candidate| candidate.ordinal).collect();
+        if let (Wanted::Sample { molecules, .. }, Some(best)) = (self.wanted, self.best) {
+            let mut best: Vec<_> = best.in_order().collect();
+            best.sort_by_cached_key(|(_, id)| sha256_hex(format!("{seed}\0{id}").as_bytes()));
+            self.chosen = best.iter().take(*molecules).map(|(place, _)| *place).collect();
             self.chosen.sort_unstable();
         }
         self.chosen
     }
 }
 
-/// A molecule that may be drawn; of two with the same value, the one that stands first in the manifest is the better one.
-struct Candidate {
-    value: f64,
-    ordinal: u64,
-    molecule_id: String,
-}
-
-impl Ord for Candidate {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.value.total_cmp(&other.value).then(self.ordinal.cmp(&other.ordinal))
-    }
-}
-
-impl PartialOrd for Candidate {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Candidate {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl Eq for Candidate {}
-
 #[cfg(test)]
 mod tests {
-    use common::task::{Molecule, Row, TaskId};
+    use common::task::{Molecule, Row, Shard, TaskId};
 
     use super::*;
 
@@ -241,7 +205,7 @@ mod tests {
     }
 
     fn chosen(wanted: &Wanted, tasks: &[Checked], seed: u64) -> Vec<u64> {
-        let mut choice = Choice { wanted, next: 0, chosen: Vec::new(), best: BinaryHeap::new() };
+        let mut choice = Choice::new(wanted);
         for task in tasks {
             choice.look_at(task).unwrap();
         }
@@ -280,8 +244,8 @@ mod tests {
     #[test]
     fn a_column_that_no_shard_has_is_named() {
         let wanted = Wanted::Sample { molecules: 1, of_top: 1, by: "scroe".into() };
-        let mut choice = Choice { wanted: &wanted, next: 0, chosen: Vec::new(), best: BinaryHeap::new() };
+        let mut choice = Choice::new(&wanted);
         let error = choice.look_at(&scored(0, &["-1"])).unwrap_err();
-        assert_eq!(error.to_string(), "there is no column `scroe` (known: score, column)");
+        assert_eq!(error.to_string(), "the shards have no column `scroe` (known: score, column)");
     }
 }

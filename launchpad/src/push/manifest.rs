@@ -2,11 +2,11 @@
 //! Only one molecule is in memory at a time, besides the hashes that find duplicate ids.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use common::digest::Sha256Writer;
+use common::digest::Digesting;
 use common::task::{
     ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule, MoleculeSource, TaskId,
 };
@@ -71,8 +71,8 @@ impl Staging {
     /// Starts a manifest of `batch_size` molecules to a task.
     pub(super) fn new(batch_size: u64) -> Result<Self, LaunchpadError> {
         let file = tempfile::tempfile().map_err(temporary)?;
-        let to = Digesting { to: BufWriter::new(file), digest: Sha256Writer::default() };
-        Ok(Self { writer: ManifestWriter::new(to), batch_size, molecules: 0 })
+        let writer = ManifestWriter::new(Digesting::new(BufWriter::new(file)));
+        Ok(Self { writer, batch_size, molecules: 0 })
     }
 
     /// Appends a molecule, which stands in this line of the user's file. Its id must not have been there before.
@@ -85,9 +85,8 @@ impl Staging {
 
     /// Ends the manifest.
     pub(super) fn finish(self) -> Result<StagedManifest, LaunchpadError> {
-        let Digesting { to, digest } = self.writer.finish()?;
+        let (to, sha256, bytes) = self.writer.finish()?.finish();
         let file = to.into_inner().map_err(|error| temporary(error.into_error()))?;
-        let (sha256, bytes) = digest.finish();
         let tasks = self.molecules.div_ceil(self.batch_size);
         let digest = ManifestDigest { sha256, tasks, molecules: self.molecules };
         Ok(StagedManifest { file: Arc::new(file), digest, bytes, bad: 0 })
@@ -147,24 +146,6 @@ impl Read for FromStart {
         let read = self.file.read_at(buffer, self.at)?;
         self.at += read as u64;
         Ok(read)
-    }
-}
-
-/// Digests what it passes on.
-struct Digesting<W> {
-    to: W,
-    digest: Sha256Writer,
-}
-
-impl<W: Write> Write for Digesting<W> {
-    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(part)?;
-        self.digest.write_all(&part[..written])?;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
     }
 }
 

@@ -51,7 +51,10 @@ pub(crate) struct Worker {
 
 impl Site {
     pub(crate) async fn new() -> Self {
-        Self { redis: TestRedis::start_with(Persistence::EverySecond).await, folder: tempfile::tempdir().unwrap() }
+        Self {
+            redis: TestRedis::start_with(Persistence::EverySecond).await,
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// Creates a run without tasks whose program is `argv`.

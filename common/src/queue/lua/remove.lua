@@ -14,7 +14,7 @@ end
 if first + count_max < total then
   return { 'more' }
 end
-for _, name in ipairs({ 'pending', 'delayed', 'leases', 'grants', 'idle', 'dead', 'inputs', 'tails', 'events', 'stats:queue',
+for _, name in ipairs({ 'pending', 'delayed', 'leases', 'grants', 'idle', 'dead', 'inputs', 'tails', 'live', 'events', 'stats:queue',
   'stats:stage', 'stats:engine', 'stats:upload', 'stats:total', 'progress', 'run' }) do
   call('UNLINK', key(name))
 end

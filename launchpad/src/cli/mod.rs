@@ -1,0 +1,141 @@
+//! The command line: clap types and what they say in `--help`, one file per group of commands. Nothing is decided or done here.
+
+mod look;
+mod push;
+mod results;
+mod setup;
+mod steer;
+mod values;
+
+use clap::{Parser, Subcommand};
+use common::env;
+
+pub use look::{Having, Logs, Show, Status, Tasks};
+pub use push::{CommandFlags, EngineName, Push, Trial};
+pub use results::{Consolidate, Export, Order, Poses, Prefer, Top};
+pub use setup::{Completions, Doctor, Driver, Local, LocalFolder, Man, Shell};
+pub use steer::{Cancel, Pause, Remove, Resume, Retry, Set};
+pub use values::{
+    Argv, Center, DeclaredColumn, Edges, InputFile, InvalidValue, Label, MeasuredColumn, Setting,
+};
+
+/// Scores molecules on a fleet of workers: fills Redis with tasks, shows how they go, builds one table and proves it complete.
+#[derive(Debug, Parser)]
+#[command(name = "launchpad", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Where Redis is [default: the private Redis of this folder or one above, then `redis://127.0.0.1:6379`]
+    #[arg(long, global = true, env = env::REDIS, value_name = "URL", hide_env_values = true)]
+    pub redis: Option<String>,
+    /// Where objects are, a URL or a folder [default: the store of the run, or .molfleet/store]
+    #[arg(long, global = true, env = env::STORE, value_name = "URL")]
+    pub store: Option<String>,
+    /// Print results as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print results and errors only, no progress
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// No colours and no symbols
+    #[arg(long, global = true, env = env::NO_COLOR, hide = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "1")]
+    pub no_color: Option<String>,
+    /// What to log to standard error, such as `info` or `launchpad=debug`
+    #[arg(long, global = true, env = env::LOG, default_value = "warn", hide = true)]
+    pub log: String,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  launchpad local up
+  launchpad push ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf
+  launchpad status first --watch
+  launchpad consolidate first -o results.csv
+
+Exit codes: 0 it worked; 64 the command line is wrong; 65 the input is bad, or a consolidation is incomplete;
+69 Redis or the store can't be reached; 75 try again; 78 the configuration is wrong.";
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a run: read molecules, store the inputs, fill Redis with tasks
+    Push(Box<Push>),
+    /// Show all runs, or how one goes and why it waits
+    Status(Status),
+    /// Show a task: its molecules and every attempt with its log's end
+    Show(Show),
+    /// Push the first molecules as a run of their own, show their scores, and say how long all would take
+    #[command(after_help = "\
+Example:
+  launchpad trial ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf -n 3
+
+It takes the flags of push, and --batch-size 1. The trial is the run first-trial; a worker has to be there, or to be started
+meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 65 none was.")]
+    Trial(Box<Trial>),
+    /// List the tasks of a run, all or some
+    Tasks(Tasks),
+    /// Print the whole logs of an attempt, or follow a task while it runs
+    Logs(Logs),
+    /// List the workers: where they run and what they do
+    #[command(
+        after_help = "Examples:\n  launchpad workers\n  launchpad workers --json | jq '.[] | select(.seen_ms_ago > 60000)'"
+    )]
+    Workers,
+    /// List the best molecules so far
+    Top(Top),
+    /// Write the poses of the best molecules to one file
+    Poses(Poses),
+    /// Write what every task took, as a table
+    Export(Export),
+    /// Build one table of all results and prove that it is complete
+    Consolidate(Consolidate),
+    /// Let workers try dead or cancelled tasks again
+    Retry(Retry),
+    /// Stop a run, or some of its tasks; engines are killed within a heartbeat
+    Cancel(Cancel),
+    /// Lease no more tasks of a run; what runs goes on
+    Pause(Pause),
+    /// Let a paused run go on
+    Resume(Resume),
+    /// Change how a run is driven while it goes
+    Set(Set),
+    /// Forget a run: its own keys in Redis and, if asked for, its objects
+    Remove(Remove),
+    /// List, show, publish and compare driver scripts
+    #[command(subcommand)]
+    Driver(Driver),
+    /// Check Redis and the store, and say what has to be changed
+    Doctor(Doctor),
+    /// Print the Redis keys and what they hold: a contract that scripts can rely on
+    #[command(after_help = "Example:\n  launchpad schema | less")]
+    Schema,
+    /// Print what completes commands and flags in a shell
+    Completions(Completions),
+    /// Write the manual pages
+    Man(Man),
+    /// Start, stop or find a private Redis for this folder
+    #[command(subcommand)]
+    Local(Local),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.clone().render_help().to_string();
+            assert!(help.contains("Example"), "{help}");
+        }
+    }
+}

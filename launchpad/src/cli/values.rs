@@ -1,0 +1,215 @@
+//! The values of flags that are more than a number or a text, and how they are read.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use common::task::{Column, ColumnKind};
+
+/// Three coordinates, in Å.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Center(pub [f64; 3]);
+
+/// Three lengths, in Å.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Edges(pub [f64; 3]);
+
+/// A label's name and value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// Letters, digits, `_`, `.` and `-`.
+    pub name: String,
+    /// Any text.
+    pub value: String,
+}
+
+/// A program and its arguments, as words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argv(pub Vec<String>);
+
+/// A file that every task gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputFile {
+    /// A small letter, then small letters, digits and `_`.
+    pub role: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// A column of the engine `command`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeclaredColumn(pub Column);
+
+/// A CSV file and one of its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeasuredColumn {
+    /// The file.
+    pub path: PathBuf,
+    /// The column.
+    pub column: String,
+}
+
+/// Something about a run that can be changed while it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// Tasks worked on at any time; 0 is no limit.
+    Parallelism(u64),
+}
+
+/// Says why a value of the command line was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{found}` is not valid (expected {expected})")]
+pub struct InvalidValue {
+    found: String,
+    expected: &'static str,
+}
+
+fn refuse(found: &str, expected: &'static str) -> InvalidValue {
+    InvalidValue { found: found.to_owned(), expected }
+}
+
+fn numbers(text: &str) -> Option<Vec<f64>> {
+    text.split(',').map(|part| part.trim().parse().ok()).collect()
+}
+
+impl FromStr for Center {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let three = numbers(text).and_then(|numbers| numbers.try_into().ok());
+        three.map(Self).ok_or_else(|| refuse(text, "three numbers such as 42.3,45.4,18.2"))
+    }
+}
+
+impl FromStr for Edges {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let edges = match numbers(text).as_deref() {
+            Some(&[edge]) => Some([edge; 3]),
+            Some(&[x, y, z]) => Some([x, y, z]),
+            _ => None,
+        };
+        edges.map(Self).ok_or_else(|| refuse(text, "one number or three, such as 14 or 14,20,14"))
+    }
+}
+
+impl Label {
+    /// What a label's name may be.
+    pub(crate) const NAME_EXPECTED: &str = "letters, digits, _ . -";
+
+    /// Whether a label may have this name: it is part of a field of the run's hash.
+    pub(crate) fn is_name(name: &str) -> bool {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        !name.is_empty() && name.chars().all(allowed)
+    }
+}
+
+impl FromStr for Label {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text.split_once('=') {
+            Some((name, value)) if Self::is_name(name) => {
+                Ok(Self { name: name.to_owned(), value: value.to_owned() })
+            }
+            _ => Err(refuse(text, "name=value, the name of letters, digits, _ . -")),
+        }
+    }
+}
+
+impl FromStr for Argv {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let words = shlex::split(text).filter(|words| !words.is_empty());
+        words.map(Self).ok_or_else(|| refuse(text, "a program and its arguments, every quote closed"))
+    }
+}
+
+impl FromStr for InputFile {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text.split_once('=') {
+            Some((role, path)) if !role.is_empty() && !path.is_empty() => {
+                Ok(Self { role: role.to_owned(), path: path.into() })
+            }
+            _ => Err(refuse(text, "ROLE=FILE, such as receptor=protein.pdb")),
+        }
+    }
+}
+
+impl FromStr for DeclaredColumn {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let refused = || refuse(text, "NAME[,unit=U][,min=X][,max=Y][,kind=number|text]");
+        let mut parts = text.split(',');
+        let name = parts.next().unwrap_or_default().trim().to_owned();
+        let mut column = Column { name, kind: ColumnKind::Number, unit: String::new(), min: None, max: None };
+        for part in parts {
+            let number = |value: &str| value.parse().map(Some).map_err(|_| refused());
+            match part.trim().split_once('=') {
+                Some(("unit", value)) => value.clone_into(&mut column.unit),
+                Some(("min", value)) => column.min = number(value)?,
+                Some(("max", value)) => column.max = number(value)?,
+                Some(("kind", "number")) => column.kind = ColumnKind::Number,
+                Some(("kind", "text")) => column.kind = ColumnKind::Text,
+                _ => return Err(refused()),
+            }
+        }
+        Ok(Self(column))
+    }
+}
+
+impl FromStr for MeasuredColumn {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        match text.rsplit_once(':') {
+            Some((path, column)) if !path.is_empty() && !column.is_empty() => {
+                Ok(Self { path: path.into(), column: column.to_owned() })
+            }
+            _ => Err(refuse(text, "FILE:COLUMN, such as affinities.csv:dg_kcal_mol")),
+        }
+    }
+}
+
+impl FromStr for Setting {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let expected = "parallelism=N, N from 0";
+        match text.split_once('=') {
+            Some(("parallelism", value)) => {
+                value.parse().map(Self::Parallelism).map_err(|_| refuse(text, expected))
+            }
+            _ => Err(refuse(text, expected)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_are_read_from_one_number_or_three() {
+        assert_eq!("14".parse(), Ok(Edges([14.0; 3])));
+        assert_eq!("1, 2,3.5".parse(), Ok(Edges([1.0, 2.0, 3.5])));
+        assert_eq!("-1,2,3".parse(), Ok(Center([-1.0, 2.0, 3.0])));
+        assert!("1,2".parse::<Edges>().is_err());
+        assert!("1".parse::<Center>().is_err());
+    }
+
+    #[test]
+    fn pairs_are_split_where_they_should_be() {
+        let label = Label { name: "target".into(), value: "a=b".into() };
+        assert_eq!("target=a=b".parse(), Ok(label));
+        assert!("a{b=1".parse::<Label>().is_err());
+        let measured: MeasuredColumn = "/a:b/c.csv:dg".parse().unwrap();
+        assert_eq!((measured.path.to_str(), measured.column.as_str()), (Some("/a:b/c.csv"), "dg"));
+        assert_eq!("parallelism=0".parse(), Ok(Setting::Parallelism(0)));
+        assert!("parallelism=-1".parse::<Setting>().is_err());
+    }
+}

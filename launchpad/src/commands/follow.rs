@@ -1,0 +1,249 @@
+//! `logs -f`: what a task's programs print, as they print it, until the task has ended. It asks the worker that holds the task again
+//! and again, and says in words what becomes of the attempts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use common::queue::{ASKED_MS, Disposition, Piece, Queue, QueueError, TaskInfo};
+use common::task::{Ending, LeaseName, RunId, State, TaskId};
+use serde::Serialize;
+
+use super::Context;
+use crate::error::LaunchpadError;
+use crate::output::{self, Output, Report};
+use crate::task_history::ending_name;
+
+/// Between two looks.
+const REFRESH: Duration = Duration::from_millis(500);
+/// A request for output is renewed at every tenth look: thrice while it holds.
+const ASK_EVERY: u32 = 10;
+const _: () = assert!(ASK_EVERY as u128 * REFRESH.as_millis() * 3 <= ASKED_MS as u128);
+
+/// What happened. Its JSON is stable: fields are added, never renamed.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Happened<'a> {
+    /// A program printed something.
+    Output {
+        task: TaskId,
+        lease: &'a LeaseName,
+        log: &'a str,
+        /// Where in the log it begins, in bytes.
+        from: u64,
+        /// Bytes before it that were not told.
+        skipped_bytes: u64,
+        text: String,
+    },
+    /// The task is in another state or has another attempt.
+    State {
+        task: TaskId,
+        state: &'static str,
+        lease: Option<&'a LeaseName>,
+        reason: Option<&'a str>,
+        /// The same in words.
+        text: String,
+    },
+}
+
+impl Report for Happened<'_> {
+    fn text(&self) -> String {
+        match self {
+            Self::Output { text, .. } | Self::State { text, .. } => text.clone(),
+        }
+    }
+}
+
+/// Follows a task to its end, or until the person has seen enough.
+pub(super) async fn follow(
+    context: &Context,
+    queue: &Queue,
+    run: &RunId,
+    task: TaskId,
+) -> Result<(), LaunchpadError> {
+    let follower = Follower { output: context.output, queue, run, task, seen: Seen::default(), header: None };
+    tokio::select! {
+        ended = follower.to_the_end() => ended,
+        interrupt = tokio::signal::ctrl_c() => {
+            interrupt.map_err(LaunchpadError::Runtime)?;
+            context.output.note(&format!("no longer following task {task}; it goes on"));
+            Ok(())
+        }
+    }
+}
+
+struct Follower<'a> {
+    output: Output,
+    queue: &'a Queue,
+    run: &'a RunId,
+    task: TaskId,
+    seen: Seen,
+    /// The attempt and log whose output was printed last.
+    header: Option<(LeaseName, String)>,
+}
+
+impl Follower<'_> {
+    async fn to_the_end(mut self) -> Result<(), LaunchpadError> {
+        let (mut after, mut looks, mut away) = (None, 0_u32, false);
+        loop {
+            match self.look(&mut after, looks.is_multiple_of(ASK_EVERY)).await {
+                Ok(info) if info.state.is_terminal() => return Ok(()),
+                Ok(_) => away = false,
+                Err(error) if error.disposition() == Disposition::Retry => {
+                    if !away {
+                        self.output.note("Redis does not answer, trying again");
+                    }
+                    away = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            looks += 1;
+            tokio::time::sleep(REFRESH).await;
+        }
+    }
+
+    /// Prints what is new. The state is read before the output, so that nothing is missing of an attempt that has ended.
+    async fn look(&mut self, after: &mut Option<String>, ask: bool) -> Result<TaskInfo, QueueError> {
+        let info = self.queue.tasks(self.run, &[self.task]).await?.remove(0);
+        let is_new = self.seen.lease != info.lease;
+        if let Some(lease) = info.lease.as_ref().filter(|_| info.state == State::Leased && (ask || is_new)) {
+            self.queue.ask_for_output(self.run, self.task, lease).await?;
+        }
+        let is_first = after.is_none();
+        let (pieces, last) = self.queue.output(self.run, self.task, after.as_deref()).await?;
+        // What somebody else followed before is kept for a while; an attempt that was over before we came is none of our business.
+        let pieces =
+            pieces.into_iter().filter(|piece| !is_first || Some(&piece.lease) == info.lease.as_ref());
+        let (current, former): (Vec<_>, Vec<_>) =
+            pieces.partition(|piece| Some(&piece.lease) == info.lease.as_ref());
+        former.iter().for_each(|piece| self.print(piece));
+        let has_ended = info.state != State::Leased;
+        if !has_ended {
+            self.say(&info);
+        }
+        current.iter().for_each(|piece| self.print(piece));
+        if has_ended {
+            self.say(&info);
+        }
+        *after = Some(last.unwrap_or_else(|| "0".to_owned()));
+        Ok(info)
+    }
+
+    /// Says what became of the task since the last look, if anything did.
+    fn say(&mut self, info: &TaskInfo) {
+        let Some(text) = self.seen.change(self.run, self.task, info) else { return };
+        if self.output.is_json() {
+            let (lease, reason) = (info.lease.as_ref(), info.reason.as_deref());
+            self.output.report(&Happened::State {
+                task: self.task,
+                state: info.state.name(),
+                lease,
+                reason,
+                text,
+            });
+        } else {
+            self.output.note(&text);
+        }
+    }
+
+    fn print(&mut self, piece: &Piece) {
+        let Some((skipped_bytes, new)) = self.seen.new_part(piece) else { return };
+        if self.output.is_json() {
+            self.output.report(&Happened::Output {
+                task: self.task,
+                lease: &piece.lease,
+                log: &piece.log,
+                from: piece.from + (piece.text.len() - new.len()) as u64,
+                skipped_bytes,
+                text: String::from_utf8_lossy(new).into_owned(),
+            });
+            return;
+        }
+        let header = (piece.lease.clone(), piece.log.clone());
+        if self.header.as_ref() != Some(&header) {
+            let name = format!("{} of attempt {}", piece.log, piece.lease.number);
+            output::log_header(&name, self.header.is_none());
+            self.header = Some(header);
+        }
+        if skipped_bytes > 0 {
+            output::log_part(format!("[{skipped_bytes} bytes are left out here]\n").as_bytes());
+        }
+        output::log_part(new);
+    }
+}
+
+/// What was printed so far.
+#[derive(Default)]
+struct Seen {
+    state: Option<State>,
+    lease: Option<LeaseName>,
+    /// How far each log of each attempt was printed, in bytes.
+    ends: HashMap<(LeaseName, String), u64>,
+}
+
+impl Seen {
+    /// How many bytes before the piece are missing, and what of it is new; `None` if nothing is: an answer that was lost is told twice.
+    fn new_part<'a>(&mut self, piece: &'a Piece) -> Option<(u64, &'a [u8])> {
+        let end = self.ends.entry((piece.lease.clone(), piece.log.clone())).or_default();
+        let known = usize::try_from(end.saturating_sub(piece.from)).unwrap_or(usize::MAX);
+        let new = piece.text.get(known..).filter(|new| !new.is_empty())?;
+        let skipped = piece.from.saturating_sub(*end);
+        *end = piece.from + piece.text.len() as u64;
+        Some((skipped, new))
+    }
+
+    /// What became of the task since the last look, in words.
+    fn change(&mut self, run: &RunId, task: TaskId, info: &TaskInfo) -> Option<String> {
+        if (self.state, &self.lease) == (Some(info.state), &info.lease) {
+            return None;
+        }
+        let mut said = Vec::new();
+        if let Some(lease) = self.lease.as_ref().filter(|lease| Some(*lease) != info.lease.as_ref()) {
+            let former = info.former.iter().find(|(former, _)| former == lease);
+            // Its end may have been told already, when the task waited for its next attempt.
+            said.extend(former.filter(|_| self.state == Some(State::Leased)).map(|(_, e)| ended(lease, *e)));
+        }
+        said.extend(match (&info.lease, info.state) {
+            (Some(lease), State::Leased) => {
+                Some(format!("attempt {} runs on worker {}", lease.number, lease.worker))
+            }
+            (Some(lease), _) => info.ending.map(|ending| ended(lease, ending)),
+            (None, _) => None,
+        });
+        let reason = info.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+        said.extend(match info.state {
+            State::Leased => None,
+            State::Pending | State::Waiting => Some(format!("task {task} waits for a worker")),
+            State::Delayed => Some(format!("task {task} waits to be tried again{reason}")),
+            State::Succeeded | State::Cancelled | State::Dead => Some(format!(
+                "task {task} is {}{reason}; `launchpad logs {run} {task}` prints the whole logs",
+                info.state
+            )),
+        });
+        (self.state, self.lease) = (Some(info.state), info.lease.clone());
+        Some(said.join("; "))
+    }
+}
+
+fn ended(lease: &LeaseName, ending: Ending) -> String {
+    format!("attempt {} {}", lease.number, ending_name(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(from: u64, text: &str) -> Piece {
+        let (id, log) = ("1-0".to_owned(), "dock.stdout".to_owned());
+        Piece { id, task: TaskId(0), lease: "1.w.1".parse().unwrap(), log, from, text: text.into() }
+    }
+
+    #[test]
+    fn what_is_told_twice_is_printed_once_and_gaps_are_counted() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.new_part(&piece(7, "mode 1\n")), Some((7, &b"mode 1\n"[..])));
+        assert_eq!(seen.new_part(&piece(7, "mode 1\n")), None);
+        assert_eq!(seen.new_part(&piece(7, "mode 1\nmode 2\n")), Some((0, &b"mode 2\n"[..])));
+        assert_eq!(seen.new_part(&piece(30, "end")), Some((9, &b"end"[..])));
+        assert_eq!(seen.new_part(&piece(0, "mode")), None);
+    }
+}
