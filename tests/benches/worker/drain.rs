@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use common::task::Limits;
 use tokio::process::Command;
 
 use crate::fleet::{AS_SHIPPED, ONE_ROW, SLOTS, Site, WITHOUT_FSYNC};
@@ -96,16 +97,18 @@ async fn spawn_loop(program: &'static str) -> f64 {
 
 /// Has a worker that waits for work do a round's tasks.
 async fn drain(site: &Site, program: &str, name: &str) -> Drained {
-    let mut run = site.run(name, &[ONE_ROW]).await;
+    let mut run = site.run(name, &[ONE_ROW], &Limits::default()).await;
     let worker = site.worker(program, name, &run, SLOTS);
     run.until_idle(&site.redis, 1).await;
     let (before, redis_before) = (worker.processor_seconds(), site.redis_seconds());
     run.push(TASKS).await;
     run.until_done().await;
     let (after, redis) = (worker.processor_seconds(), site.redis_seconds() - redis_before);
+    let (leases, ends) = (run.events(&site.redis, "lease").await, run.events(&site.redis, "complete").await);
+    let ms = ends.into_iter().fold(0.0, f64::max) - leases.into_iter().fold(f64::MAX, f64::min);
     let per_thousand = 1_000.0 / TASKS as f64;
     Drained {
-        per_second: TASKS as f64 / run.seconds_of_events(&site.redis).await,
+        per_second: TASKS as f64 / ms * 1_000.0,
         worker: (after.0 - before.0) * per_thousand,
         engines: (after.1 - before.1) * per_thousand,
         redis: redis * per_thousand,

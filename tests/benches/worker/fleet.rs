@@ -58,7 +58,7 @@ impl Site {
     }
 
     /// Creates a run without tasks whose program is `argv`.
-    pub(crate) async fn run(&self, id: &str, argv: &[&str]) -> Run {
+    pub(crate) async fn run(&self, id: &str, argv: &[&str], limits: &Limits) -> Run {
         let url = self.store_url();
         let id: RunId = id.parse().unwrap();
         let spec_json = serde_json::to_string(&spec(&id, argv)).unwrap();
@@ -72,7 +72,7 @@ impl Site {
             spec_json: &spec_json,
             store: &url,
             manifest_sha256: "00",
-            limits: &Limits::default(),
+            limits,
             labels: &[],
         };
         queue.create(&definition).await.unwrap();
@@ -153,18 +153,22 @@ impl Run {
         .await;
     }
 
-    /// From the first lease to the last success, by the Redis clock, in seconds.
-    pub(crate) async fn seconds_of_events(&self, redis: &TestRedis) -> f64 {
+    /// When events of a verb took place, by the Redis clock, in ms.
+    pub(crate) async fn events(&self, redis: &TestRedis, verb: &str) -> Vec<f64> {
         let mut connection = redis.connection().await;
         let events: redis::streams::StreamRangeReply =
             connection.xrange_all(self.key("events")).await.unwrap();
-        let at = |verb: &'static str| {
-            let events =
-                events.ids.iter().filter(move |event| event.get::<String>("verb").as_deref() == Some(verb));
-            events.map(|event| event.id.split('-').next().unwrap().parse::<f64>().unwrap())
-        };
-        let (first, last) = (at("lease").fold(f64::MAX, f64::min), at("complete").fold(0.0, f64::max));
-        (last - first) / 1_000.0
+        let events = events.ids.iter().filter(|event| event.get::<String>("verb").as_deref() == Some(verb));
+        events.map(|event| event.id.split('-').next().unwrap().parse().unwrap()).collect()
+    }
+
+    /// Waits until there were this many leases, and gives the moment of the last one, in ms.
+    pub(crate) async fn until_leases(&self, redis: &TestRedis, leases: usize) -> f64 {
+        eventually("a task is leased", || async {
+            let events = self.events(redis, "lease").await;
+            if events.len() >= leases { Ok(events[leases - 1]) } else { Err(events) }
+        })
+        .await
     }
 
     /// The name of one of its keys.

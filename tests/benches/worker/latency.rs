@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use common::task::TaskId;
+use common::task::{Limits, TaskId};
 use tokio::process::Command;
 
 use crate::fleet::{AS_SHIPPED, ONE_ROW, SLOTS, Site};
@@ -20,16 +20,16 @@ pub(crate) async fn measure(rounds: usize) {
     println!(
         "from the push of a task to an idle worker until its program runs, ms; lowest / median / highest of {rounds} rounds of {TASKS}"
     );
-    for (name, quantile) in [("p50 (must: 2)", 0.5), ("p99 (must: 10)", 0.99)] {
+    for (name, percent) in [("p50 (must: 2)", 50), ("p99 (must: 10)", 99)] {
         let of =
-            |which: usize| text(spread(measured.iter().map(|round| quantile_of(&round[which], quantile))), 2);
+            |which: usize| text(spread(measured.iter().map(|round| quantile(&round[which], percent))), 2);
         println!("  {name}: {}; start of the program alone (the floor): {}", of(0), of(1));
     }
 }
 
 /// Times of all tasks, and of all starts alone, in ms.
 async fn one_round(site: &Site, name: &str) -> [Vec<f64>; 2] {
-    let mut run = site.run(name, &[ONE_ROW]).await;
+    let mut run = site.run(name, &[ONE_ROW], &Limits::default()).await;
     let _worker = site.worker(AS_SHIPPED, name, &run, SLOTS);
     let (mut times, mut floor) = (Vec::new(), Vec::new());
     for task in 0..TASKS {
@@ -57,7 +57,7 @@ async fn start_alone() -> f64 {
     clippy::disallowed_methods,
     reason = "two processes of one machine have only the wall clock in common"
 )]
-fn now_us() -> u64 {
+pub(crate) fn now_us() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap()
 }
 
@@ -65,8 +65,9 @@ fn ms(from_us: u64, to_us: u64) -> f64 {
     (to_us as f64 - from_us as f64) / 1_000.0
 }
 
-fn quantile_of(times: &[f64], quantile: f64) -> f64 {
+/// The time that so many percent of all do not exceed.
+fn quantile(times: &[f64], percent: usize) -> f64 {
     let mut times = times.to_vec();
     times.sort_by(f64::total_cmp);
-    times[((times.len() - 1) as f64 * quantile).round() as usize]
+    times[(times.len() * percent).div_ceil(100).saturating_sub(1)]
 }

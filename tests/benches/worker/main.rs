@@ -12,6 +12,7 @@
 mod drain;
 mod fleet;
 mod latency;
+mod lost;
 
 /// Rounds of each figure, unless an argument says otherwise.
 const ROUNDS: usize = 5;
@@ -28,6 +29,9 @@ async fn main() {
     }
     if wanted("latency") {
         latency::measure(rounds).await;
+    }
+    if wanted("lost") {
+        lost::measure().await;
     }
 }
 

@@ -138,8 +138,8 @@ impl Running {
 struct Keeper {
     recipe: Recipe,
     groups: BTreeSet<Pid>,
-    /// What the guardian is told with the next group: which ones have ended. It takes its time, since waking the guardian costs as much
-    /// as a short engine's start, and a group that it knows for too long has no process with the marker, so that nobody is killed.
+    /// What the guardian is told together with the next group: which ones have ended. Each line wakes a process, and this one can
+    /// wait: a group that has ended has no process with the marker, so knowing it for too long kills nobody.
     unsaid: String,
     /// `None` while it can't be started.
     running: Option<Running>,
