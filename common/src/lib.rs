@@ -7,6 +7,7 @@ pub mod checkup;
 pub mod clock;
 pub mod digest;
 pub mod env;
+pub mod excerpt;
 pub mod exit_code;
 pub mod local;
 pub mod queue;

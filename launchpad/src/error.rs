@@ -9,6 +9,7 @@ use common::queue::{Disposition, QueueError};
 use common::storage::StorageError;
 use common::task::{LeaseName, LimitsError, ManifestError, RunId, TaskId};
 
+use crate::audit::AuditError;
 use crate::consolidation::ConsolidationError;
 use crate::drivers::DriverError;
 use crate::input::InputError;
@@ -51,6 +52,9 @@ pub(crate) enum LaunchpadError {
     /// A consolidation.
     #[error(transparent)]
     Consolidation(#[from] ConsolidationError),
+    /// An audit.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// Stored poses.
     #[error(transparent)]
     Poses(#[from] PosesError),
@@ -186,6 +190,7 @@ impl LaunchpadError {
             | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
             Self::Driver(error) => error.exit_code(),
+            Self::Audit(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
@@ -208,9 +213,10 @@ impl LaunchpadError {
             Self::Input(error) => Some(error.hint().to_owned()),
             Self::RunFile(error) => Some(error.hint()),
             Self::LocalRedis(error) => error.hint().map(str::to_owned),
-            Self::Push(error) => error.hint(),
+            Self::Push(error) => Some(error.hint()),
             Self::Driver(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
+            Self::Audit(error) => Some(error.hint()),
             Self::Poses(error) => error.hint().map(str::to_owned),
             Self::NoLogs { .. } => {
                 Some("`launchpad show RUN TASK` lists the attempts; --attempt chooses another".into())

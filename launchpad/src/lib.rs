@@ -8,11 +8,13 @@ use clap::Parser as _;
 use common::exit_code;
 use common::telemetry::{self, LogFormat};
 
+mod audit;
 pub mod cli;
 mod commands;
 mod consolidation;
 mod drivers;
 mod error;
+mod followed;
 pub mod input;
 pub mod local_redis;
 mod location;

@@ -412,4 +412,23 @@ mod tests {
         let error = parse("[options]\nbox_size = [1, 2]\n").unwrap_err().to_string();
         assert!(error.contains("one number or a list of three"), "{error}");
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_file_of_any_text_is_read_or_refused_with_its_line(
+            key in "[a-z_.]{1,12}|options|limits|labels|needs|seed|input", value in any::<String>(), any in any::<String>(),
+        ) {
+            let table = format!("seed = 1\n[{key}]\nargv = [{value}]\n");
+            for text in [format!("{key} = {value}\n"), format!("{key} = '''{value}'''\n"), table, any] {
+                if let Err(error) = parse(&text) {
+                    prop_assert!(error.to_string().starts_with("run.toml:"), "{error}");
+                    _ = error.hint();
+                }
+            }
+        }
+    }
 }

@@ -1,13 +1,15 @@
-//! A way to a Redis on which the answers of chosen scripts get lost: the script runs, then the connection breaks. Knows of scripts
-//! only their digests.
+//! A way to a Redis that breaks, falls silent, drags, or loses the answers of chosen scripts: the script runs, then the connection
+//! breaks. Knows of scripts only their digests.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use common::queue::SOURCES;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// How much is carried at once: far more than any request of a test.
@@ -18,7 +20,29 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub struct FlakyProxy {
     port: u16,
     faults: Arc<Faults>,
+    line: watch::Sender<Line>,
+    cuts: watch::Sender<()>,
     listener: JoinHandle<()>,
+}
+
+/// How a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// It carries everything at once.
+    Fair,
+    /// Whatever it carries takes this much longer.
+    Slow(Duration),
+    /// It carries nothing, and keeps what comes until it carries again.
+    Silent,
+    /// It takes no new connections.
+    Down,
+}
+
+/// The same for one connection.
+#[derive(Debug, Clone)]
+struct Weather {
+    line: watch::Receiver<Line>,
+    cuts: watch::Receiver<()>,
 }
 
 /// Which answers to lose: one counter for each script, by the digest that `EVALSHA` names.
@@ -48,14 +72,20 @@ impl FlakyProxy {
         let faults = Arc::new(Faults { scripts: SOURCES.iter().map(fault).collect() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::clone(&faults);
-        let listener = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                // An error is a broken connection, which the test wants or the worker notices.
-                tokio::spawn(carry(client, to, Arc::clone(&shared)));
-            }
-        });
-        Self { port, faults, listener }
+        let (line, cuts) = (watch::Sender::new(Line::Fair), watch::Sender::new(()));
+        let weather = Weather { line: line.subscribe(), cuts: cuts.subscribe() };
+        let listener = tokio::spawn(accept(listener, to, Arc::clone(&faults), weather));
+        Self { port, faults, line, cuts, listener }
+    }
+
+    /// Changes how the line is. Connections that are there stay.
+    pub fn set(&self, line: Line) {
+        self.line.send_replace(line);
+    }
+
+    /// Breaks all connections that are there.
+    pub fn cut(&self) {
+        self.cuts.send_replace(());
     }
 
     /// The URL of the Redis behind it.
@@ -66,6 +96,11 @@ impl FlakyProxy {
     /// Loses the next `times` answers of a script.
     pub fn lose(&self, verb: &str, times: u32) {
         self.faults.of(verb).to_lose.store(times, Ordering::SeqCst);
+    }
+
+    /// How many answers were lost so far, of all scripts.
+    pub fn lost_in_all(&self) -> u32 {
+        self.faults.scripts.iter().map(|fault| fault.lost.load(Ordering::SeqCst)).sum()
     }
 
     /// How many answers of a script were lost so far.
@@ -93,8 +128,42 @@ impl Faults {
     }
 }
 
+/// Takes connections as long as the test lasts.
+async fn accept(listener: TcpListener, to: u16, faults: Arc<Faults>, weather: Weather) {
+    while let Ok((client, _)) = listener.accept().await {
+        let (faults, mut weather) = (Arc::clone(&faults), weather.clone());
+        if *weather.line.borrow() == Line::Down {
+            continue;
+        }
+        weather.cuts.mark_unchanged();
+        tokio::spawn(async move {
+            // An error is a broken connection, which the test wants or the worker notices.
+            tokio::select! {
+                _ = carry(client, to, faults, weather.line) => {}
+                _ = weather.cuts.changed() => {}
+            }
+        });
+    }
+}
+
+/// Waits until the line carries what has come.
+async fn pass(line: &mut watch::Receiver<Line>) {
+    let now = *line.borrow_and_update();
+    match now {
+        Line::Fair | Line::Down => {}
+        Line::Slow(by) => tokio::time::sleep(by).await,
+        // An error means that the proxy has ended, and this connection with it.
+        Line::Silent => _ = line.wait_for(|line| *line != Line::Silent).await,
+    }
+}
+
 /// Carries one connection until either side ends it or an answer is lost.
-async fn carry(mut client: TcpStream, to: u16, faults: Arc<Faults>) -> io::Result<()> {
+async fn carry(
+    mut client: TcpStream,
+    to: u16,
+    faults: Arc<Faults>,
+    mut line: watch::Receiver<Line>,
+) -> io::Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", to)).await?;
     let (mut request, mut answer) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let mut losing: Option<&Fault> = None;
@@ -106,6 +175,7 @@ async fn carry(mut client: TcpStream, to: u16, faults: Arc<Faults>) -> io::Resul
                     return Ok(());
                 }
                 losing = faults.concerning(request).or(losing);
+                pass(&mut line).await;
                 server.write_all(request).await?;
             }
             read = server.read(&mut answer) => {
@@ -113,6 +183,7 @@ async fn carry(mut client: TcpStream, to: u16, faults: Arc<Faults>) -> io::Resul
                 if answer.is_empty() {
                     return Ok(());
                 }
+                pass(&mut line).await;
                 // The script must have run; after this answer it is loaded and called again.
                 if let Some(fault) = losing.take().filter(|_| !answer.starts_with(b"-NOSCRIPT")) {
                     fault.to_lose.fetch_sub(1, Ordering::SeqCst);

@@ -78,6 +78,12 @@ impl Lab {
         self.folder.path().join(name)
     }
 
+    /// Leaves its folder and that of its Redis there when the test ends, and says where they are.
+    pub fn keep(&mut self) -> [PathBuf; 2] {
+        self.folder.disable_cleanup(true);
+        [self.folder.path().to_owned(), self.redis.keep()]
+    }
+
     /// Writes a file into the lab's own folder.
     pub fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path(name);
@@ -174,13 +180,19 @@ impl Lab {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
         let url = self.redis.url();
-        for (flag, value) in [("--redis", url.as_str()), ("--cores", "1"), ("--scratch-free-mib-min", "1")] {
+        let defaults = [
+            ("--redis", url.as_str()),
+            ("--cores", "1"),
+            ("--scratch-free-mib-min", "1"),
+            ("--log", "debug"),
+        ];
+        for (flag, value) in defaults {
             if !flags.contains(&flag) {
                 command.args([flag, value]);
             }
         }
         command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
-        command.args(["--log", "debug", "--log-format", "json", "--grace-seconds", "2"]).args(flags);
+        command.args(["--log-format", "json", "--grace-seconds", "2"]).args(flags);
         command.env("PATH", format!("{}:/usr/bin:/bin", self.path("stubs").display()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         LabWorker { child: command.spawn().unwrap(), log }
@@ -261,6 +273,11 @@ impl LabWorker {
         self.child.wait().unwrap();
     }
 
+    /// Its exit code, if it has left; −1 for a signal.
+    pub fn has_left(&mut self) -> Option<i32> {
+        self.child.try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
+    }
+
     /// Waits until it has left, and gives its exit code.
     pub async fn left(&mut self) -> i32 {
         let log = self.log.clone();
@@ -272,6 +289,11 @@ impl LabWorker {
         })
         .await;
         status.code().unwrap_or(-1)
+    }
+
+    /// The end of its log.
+    pub fn last_words(&self) -> String {
+        last_lines(&self.log()).join("\n")
     }
 
     /// Its log so far.

@@ -5,18 +5,19 @@
     reason = "everything here runs inside tests, where a panic is the report"
 )]
 
+pub mod chaos;
 mod eventually;
 mod flaky_proxy;
 mod lab;
 mod pretender;
 mod redis;
 mod run;
-mod stalling_store;
+mod unruly_store;
 
 pub use eventually::eventually;
-pub use flaky_proxy::FlakyProxy;
+pub use flaky_proxy::{FlakyProxy, Line};
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
 pub use pretender::Pretender;
 pub use redis::{Persistence, TestRedis};
 pub use run::{TestRun, sample_input, sample_spec};
-pub use stalling_store::StallingStore;
+pub use unruly_store::{Manner, UnrulyStore, open_unruly};

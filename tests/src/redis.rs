@@ -1,7 +1,9 @@
 //! A Redis server of a test's own: free port, private folder, killed with the test. Knows nothing of the queue.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::Mutex;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -36,7 +38,7 @@ impl Persistence {
 /// A running `redis-server`.
 #[derive(Debug)]
 pub struct TestRedis {
-    child: Child,
+    child: Mutex<Child>,
     port: u16,
     folder: TempDir,
     persistence: Persistence,
@@ -59,7 +61,7 @@ impl TestRedis {
             let folder = tempfile::tempdir().unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let child = spawn(port, &folder, persistence);
-            let mut redis = Self { child, port, folder, persistence };
+            let redis = Self { child: Mutex::new(child), port, folder, persistence };
             if redis.is_ready().await {
                 return redis;
             }
@@ -68,11 +70,10 @@ impl TestRedis {
     }
 
     /// Waits until the server answers; false if it ended instead.
-    async fn is_ready(&mut self) -> bool {
+    async fn is_ready(&self) -> bool {
         let client = redis::Client::open(self.url()).unwrap();
-        let child = &mut self.child;
         eventually("redis-server answers", || {
-            let ended = child.try_wait().unwrap().is_some();
+            let ended = self.child.lock().unwrap().try_wait().unwrap().is_some();
             let client = client.clone();
             async move {
                 if ended {
@@ -99,7 +100,13 @@ impl TestRedis {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.lock().unwrap().id()
+    }
+
+    /// Leaves its folder there when the test ends, and says where it is.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
     }
 
     /// A plain connection, for looking behind the queue's back.
@@ -120,19 +127,20 @@ impl TestRedis {
     }
 
     /// Kills the server and waits for its end.
-    pub fn kill9(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    pub fn kill9(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Starts the killed server again on the same port and folder.
-    pub async fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder, self.persistence);
+    pub async fn restart(&self) {
+        *self.child.lock().unwrap() = spawn(self.port, &self.folder, self.persistence);
         assert!(self.is_ready().await, "redis-server did not start again on port {}", self.port);
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).unwrap();
+        let pid = i32::try_from(self.pid()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 }
@@ -140,8 +148,9 @@ impl TestRedis {
 impl Drop for TestRedis {
     fn drop(&mut self) {
         // It may have ended by itself or by `kill9`; then there is nothing to kill.
-        _ = self.child.kill();
-        _ = self.child.wait();
+        let child = self.child.get_mut().unwrap();
+        _ = child.kill();
+        _ = child.wait();
     }
 }
 

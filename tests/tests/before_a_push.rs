@@ -122,7 +122,7 @@ async fn a_run_is_checked_in_its_own_store() {
 
 #[tokio::test]
 async fn who_does_not_answer_is_told_from_what_is_wrong() {
-    let mut lab = Lab::durable(PROGRAMS).await;
+    let lab = Lab::durable(PROGRAMS).await;
     lab.redis.kill9();
     let ran = lab.launchpad(&["doctor", "--json"]);
     assert_eq!(ran.code, 69, "{}", ran.stderr);

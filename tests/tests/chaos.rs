@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use std::fs;
+use std::time::Duration;
 
 use common::task::{AttemptRecord, Ending, State};
 use nix::sys::signal::Signal;
+use tests::chaos::{Options, ScratchDisk};
 use tests::{LEASE_MS, Lab, LabWorker, Programs, eventually, is_alive};
 
 const PROGRAMS: Programs = Programs {
@@ -13,6 +15,11 @@ const PROGRAMS: Programs = Programs {
     worker: env!("CARGO_BIN_EXE_worker-under-test"),
     stub: env!("CARGO_BIN_EXE_stub-engine"),
 };
+
+/// Says for how many seconds faults happen to the fleet; 120 otherwise.
+const SECONDS: &str = "MOLFLEET_CHAOS_SECONDS";
+/// Says what their schedule is made from; it is drawn otherwise, and printed.
+const SEED: &str = "MOLFLEET_CHAOS_SEED";
 
 const TOLUENE: &str = "Cc1ccccc1 toluene\n";
 const UNTIL_DRAINED: &[&str] = &["--exit-when", "drained"];
@@ -94,7 +101,7 @@ async fn a_frozen_redis_costs_nothing_but_time() {
 
 #[tokio::test]
 async fn a_redis_that_is_killed_and_comes_back_costs_nothing_but_time() {
-    let mut lab = lab_at_the_gate().await;
+    let lab = lab_at_the_gate().await;
     let worker = lab.worker("one", UNTIL_DRAINED);
     lab.until_noted("waiting", 1).await;
     lab.redis.kill9();
@@ -240,6 +247,31 @@ async fn a_full_scratch_disk_leases_nothing() {
 }
 
 #[tokio::test]
+async fn a_disk_that_fills_up_under_an_engine_is_the_machines_fault() {
+    let lab = lab_at_the_gate().await;
+    let disk = ScratchDisk::mount(lab.path("scratch"));
+    if !disk.can_be_filled() {
+        println!("not tested: this user may not mount a disk that can be filled");
+        return;
+    }
+    let mut worker = lab.worker("one", UNTIL_DRAINED);
+    lab.until_noted("waiting", 1).await;
+    disk.fill();
+    lab.set("crash", "");
+    lab.unset("gate");
+    worker.until_logged("a machine's fault", |line| line["why"] == "machine").await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75);
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.failures, task.releases, task.lapses), (State::Pending, 0, 1, 0));
+    disk.free();
+    lab.unset("crash");
+    lab.set("gate", "");
+    let second = lab.worker("second", UNTIL_DRAINED);
+    finishes_well(&lab, second).await;
+}
+
+#[tokio::test]
 async fn a_missing_program_is_the_machines_fault() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("r", TOLUENE, &[]);
@@ -292,4 +324,23 @@ async fn an_input_file_that_was_cut_short_ends_in_a_dead_task() {
     assert_eq!(lab.worker("one", UNTIL_DRAINED).left().await, 0);
     let task = lab.task("r", 0).await;
     assert_eq!((task.state, task.reason.as_deref()), (State::Dead, Some("input_altered")));
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no command line of its own")]
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_loses_nothing_and_does_nothing_twice_whatever_fails() {
+    let options = Options {
+        seed: number(SEED).unwrap_or_else(|| rand::random_range(0..1_000_000)),
+        length: Duration::from_secs(number(SECONDS).unwrap_or(120)),
+        sites: 4,
+        program: env!("CARGO_BIN_EXE_chaos").into(),
+    };
+    println!("{SEED}={} {SECONDS}={}", options.seed, options.length.as_secs());
+    let report = tests::chaos::run(options).await;
+    println!("{report}");
+    assert!(report.violations().is_empty(), "promises were broken, see above");
 }

@@ -560,7 +560,7 @@ async fn standard_input_is_a_file_like_others() {
 }
 
 /// Pushes, kills Redis half-way, starts it again, and expects the same push to end well.
-async fn push_through_a_restart(mut lab: Lab) {
+async fn push_through_a_restart(lab: Lab) {
     let molecules: Vec<String> = (0..TASKS).map(|n| format!("C m{n}\n")).collect();
     lab.write("big.smi", &molecules.concat());
     let receptor = receptor();

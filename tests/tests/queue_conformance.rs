@@ -762,7 +762,7 @@ async fn large_batches_fit_into_one_call_and_events_stay_bounded() {
 
 #[tokio::test]
 async fn a_run_survives_a_killed_redis_and_a_frozen_one() {
-    let mut redis = TestRedis::start_durable().await;
+    let redis = TestRedis::start_durable().await;
     let run = TestRun::sealed(&redis, "durable", &Limits::default(), 2).await;
     let grants = run.lease("w1", 1, 2).await;
     redis.kill9();

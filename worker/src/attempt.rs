@@ -120,7 +120,7 @@ impl Attempt {
         let (line, scratch) = match scratch {
             Ok(scratch) => {
                 let live = Live::new(&self, scratch.path());
-                (live.beside(self.straight_line(&scratch)).await, Some(scratch))
+                (Box::pin(live.beside(self.straight_line(&scratch))).await, Some(scratch))
             }
             Err(error) => (Err(Halt::Machine(format!("the scratch folder can't be made: {error}"))), None),
         };
@@ -138,7 +138,10 @@ impl Attempt {
         if self.grant.molecules.is_empty() {
             return Err(Halt::Failed {
                 reason: failure::INPUT_UNREADABLE.to_owned(),
-                detail: "the task's input in Redis is missing, or this version can't read it".to_owned(),
+                detail: format!(
+                    "the task's input in Redis can't be used: {}",
+                    self.grant.unusable.as_deref().unwrap_or("it has no molecule")
+                ),
                 is_final: true,
             });
         }

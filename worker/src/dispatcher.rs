@@ -342,7 +342,12 @@ impl Dispatcher {
                 if error.disposition() == Disposition::GiveUp {
                     self.runs.refused(&run);
                 }
-                self.redis_failed(&error);
+                if error.is_about_one_run() {
+                    tracing::warn!(%run, error = %chain(&error), "the run can't be asked for tasks, trying again later");
+                    self.redis_answered();
+                } else {
+                    self.redis_failed(&error);
+                }
             }
             Answer::Registry(Err(error)) => self.redis_failed(&error),
         }
@@ -356,7 +361,9 @@ impl Dispatcher {
             }
             ServingError::Queue(ref queue_error) if error.may_pass() => self.redis_failed(queue_error),
             error => {
-                tracing::error!(%run, error = %chain(&error), hint = error.hint(), "this worker can't serve the run");
+                if self.runs.is_news(run, &error) {
+                    tracing::error!(%run, error = %chain(&error), hint = error.hint(), "this worker can't serve the run");
+                }
                 self.runs.unfit(run, error);
             }
         }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 
 use common::checkup::{Checkup, Marks};
+use common::excerpt::visible;
 
 /// Prints a checkup: one line of JSON, or text with symbols at a terminal unless it is to be plain.
 pub(crate) fn checkup(checkup: &Checkup, json: bool, plain: bool) {
@@ -11,7 +12,8 @@ pub(crate) fn checkup(checkup: &Checkup, json: bool, plain: bool) {
         return to_stdout(&format!("{json}\n"));
     }
     let symbols = !plain && io::stdout().is_terminal();
-    to_stdout(&checkup.text(if symbols { Marks::Symbols } else { Marks::Words }));
+    // What a check found may be a text from Redis.
+    to_stdout(&visible(&checkup.text(if symbols { Marks::Symbols } else { Marks::Words })));
 }
 
 fn to_stdout(text: &str) {

@@ -191,6 +191,12 @@ impl Runs {
         });
     }
 
+    /// Whether this is another reason than the last one why the run can't be served.
+    pub(crate) fn is_news(&self, run: &RunId, error: &ServingError) -> bool {
+        let unfit = self.known.iter().find(|known| known.run == *run).and_then(|known| known.unfit.as_ref());
+        unfit.is_none_or(|unfit| unfit.to_string() != error.to_string())
+    }
+
     pub(crate) fn unfit(&mut self, run: &RunId, error: ServingError) {
         self.with(run, |known| {
             known.later(if error.may_pass() { ABSENT_EVERY } else { UNFIT_EVERY });

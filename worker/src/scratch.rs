@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use nix::fcntl::{Flock, FlockArg};
@@ -21,6 +22,9 @@ pub(crate) struct ScratchRoot {
 pub(crate) struct Scratch {
     path: PathBuf,
 }
+
+/// How often to look at the disk while an engine runs.
+const LOOK_AT_DISK: Duration = Duration::from_millis(500);
 
 /// Where the signs of living workers are, below the root; no run id starts with a dot.
 const ALIVE: &str = ".alive";
@@ -60,6 +64,24 @@ impl ScratchRoot {
         free_bytes(&self.root)
     }
 
+    /// Does something, and gives the fewest free bytes that the disk had meanwhile; an unreadable disk counts as unknown.
+    pub(crate) async fn least_free_during<T>(&self, work: impl Future<Output = T>) -> (T, Option<u64>) {
+        let mut looks = tokio::time::interval(LOOK_AT_DISK);
+        let mut least: Option<u64> = None;
+        let mut work = std::pin::pin!(work);
+        loop {
+            let done = tokio::select! {
+                done = &mut work => Some(done),
+                _ = looks.tick() => None,
+            };
+            let free = self.free_bytes().ok();
+            least = least.into_iter().chain(free).min();
+            if let Some(done) = done {
+                return (done, least);
+            }
+        }
+    }
+
     /// Removes the folders of workers that are gone. What can't be removed is left for the next worker.
     fn sweep(&self) {
         for lease_folder in
@@ -86,6 +108,17 @@ impl ScratchRoot {
 pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
     let stat = statvfs(folder)?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+/// Bytes of all files below a folder.
+pub(crate) fn used_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => used_bytes(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
 }
 
 impl Scratch {
@@ -140,6 +173,18 @@ mod tests {
         assert!(!root.path().join("r1").exists());
         assert!(root.path().exists());
         assert!(scratch.free_bytes().unwrap() > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_disk_is_measured_as_long_as_work_lasts() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = ScratchRoot::open(root.path(), &worker("aaa")).unwrap();
+        let ((), least) = scratch.least_free_during(tokio::time::sleep(Duration::from_secs(2))).await;
+        assert!(least.unwrap() > 0);
+        fs::create_dir_all(root.path().join("r1/below")).unwrap();
+        fs::write(root.path().join("r1/below/a"), "four").unwrap();
+        fs::write(root.path().join("r1/b"), "x").unwrap();
+        assert_eq!(used_bytes(&root.path().join("r1")), 5);
     }
 
     #[test]

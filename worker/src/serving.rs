@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::queue::{Queue, QueueError, RunInfo};
 use common::storage::{RunStore, StorageError, Store};
-use common::task::{Provenance, RunId};
+use common::task::{EngineOptions, Provenance, RunId};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, engine_for};
@@ -120,10 +120,14 @@ impl Serving {
             return Err(ServingError::Cores { run: run.clone(), needed, cores: means.cores });
         }
         let engine = engine_for(&info.spec.engine);
+        let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
+        if let EngineOptions::Command(_) = info.spec.engine {
+            // It names programs of its own, and none is started on the word of Redis alone.
+            store.confirm(&info.digest).await?;
+        }
         let (path, mut versions) =
             probe(engine.as_ref(), info.spec.engine.name(), means.launcher, means.path).await?;
         versions.insert("molfleet".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-        let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
         let pinned = info.spec.inputs.iter().chain(&info.spec.drivers);
         let provenance = Provenance {
             engine: info.spec.engine.name().to_owned(),

@@ -6,15 +6,17 @@ use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use common::digest::sha256_hex;
-use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, molecule_seed};
+use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, Verdict, molecule_seed};
 
 use crate::attempt::{Attempt, Halt};
 use crate::cache::CacheError;
-use crate::engine::{MoleculeInput, Preparation, Step, StepOutcome, Workload};
+use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workload, is_own};
 use crate::failure;
 use crate::process::{How, Logs, Program, engine_environment};
+use crate::scratch::used_bytes;
 
 /// The folder of step logs below the scratch folder.
 pub(crate) const LOGS: &str = "logs";
@@ -161,8 +163,10 @@ impl Attempt {
     /// Has the engine work on the molecules of a round and judges each. When it is stopped, too, some may have their verdict.
     pub(crate) async fn run(&mut self, round: &Round, shared: &Shared) -> Result<(), Halt> {
         let mut outcomes = Vec::new();
-        let ran = self.run_steps(round, shared, &mut outcomes).await;
-        let judged = self.judge(round, shared, &outcomes);
+        let disk = Arc::clone(&self.shared);
+        let steps = self.run_steps(round, shared, &mut outcomes);
+        let (ran, least_free) = disk.scratch.least_free_during(steps).await;
+        let judged = self.judge(round, shared, &outcomes, least_free);
         ran?;
         self.moments.engine_ended = Some(self.clock.now_ms());
         judged
@@ -241,9 +245,21 @@ impl Attempt {
     }
 
     /// Has the outputs of a round judged, and keeps the files of the molecules that have a verdict.
-    fn judge(&mut self, round: &Round, shared: &Shared, outcomes: &[StepOutcome]) -> Result<(), Halt> {
+    /// `least_free` is how many free bytes the scratch disk had meanwhile.
+    fn judge(
+        &mut self,
+        round: &Round,
+        shared: &Shared,
+        outcomes: &[StepOutcome],
+        least_free: Option<u64>,
+    ) -> Result<(), Halt> {
         let engine = &self.serving.engine;
-        let judged = match engine.judge(&self.workload(round, &round.molecules, shared), outcomes) {
+        let judged = engine.judge(&self.workload(round, &round.molecules, shared), outcomes);
+        let is_good = |one: &Judged| one.as_ref().is_ok_and(|row| row.verdict == Verdict::Ok);
+        if !judged.as_ref().is_ok_and(|all| all.iter().all(is_good)) {
+            self.blame_the_disk(round, least_free)?;
+        }
+        let judged = match judged {
             // What is said of all is said of the only one.
             Err(failure) if round.positions.len() == 1 => vec![Err(failure)],
             judged => judged?,
@@ -253,10 +269,24 @@ impl Attempt {
         let done: Vec<_> = round.molecules.iter().filter(has_verdict).cloned().collect();
         if !done.is_empty() {
             let kept = self.serving.engine.keeps(&self.workload(round, &done, shared));
-            let kept = kept.into_iter().filter(|path| round.folder.join(path).is_file());
+            let kept = kept.into_iter().filter(|path| is_own(&round.folder, path));
             self.evidence.kept.extend(kept.map(|path| Path::new(&round.name).join(path)));
         }
         Ok(())
+    }
+
+    /// What went wrong while the disk was full is the machine's fault, unless it was this engine that filled it: a task that takes no
+    /// more than the space that is kept free has a right to it.
+    fn blame_the_disk(&self, round: &Round, least_free: Option<u64>) -> Result<(), Halt> {
+        let floor = self.shared.config.scratch_free_bytes_min;
+        let Some(free) = least_free.filter(|free| *free < floor) else { return Ok(()) };
+        let used = used_bytes(&round.folder);
+        if used >= floor {
+            return Ok(());
+        }
+        Err(Halt::Machine(format!(
+            "the scratch disk had {free} bytes left while the engine ran (expected: {floor} or more), and the engine took {used}"
+        )))
     }
 
     /// The task's result, once each molecule has its verdict.

@@ -1,6 +1,6 @@
 //! What can go wrong between a program and the queue, and what to do about each.
 
-use crate::task::RunId;
+use crate::task::{LimitsError, RunId, SpecError};
 
 /// What a caller should do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,34 @@ pub enum QueueError {
     /// The run is being removed.
     #[error("run `{0}` is being removed")]
     Removing(RunId),
+    /// The spec of the run can't be used.
+    #[error("the spec of run `{run}` can't be used")]
+    Spec {
+        /// The run.
+        run: RunId,
+        /// What is wrong with it.
+        #[source]
+        source: SpecError,
+    },
+    /// The spec is not the one that the run was made with.
+    #[error("the spec of run `{run}` was altered (its digest: {ours}, the run's: {theirs})")]
+    Digest {
+        /// The run.
+        run: RunId,
+        /// The run's digest in Redis.
+        theirs: String,
+        /// That of the spec beside it.
+        ours: String,
+    },
+    /// The limits of the run contradict each other.
+    #[error("the limits of run `{run}` can't be used")]
+    Limits {
+        /// The run.
+        run: RunId,
+        /// What is wrong with them.
+        #[source]
+        source: LimitsError,
+    },
     /// A field of the run can't be read.
     #[error("the field `{field}` of run `{run}` holds `{value}`, which this version can't read")]
     Field {
@@ -97,7 +125,27 @@ impl QueueError {
             | Self::NoSuchRun(_)
             | Self::Differs { .. }
             | Self::Removing(_)
+            | Self::Spec { .. }
+            | Self::Digest { .. }
+            | Self::Limits { .. }
             | Self::Field { .. } => Disposition::GiveUp,
+        }
+    }
+
+    /// Whether one run alone is to blame for what stands in Redis: the others are not concerned.
+    pub const fn is_about_one_run(&self) -> bool {
+        match self {
+            Self::Reply { .. }
+            | Self::NoSuchRun(_)
+            | Self::Differs { .. }
+            | Self::Removing(_)
+            | Self::Spec { .. }
+            | Self::Digest { .. }
+            | Self::Limits { .. }
+            | Self::Field { .. } => true,
+            Self::Url { .. } | Self::Unreachable { .. } | Self::Unready { .. } | Self::Refused { .. } => {
+                false
+            }
         }
     }
 
@@ -115,6 +163,9 @@ impl QueueError {
             Self::Refused { .. } => {
                 Some("check the user and password of the URL, and that user's ACL".into())
             }
+            Self::Spec { run, .. } | Self::Digest { run, .. } | Self::Limits { run, .. } => Some(format!(
+                "no `launchpad push` of this version writes that: who else writes to this Redis? `launchpad remove {run}` takes the run away"
+            )),
             Self::Reply { .. } | Self::Field { .. } => {
                 Some("launchpad, workers and the run were made by different versions".into())
             }

@@ -7,7 +7,12 @@ use redis::AsyncCommands as _;
 use super::keys::{self, RunKeys};
 use super::lease::parse_former;
 use super::{Queue, QueueError};
+use crate::digest::sha256_hex;
+use crate::excerpt::excerpt;
 use crate::task::{Ending, LeaseName, Limits, Phase, RunId, RunSpec, State, TaskId, Timings, WorkerId};
+
+/// How long after it was last seen a worker counts as gone, in ms. It shows itself every 45 s at the latest.
+pub const WORKER_GONE_MS: u64 = 60_000;
 
 /// The counters of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -325,7 +330,7 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
     let unreadable = |field: &'static str, value: Option<&String>| QueueError::Field {
         run: run.clone(),
         field,
-        value: value.cloned().unwrap_or_default(),
+        value: excerpt(value.map_or("", String::as_str)),
     };
     let number = |field: &'static str| {
         let value = fields.get(field);
@@ -341,14 +346,19 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
         backoff_max_ms: number("backoff_max_ms")?,
         step_seconds_max: number("step_seconds_max")?,
     };
+    limits.validate().map_err(|source| QueueError::Limits { run: run.clone(), source })?;
     let pushed_at_ms = number("pushed_at")?;
     let last_terminal_at_ms =
         fields.contains_key("last_terminal_at").then(|| number("last_terminal_at")).transpose()?;
-    let spec = fields.get("spec");
-    let spec =
-        spec.and_then(|json| serde_json::from_str(json).ok()).ok_or_else(|| unreadable("spec", spec))?;
+    let json = fields.get("spec").ok_or_else(|| unreadable("spec", None))?;
+    let spec = RunSpec::read(json, run).map_err(|source| QueueError::Spec { run: run.clone(), source })?;
+    let ours = sha256_hex(json.as_bytes());
     let mut take = |field: &'static str| fields.remove(field).ok_or_else(|| unreadable(field, None));
     let (digest, store) = (take("digest")?, take("store")?);
+    // The digest is what workers confirm in the store: it has to be that of what they read here.
+    if digest != ours {
+        return Err(QueueError::Digest { run: run.clone(), theirs: excerpt(&digest), ours });
+    }
     let (sealed, paused) = (fields.contains_key("sealed"), fields.remove("paused"));
     fields.retain(|name, _| name == "campaign" || name.starts_with("label:"));
     Ok(RunInfo {
@@ -368,7 +378,7 @@ fn task_info(run: &RunId, fields: &Fields) -> Result<TaskInfo, QueueError> {
     let unreadable = |field: &'static str| QueueError::Field {
         run: run.clone(),
         field,
-        value: fields.get(field).cloned().unwrap_or_default(),
+        value: excerpt(fields.get(field).map_or("", String::as_str)),
     };
     let text = |field: &str| fields.get(field).cloned();
     let counter = |field: &str| fields.get(field).and_then(|value| value.parse().ok()).unwrap_or(0);

@@ -4,6 +4,7 @@ use redis::AsyncCommands as _;
 
 use super::reply::Reply;
 use super::{Queue, QueueError, keys, scripts};
+use crate::checkup::chain;
 use crate::task::{Ending, LeaseName, Molecule, Moments, RunId, TaskId, WorkerId, decode_molecules};
 
 /// The answer to a request for tasks.
@@ -58,9 +59,11 @@ pub struct Grant {
     pub task: TaskId,
     /// The whole lease name: it fences every write and names every file of the attempt.
     pub lease: LeaseName,
-    /// What to work on; empty if the task's input is missing or can't be read: the other tasks of the answer are not to blame.
+    /// What to work on; empty if the task's input is missing or can't be used: the other tasks of the answer are not to blame.
     pub molecules: Vec<Molecule>,
-    /// Former leases of the task, the oldest first, with how each ended.
+    /// Why there is nothing to work on, if so.
+    pub unusable: Option<String>,
+    /// Former leases of the task, the oldest first, with how each ended; without those whose names can't be read.
     pub former: Vec<(LeaseName, Ending)>,
     /// When the task became pending, Redis time in ms.
     pub queued_ms: u64,
@@ -349,11 +352,18 @@ pub(super) fn fate(reply: &Reply) -> Result<Fate, QueueError> {
 fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
     let parse = || {
         let [task, lease, input, former, queued, failures] = fields else { return None };
+        let (molecules, unusable) = match decode_molecules(input) {
+            Ok(molecules) => (molecules, None),
+            Err(_) if input.is_empty() => (Vec::new(), Some("it is missing".to_owned())),
+            Err(error) => (Vec::new(), Some(chain(&error))),
+        };
         Some(Grant {
             task: task.parse().ok()?,
             lease: lease.parse().ok()?,
-            molecules: decode_molecules(input).unwrap_or_default(),
-            former: parse_former(former)?,
+            molecules,
+            unusable,
+            // What former attempts left is a help, and never needed.
+            former: former.split(' ').filter_map(parse_former_one).collect(),
             queued_ms: queued.parse().ok()?,
             failures: failures.parse().ok()?,
         })

@@ -2,6 +2,7 @@
 //!
 //! `docs/protocol.md` is the contract; [`model`] says the same in pure Rust, and the tests hold both against each other.
 
+mod audit;
 mod client;
 mod error;
 mod inspect;
@@ -13,9 +14,10 @@ mod reply;
 mod scripts;
 mod server;
 
+pub use audit::{Adoption, Places};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
-pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
+pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo};
 pub use lease::{
     Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
     WorkerCard,

@@ -268,6 +268,7 @@ impl Model {
                 task: TaskId(*id),
                 lease: task.lease.clone().expect("a leased task has a lease name"),
                 molecules: task.input.clone(),
+                unusable: None,
                 former: task.former.clone(),
                 queued_ms: task.queued_at.unwrap_or(self.pushed_at),
                 failures: task.failures,

@@ -3,6 +3,7 @@
 use redis::Value;
 
 use super::QueueError;
+use crate::excerpt::excerpt;
 
 /// A reply of one script.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ impl Reply {
 
     /// The error that says that this reply is not understood.
     pub(super) fn unknown(&self) -> QueueError {
-        QueueError::Reply { script: self.script, reply: format!("{:?}", self.values) }
+        QueueError::Reply { script: self.script, reply: excerpt(&format!("{:?}", self.values)) }
     }
 }
 

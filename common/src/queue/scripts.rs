@@ -32,6 +32,7 @@ macro_rules! scripts {
 }
 
 scripts! {
+    ADOPT = "adopt";
     CANCEL = "cancel";
     COMPLETE = "complete";
     CREATE = "create";
@@ -41,6 +42,7 @@ scripts! {
     PUSH = "push";
     RELEASE = "release";
     REMOVE = "remove";
+    REPAIR = "repair";
     REQUEUE = "requeue";
     SEAL = "seal";
     SET = "set";

@@ -1,7 +1,7 @@
 //! The name of every object below `<store>/<run>/`, as pure functions: two tasks never share a name, and none holds a user's text
 //! except the file name of an input.
 
-use crate::task::{LeaseName, TaskId};
+use crate::task::{LeaseName, NAME_LENGTH_MAX, TaskId, is_allowed_in_name, starts_name};
 
 /// Every task of the run, written once by push.
 pub const MANIFEST: &str = "manifest.csv";
@@ -53,11 +53,10 @@ pub fn attempt_record(task: TaskId, lease: &LeaseName) -> String {
 }
 
 /// A user's file name as part of an object name: anything but letters, digits, `_`, `.` and `-` becomes `_`; at most 100 characters,
-/// the end of the name with its extension is kept.
+/// the end of the name with its extension is kept, and neither `.` nor `-` stands in front: it is an argument of programs.
 fn tame(file_name: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') { c } else { '_' };
-    let tamed: String = file_name.chars().map(allowed).collect();
-    let kept = tamed[tamed.len().saturating_sub(100)..].trim_start_matches('.');
+    let tamed: String = file_name.chars().map(|c| if is_allowed_in_name(c) { c } else { '_' }).collect();
+    let kept = tamed[tamed.len().saturating_sub(NAME_LENGTH_MAX)..].trim_start_matches(|c| !starts_name(c));
     if kept.is_empty() { "file".to_owned() } else { kept.to_owned() }
 }
 
@@ -82,6 +81,7 @@ mod tests {
         assert_eq!(input("ab", "receptor.pdb"), "inputs/ab/receptor.pdb");
         assert_eq!(input("ab", "../../etc/pass wd"), "inputs/ab/_.._etc_pass_wd");
         assert_eq!(input("ab", ".."), "inputs/ab/file");
+        assert_eq!(input("ab", "-rf.pdb"), "inputs/ab/rf.pdb");
         assert_eq!(input("ab", "größe.pdb"), "inputs/ab/gr__e.pdb");
         assert_eq!(input("ab", &format!("{}.sdf", "x".repeat(300))).len(), "inputs/ab/".len() + 100);
     }

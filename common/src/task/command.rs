@@ -6,6 +6,8 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
+
 /// Parameters of the engine `command`: any program, or a driver script.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -27,6 +29,8 @@ pub struct CommandOptions {
     pub keep: Vec<String>,
 }
 
+/// The role of the run's script, which no input may have.
+pub const DRIVER_ROLE: &str = "driver";
 /// Stands in `argv` for the path of the driver.
 pub const DRIVER_PLACEHOLDER: &str = "{driver}";
 /// Stands in `argv` for the number of threads.
@@ -89,6 +93,10 @@ const RESERVED_COLUMNS: [&str; 9] = [
 /// What a worker puts into the scratch folder, or beside the files of an attempt, itself.
 const RESERVED_FILES: [&str; 7] =
     ["task.json", "inputs", "driver", "logs", "molecules", "attempt.json", ROWS_DEFAULT];
+/// The longest command line, in bytes: Linux takes 128 KiB for one argument, and placeholders grow.
+const ARGUMENTS_BYTES_MAX: usize = 16 << 10; // 16 KiB
+/// The longest path of a file, in bytes.
+const PATH_BYTES_MAX: usize = 255;
 /// The file of rows of a run that names none.
 pub const ROWS_DEFAULT: &str = "rows.csv";
 
@@ -98,6 +106,15 @@ pub enum CommandError {
     /// Nothing to run.
     #[error("the command has no program (expected argv, or a driver that ends in .py or .sh)")]
     NoProgram,
+    /// No program can be given such an argument.
+    #[error("an argument of the command has a NUL character")]
+    Nul,
+    /// More than a program can be started with.
+    #[error("the command has {bytes} bytes of arguments (expected {ARGUMENTS_BYTES_MAX} at most)")]
+    TooLong {
+        /// How many.
+        bytes: usize,
+    },
     /// `argv` wants a driver that is not there.
     #[error("argv has `{DRIVER_PLACEHOLDER}` and there is no driver")]
     NoDriver,
@@ -109,7 +126,8 @@ pub enum CommandError {
     NothingDeclared,
     /// A column's name can't be one.
     #[error(
-        "the column `{name}` can't be named so (expected a letter, then at most 63 of A-Z a-z 0-9 _ . -)"
+        "the column `{}` can't be named so (expected a letter, then at most 63 of A-Z a-z 0-9 _ . -)",
+        excerpt(name)
     )]
     ColumnName {
         /// The name.
@@ -138,7 +156,7 @@ pub enum CommandError {
         expected: &'static str,
     },
     /// The score is none of the columns of numbers.
-    #[error("the score `{score}` is no column of numbers (those are: {known})")]
+    #[error("the score `{}` is no column of numbers (those are: {known})", excerpt(score))]
     Score {
         /// The name.
         score: String,
@@ -147,8 +165,8 @@ pub enum CommandError {
     },
     /// A file outside the scratch folder, or one that is the worker's.
     #[error(
-        "{what} `{path}` can't be used (expected a path below the scratch folder, other than {})",
-        RESERVED_FILES.join(", ")
+        "{what} `{}` can't be used (expected a path below the scratch folder, other than {})",
+        excerpt(path), RESERVED_FILES.join(", ")
     )]
     Path {
         /// What it is for.
@@ -157,13 +175,13 @@ pub enum CommandError {
         path: String,
     },
     /// The file of rows has an unknown format.
-    #[error("the file of rows `{path}` has an unknown format (known endings: .csv, .jsonl)")]
+    #[error("the file of rows `{}` has an unknown format (known endings: .csv, .jsonl)", excerpt(path))]
     RowsFormat {
         /// The path.
         path: String,
     },
     /// A program without a command that tells its version.
-    #[error("the version of `{name}` has no command")]
+    #[error("the version of `{}` has no command", excerpt(name))]
     Version {
         /// The program.
         name: String,
@@ -176,6 +194,7 @@ impl CommandOptions {
         if self.argv.first().is_none_or(String::is_empty) {
             return Err(CommandError::NoProgram);
         }
+        self.versions.values().chain([&self.argv]).try_for_each(|argv| check_arguments(argv))?;
         let names_driver = self.argv.iter().any(|word| word.contains(DRIVER_PLACEHOLDER));
         match (names_driver, has_driver) {
             (true, false) => return Err(CommandError::NoDriver),
@@ -272,8 +291,19 @@ impl Column {
     }
 }
 
+fn check_arguments(argv: &[String]) -> Result<(), CommandError> {
+    let bytes = argv.iter().map(|word| word.len() + 1).sum();
+    if bytes > ARGUMENTS_BYTES_MAX {
+        return Err(CommandError::TooLong { bytes });
+    }
+    if argv.iter().any(|word| word.contains('\0')) { Err(CommandError::Nul) } else { Ok(()) }
+}
+
 /// Whether a path stays below the scratch folder and apart from what the worker puts there.
 fn is_usable(path: &str) -> bool {
+    if path.len() > PATH_BYTES_MAX || path.chars().any(char::is_control) {
+        return false;
+    }
     let below = |part: Component<'_>| matches!(part, Component::Normal(_));
     let mut parts = Path::new(path).components();
     let first = parts.clone().next().map(|part| part.as_os_str().to_string_lossy().into_owned());
@@ -335,6 +365,9 @@ mod tests {
         check(|o| o.expect = vec!["../x".into()], "the expected file `../x` can't be used");
         check(|o| o.keep = vec!["logs/x".into()], "the file to keep `logs/x` can't be used");
         check(|o| o.keep = vec!["rows.csv".into()], "the file to keep `rows.csv` can't be used");
+        check(|o| o.keep = vec!["a\nb".into()], "the file to keep `a\\nb` can't be used");
+        check(|o| o.argv[0].push('\0'), "an argument of the command has a NUL character");
+        check(|o| o.argv.push("x".repeat(1 << 14)), "the command has 16402 bytes of arguments");
         check(|o| o.keep = vec![String::new()], "the file to keep `` can't be used");
         check(
             |o| (o.columns, o.expect, o.score) = (vec![], vec![], None),

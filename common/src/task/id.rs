@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
+
 /// Says which name was refused and what would be accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} `{found}` is not valid (expected {expected})")]
@@ -18,7 +20,7 @@ impl InvalidId {
     pub(super) fn unknown_state(found: &str) -> Self {
         Self {
             what: "state",
-            found: found.to_owned(),
+            found: excerpt(found),
             expected: "waiting, pending, delayed, leased, succeeded, dead or cancelled",
         }
     }
@@ -47,7 +49,7 @@ impl FromStr for RunId {
         }
         Err(InvalidId {
             what: "run id",
-            found: text.to_owned(),
+            found: excerpt(text),
             expected: "1 to 64 of A-Z a-z 0-9 _ . -, the first a letter or digit",
         })
     }
@@ -72,7 +74,7 @@ impl FromStr for TaskId {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits.then(|| text.parse().ok()).flatten().map(Self).ok_or_else(|| InvalidId {
             what: "task id",
-            found: text.to_owned(),
+            found: excerpt(text),
             expected: "the task's number in the manifest, from 0",
         })
     }
@@ -107,7 +109,7 @@ impl FromStr for WorkerId {
         }
         Err(InvalidId {
             what: "worker id",
-            found: text.to_owned(),
+            found: excerpt(text),
             expected: "1 to 32 lower-case letters and digits",
         })
     }
@@ -141,7 +143,7 @@ impl FromStr for LeaseName {
         };
         parse().ok_or_else(|| InvalidId {
             what: "lease name",
-            found: text.to_owned(),
+            found: excerpt(text),
             expected: "<number>.<worker>.<request>",
         })
     }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Molecule, MoleculeKind, MoleculeSource, TaskId};
+use super::{Molecule, MoleculeError, MoleculeKind, MoleculeSource, TaskId};
 
 /// One line of the manifest: one molecule of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +84,15 @@ pub enum ManifestError {
         found: u64,
         /// The lowest number that could be there.
         expected: u64,
+    },
+    /// A molecule that no push writes.
+    #[error("line {line} of the manifest holds no molecule that can be used")]
+    Molecule {
+        /// Counted from 1, the header included.
+        line: u64,
+        /// What is wrong with it.
+        #[source]
+        source: MoleculeError,
     },
     /// A molecule from an SDF without its range.
     #[error("line {line} of the manifest names no byte range for an SDF molecule")]
@@ -170,7 +179,9 @@ impl<R: Read> ManifestReader<R> {
     }
 
     fn molecule(&self, row: &ManifestRow) -> Result<Molecule, ManifestError> {
-        row.molecule().ok_or(ManifestError::Range { line: self.line })
+        let molecule = row.molecule().ok_or(ManifestError::Range { line: self.line })?;
+        molecule.check().map_err(|source| ManifestError::Molecule { line: self.line, source })?;
+        Ok(molecule)
     }
 }
 
@@ -194,7 +205,11 @@ mod tests {
     fn a_manifest_is_read_back_as_tasks() {
         let sdf = Molecule {
             id: "c".into(),
-            source: MoleculeSource::Sdf { object: "inputs/ab/l.sdf".into(), offset: 0, length: 12 },
+            source: MoleculeSource::Sdf {
+                object: format!("inputs/{}/l.sdf", "ab".repeat(32)),
+                offset: 0,
+                length: 12,
+            },
         };
         let mut writer = ManifestWriter::new(Vec::new());
         for (task, molecule, line) in [(0, &smiles("a,1"), 1), (0, &smiles("b"), 2), (1, &sdf, 3)] {
@@ -225,6 +240,8 @@ mod tests {
             "line 3 of the manifest is of task 2 (expected task 1)",
         );
         check("0,a,,x,,,sdf,,1\n", "line 2 of the manifest names no byte range for an SDF molecule");
+        check("0,a,C C,,,,smiles,,1\n", "line 2 of the manifest holds no molecule that can be used");
+        check("0,a,,../x,0,1,sdf,,1\n", "line 2 of the manifest holds no molecule that can be used");
         check("0,a,C\n", "the manifest is not readable");
     }
 }

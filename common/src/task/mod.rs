@@ -5,25 +5,33 @@ mod command;
 mod id;
 mod manifest;
 mod molecule;
+mod object_name;
 mod outcome;
 mod seed;
 mod shard;
 mod spec;
+mod spec_check;
 mod state;
 mod timings;
 
 pub use command::{
-    Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, INDEX_PLACEHOLDER, ROWS_DEFAULT,
-    RowsFormat, THREADS_PLACEHOLDER,
+    Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, INDEX_PLACEHOLDER,
+    ROWS_DEFAULT, RowsFormat, THREADS_PLACEHOLDER,
 };
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
-pub use molecule::{Molecule, MoleculeKind, MoleculeSource, decode_molecules, encode_molecules};
+pub use molecule::{
+    ID_CHARACTERS_MAX, Molecule, MoleculeError, MoleculeKind, MoleculeSource, RECORD_BYTES_MAX, RECORD_END,
+    SMILES_BYTES_MAX, decode_molecules, encode_molecules, is_id,
+};
+pub use object_name::ObjectNameError;
+pub(crate) use object_name::{NAME_LENGTH_MAX, is_allowed as is_allowed_in_name, starts_name};
 pub use outcome::{AttemptFile, AttemptRecord, CarriedRows, Ending, Provenance, StepRecord};
 pub use seed::molecule_seed;
 pub use shard::{Row, Shard, ShardError, Verdict};
 pub use spec::{
     EngineOptions, Limits, LimitsError, ManifestDigest, ObjectRef, RunSpec, SPEC_SCHEMA, VinaOptions,
 };
+pub use spec_check::{SPEC_BYTES_MAX, SpecError, is_role};
 pub use state::{State, TRANSITIONS, Verb};
 pub use timings::{Moments, Phase, Timings};

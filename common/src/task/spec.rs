@@ -133,6 +133,9 @@ impl Default for Limits {
     }
 }
 
+/// The longest lease, back-off and step, in ms.
+const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+
 /// Says which limits contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
@@ -151,6 +154,16 @@ pub enum LimitsError {
     Zero {
         /// The limit.
         name: &'static str,
+    },
+    /// Longer than any run lasts.
+    #[error("{name} is {found} (expected {max} at most)")]
+    TooLong {
+        /// The limit.
+        name: &'static str,
+        /// What was asked for.
+        found: u64,
+        /// The most that it can be.
+        max: u64,
     },
     /// The back-off's start lies above its end.
     #[error("backoff_ms {backoff_ms} is above backoff_max_ms {backoff_max_ms}")]
@@ -173,6 +186,14 @@ impl Limits {
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(LimitsError::Zero { name });
+        }
+        let longest = [
+            ("lease_ms", self.lease_ms, YEAR_MS),
+            ("backoff_max_ms", self.backoff_max_ms, YEAR_MS),
+            ("step_seconds_max", self.step_seconds_max, YEAR_MS / 1000),
+        ];
+        if let Some((name, found, max)) = longest.into_iter().find(|(_, found, max)| found > max) {
+            return Err(LimitsError::TooLong { name, found, max });
         }
         let (heartbeat_ms, lease_ms) = (self.heartbeat_ms, self.lease_ms);
         if heartbeat_ms.checked_mul(3).is_none_or(|three| three >= lease_ms) {
@@ -209,6 +230,7 @@ mod tests {
             "heartbeat_ms 20000 is too long for lease_ms 60000 (expected: heartbeat_ms * 3 < lease_ms)",
         );
         check(|l| l.failures_max = 0, "failures_max is 0 (expected 1 or more)");
+        check(|l| l.lease_ms = u64::MAX, "lease_ms is 18446744073709551615 (expected 31536000000 at most)");
         check(|l| l.backoff_ms = 700_000, "backoff_ms 700000 is above backoff_max_ms 600000");
         assert!(Limits { heartbeat_ms: u64::MAX, ..Limits::default() }.validate().is_err());
     }

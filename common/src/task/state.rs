@@ -37,6 +37,7 @@ pub enum Verb {
     Promote,
     Cancel,
     Requeue,
+    Adopt,
 }
 
 /// Every transition of an existing task; push alone makes one, as [`State::Pending`].
@@ -48,6 +49,8 @@ pub const TRANSITIONS: &[(State, Verb, State)] = &[
     (State::Leased, Verb::Complete, State::Succeeded),
     (State::Pending, Verb::Complete, State::Succeeded),
     (State::Delayed, Verb::Complete, State::Succeeded),
+    (State::Pending, Verb::Adopt, State::Succeeded),
+    (State::Delayed, Verb::Adopt, State::Succeeded),
     (State::Leased, Verb::Fail, State::Delayed),
     (State::Leased, Verb::Fail, State::Dead),
     (State::Leased, Verb::Release, State::Pending),
@@ -105,6 +108,7 @@ impl Verb {
             Self::Promote => "promote",
             Self::Cancel => "cancel",
             Self::Requeue => "requeue",
+            Self::Adopt => "adopt",
         }
     }
 }

@@ -12,7 +12,7 @@ use common::env;
 
 pub use look::{Having, Logs, Show, Status, Tasks};
 pub use push::{CommandFlags, EngineName, Push, Trial};
-pub use results::{Consolidate, Export, Order, Poses, Prefer, Top};
+pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
 pub use setup::{Completions, Doctor, Driver, Local, LocalFolder, Man, Shell};
 pub use steer::{Cancel, Pause, Remove, Resume, Retry, Set};
 pub use values::{
@@ -91,6 +91,8 @@ meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 
     Export(Export),
     /// Build one table of all results and prove that it is complete
     Consolidate(Consolidate),
+    /// Check whether Redis tells the truth about a run, after a fail-over or a change by hand, and put it right
+    Audit(Audit),
     /// Let workers try dead or cancelled tasks again
     Retry(Retry),
     /// Stop a run, or some of its tasks; engines are killed within a heartbeat

@@ -1,4 +1,4 @@
-//! The command lines that give results: `top`, `poses`, `export` and `consolidate`.
+//! The command lines that give results and prove them: `top`, `poses`, `export`, `consolidate` and `audit`.
 
 use std::path::PathBuf;
 
@@ -130,4 +130,24 @@ pub enum Prefer {
     First,
     /// The one named last
     Last,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad audit first
+  launchpad audit first --fix
+  launchpad audit first --json | jq '.findings[].what'
+
+For the hour after a fail-over of Redis, which may have forgotten what it had acknowledged, or after somebody changed keys by
+hand. It compares every task with the manifest and with its result in the store, and, if nothing happens in the run meanwhile,
+places and counters with the tasks. --fix pushes forgotten tasks, records results that stand in the store, and puts places and
+counters right; it never changes the store. Exit codes: 0 nothing is wrong (any more); 65 something is.")]
+pub struct Audit {
+    /// The run
+    pub run: RunId,
+    /// Put right what can be
+    #[arg(long)]
+    pub fix: bool,
 }

@@ -1,5 +1,6 @@
 //! The commands, one file each. They decide what happens in which order; `output` prints.
 
+mod audit;
 mod cancel;
 mod completions;
 mod consolidate;
@@ -52,6 +53,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Poses(arguments) => poses::poses(&context, &arguments).await,
         Command::Export(arguments) => export::export(&context, &arguments).await,
         Command::Consolidate(arguments) => consolidate::consolidate(&context, &arguments).await,
+        Command::Audit(arguments) => audit::audit(&context, &arguments).await,
         Command::Retry(arguments) => retry::retry(&context, &arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&context, &arguments).await,
         Command::Pause(arguments) => pause::pause(&context, &arguments).await,

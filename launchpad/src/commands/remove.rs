@@ -93,11 +93,21 @@ async fn find(
         // A push that was cut off before Redis knew the run leaves objects behind.
         Err(QueueError::NoSuchRun(_)) if arguments.outputs => {
             let store = Store::open(&context.location.store_url(None)?)?.run(run);
-            let spec = store.find(key::SPEC).await?.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let spec = store.find(key::SPEC).await?;
+            let spec = spec.and_then(|bytes| RunSpec::read(str::from_utf8(&bytes).ok()?, run).ok());
             if spec.is_none() && store.digest(key::MANIFEST).await?.is_none() {
                 return Err(QueueError::NoSuchRun(run.clone()).into());
             }
             Ok(Some(Outputs { run: run.clone(), store, spec, in_redis: false }))
+        }
+        // What nobody can use can be forgotten. Which objects are its own, it does not tell.
+        Err(error)
+            if error.is_about_one_run()
+                && !arguments.outputs
+                && !matches!(error, QueueError::NoSuchRun(_)) =>
+        {
+            refuse_leased(queue, run).await?;
+            Ok(None)
         }
         Err(error) => Err(error.into()),
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output::{Report, Table, bytes, duration, thousands};
+use crate::output::{self, Report, Table, bytes, duration, thousands};
 use crate::run_status::{RunLine, RunStatus};
 
 /// Between two looks.
@@ -98,7 +98,11 @@ struct AllRuns(Vec<RunLine>);
 async fn all_runs(context: &Context, queue: &Queue) -> Result<(), LaunchpadError> {
     let mut lines = Vec::new();
     for run in queue.runs().await? {
-        lines.extend(RunLine::gather(queue, run).await?);
+        match RunLine::gather(queue, run).await {
+            Ok(line) => lines.extend(line),
+            Err(error) if error.is_about_one_run() => output::problem(&LaunchpadError::from(error).chain()),
+            Err(error) => return Err(error.into()),
+        }
     }
     context.output.report(&AllRuns(lines));
     Ok(())

@@ -28,3 +28,5 @@ pub use stream::{Entry, Molecules, open, read};
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod hostile_input;

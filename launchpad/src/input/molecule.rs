@@ -1,10 +1,9 @@
 //! A molecule as it was found in an input, and the rules for its id.
 
+use common::task::{ID_CHARACTERS_MAX, RECORD_BYTES_MAX, RECORD_END};
+
 use super::problem::{Fault, excerpt};
 use super::smiles::check_smiles;
-
-/// The longest id, in characters.
-const ID_CHARACTERS_MAX: usize = 200;
 
 /// A molecule of an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +42,10 @@ impl FoundMolecule {
 
     /// The molecule of an SDF record with a name, which may be empty.
     pub(super) fn from_record(name: &str, offset: u64, length: u64, line: u64) -> Result<Self, Fault> {
+        if length > RECORD_BYTES_MAX {
+            let what = format!("the record has {length} bytes (expected {RECORD_BYTES_MAX} at most)");
+            return Err(Fault::new(line, what));
+        }
         let structure = FoundStructure::SdfRecord { offset, length };
         Ok(Self { id: checked_id(name, line)?, structure, line })
     }
@@ -67,6 +70,11 @@ fn checked_id(name: &str, line: u64) -> Result<String, Fault> {
             format!("the id `{found}` has a control character (expected printable text)"),
         ));
     }
+    if name.starts_with(RECORD_END) {
+        let found = excerpt(name.as_bytes());
+        let what = format!("the id `{found}` starts with `{RECORD_END}`, which ends records of an SDF");
+        return Err(Fault::new(line, what));
+    }
     Ok(name.to_owned())
 }
 
@@ -85,7 +93,10 @@ mod tests {
         check("", "line_17");
         check(" \t", "line_17");
         check("a\u{7}b", "f:17: the id `a\\u{7}b` has a control character (expected printable text)");
+        check("$$$$", "f:17: the id `$$$$` starts with `$$$$`, which ends records of an SDF");
         check(&"é".repeat(200), &"é".repeat(200));
+        let huge = FoundMolecule::from_record("a", 0, 1 << 40, 17).unwrap_err().in_file("f").to_string();
+        assert_eq!(huge, "f:17: the record has 1099511627776 bytes (expected 67108864 at most)");
         let long = format!("f:17: the id `{}…` has 201 characters (expected 1 to 200)", "x".repeat(60));
         check(&"x".repeat(201), &long);
     }

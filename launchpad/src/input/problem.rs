@@ -89,16 +89,7 @@ impl Fault {
 
 /// The start of a text from a file, fit to be shown in a message.
 pub(super) fn excerpt(bytes: &[u8]) -> String {
-    const CHARACTERS_MAX: usize = 60;
-    let text = String::from_utf8_lossy(bytes);
-    let mut characters = text.trim_end().chars();
-    let start: String = characters.by_ref().take(CHARACTERS_MAX).map(visible).collect();
-    if characters.next().is_some() { format!("{start}…") } else { start }
-}
-
-/// Escapes what would disturb a terminal and leaves everything else, quotes included, as it is.
-fn visible(character: char) -> String {
-    if character.is_control() { character.escape_default().to_string() } else { character.to_string() }
+    common::excerpt::excerpt(&String::from_utf8_lossy(bytes))
 }
 
 /// `` `a`, `b`, `c` ``, or `none`.
@@ -120,10 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn excerpts_are_short_and_cannot_disturb_a_terminal() {
-        let check = |bytes: &[u8], expect: &str| assert_eq!(excerpt(bytes), expect);
-        check(b"a \"b\"\t\x1b[0m \r\n", "a \"b\"\\t\\u{1b}[0m");
-        check(b"\xff", "\u{fffd}");
-        check("ä".repeat(61).as_bytes(), &format!("{}…", "ä".repeat(60)));
+    fn bytes_that_are_no_text_can_be_quoted() {
+        assert_eq!(excerpt(b"a\xff"), "a\u{fffd}");
     }
 }

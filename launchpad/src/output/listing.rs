@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write as _};
 use std::marker::PhantomData;
 
+use common::excerpt::visible;
 use serde::Serialize;
 
 /// A line of a list: fields for JSON, cells for people.
@@ -34,7 +35,7 @@ impl<L: Line> Listing<L> {
         let text = if self.json {
             serde_json::to_string(line).expect("a line has text keys only")
         } else {
-            aligned(L::COLUMNS, &line.cells())
+            visible(&aligned(L::COLUMNS, &line.cells())).replace('\n', "\\n")
         };
         if !self.started {
             self.started = true;

@@ -1,4 +1,7 @@
 //! The only code that prints: results to standard output, everything else to standard error. It decides nothing.
+//!
+//! What comes from Redis or the store can't command the reader's terminal: control characters in texts are shown, not obeyed. JSON
+//! escapes them by itself; only logs are printed as they are.
 #![expect(clippy::print_stderr, reason = "this is launchpad/src/output")]
 
 mod format;
@@ -10,6 +13,7 @@ mod table;
 use std::io::{self, IsTerminal as _, Write};
 
 use common::checkup::Marks;
+use common::excerpt::visible;
 use common::{exit_code, usage};
 use serde::Serialize;
 
@@ -47,7 +51,7 @@ impl Output {
             let json = serde_json::to_string(report).expect("a report has text keys only");
             to_stdout(&format!("{json}\n"));
         } else {
-            to_stdout(&report.text());
+            to_stdout(&visible(&report.text()));
         }
     }
 
@@ -64,7 +68,7 @@ impl Output {
     /// Tells what is going on, unless `--quiet`.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", visible(text));
         }
     }
 
@@ -86,12 +90,12 @@ impl Output {
 
 /// Names something that is wrong with the user's data.
 pub(crate) fn problem(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", visible(text));
 }
 
 /// Prints why a command failed, and what can be done about it.
 pub(crate) fn error(error: &LaunchpadError) {
-    eprintln!("error: {}", error.chain());
+    eprintln!("error: {}", visible(&error.chain()));
     if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");
     }

@@ -206,4 +206,26 @@ M  CHG  1   4  -1\nM  END\n$$$$\n";
         check(&ACETATE.replace("  2  4  1", "  2  8  1"), "a bond of atom 8 (the record has 7)");
         check(&ACETATE.replace("  4  -1", "  0  -1"), "atom 0 in `M  CHG  1   0  -1`");
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_record_of_any_bytes_never_panics(
+            at in any::<prop::sample::Index>(), inserted in prop_oneof![any::<String>(), "[-0-9. \nMENDCHG]{0,12}"], dropped in 0..40_usize,
+            title in any::<String>(),
+        ) {
+            let at = ACETATE.floor_char_boundary(at.index(ACETATE.len()));
+            let rest: String = ACETATE[at..].chars().skip(dropped).collect();
+            for text in [format!("{}{inserted}{rest}", &ACETATE[..at]), inserted] {
+                if let Ok(block) = MolBlock::parse(&text) && let Ok(matched) = block.matched(&ORDER) {
+                    _ = block.posed(&title, &matched, &ORDER);
+                }
+                _ = super::super::pdbqt::models(&text);
+                _ = super::super::pdbqt::atoms(text.lines());
+            }
+        }
+    }
 }

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{CommandError, CommandOptions, DRIVER_PLACEHOLDER, ROWS_DEFAULT};
+use common::task::{CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, ROWS_DEFAULT, is_role};
 
 use super::PushError;
 use crate::cli;
 use crate::run_file::OptionsTable;
-
-/// The role that a run's own driver has.
-const DRIVER_ROLE: &str = "driver";
 
 /// Resolves the parameters; `driver` is the file name of a script that was named, `base` what the run that is followed has.
 pub(super) fn resolve(
@@ -67,18 +64,10 @@ pub(super) fn inputs(
     let beside = file.inputs.iter().map(|(role, path)| (role.clone(), folder.join(path)));
     let named = flags.inputs.iter().map(|input| (input.role.clone(), input.path.clone()));
     let inputs: BTreeMap<_, _> = beside.chain(named).collect();
-    match inputs.keys().find(|role| !is_role(role)) {
+    match inputs.keys().find(|role| !is_role(role) || *role == DRIVER_ROLE) {
         Some(role) => Err(PushError::Role { role: role.clone() }),
         None => Ok(inputs),
     }
-}
-
-fn is_role(role: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    role.starts_with(|c: char| c.is_ascii_lowercase())
-        && role.len() <= 32
-        && role.chars().all(allowed)
-        && role != DRIVER_ROLE
 }
 
 /// The first parameter of the engine `command` alone that somebody gave.

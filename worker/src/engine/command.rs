@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use common::task::{CommandOptions, DRIVER_PLACEHOLDER, INDEX_PLACEHOLDER, RunSpec, THREADS_PLACEHOLDER};
+use common::task::{
+    CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, INDEX_PLACEHOLDER, RunSpec, THREADS_PLACEHOLDER,
+};
 
 use super::reason::failure;
 use super::{
     Engine, EngineFailure, Judged, Plan, Preparation, Step, StepOutcome, Workload, command_verdict, task_file,
 };
 
-/// Role of the run's script.
-const DRIVER_ROLE: &str = "driver";
 /// The only step, which its logs are named after.
 const STEP: &str = "command";
 /// The folder below the scratch folder all of whose files are kept.

@@ -10,7 +10,7 @@ use super::command::of_molecule;
 use super::command_rows::{Cells, FoundRows};
 use super::ending::evidence;
 use super::reason::{RowReason, failure};
-use super::{EngineFailure, Judged, MoleculeInput, Workload};
+use super::{EngineFailure, Judged, MoleculeInput, Workload, left_file};
 use crate::process::{Ended, How};
 
 /// How a driver's line about its progress starts.
@@ -55,7 +55,7 @@ fn breakdown(ended: &Ended) -> Option<EngineFailure> {
 
 fn rows(options: &CommandOptions, workload: &Workload<'_>, whole: bool) -> Result<FoundRows, String> {
     let format = options.rows_format().ok_or("an unknown format")?;
-    let bytes = std::fs::read(workload.scratch.join(&options.rows)).map_err(|error| error.to_string())?;
+    let bytes = left_file::read(workload.scratch, options.rows.as_ref())?;
     let text = String::from_utf8_lossy(&bytes);
     FoundRows::parse(&text, format, &options.columns, whole).map_err(|error| error.to_string())
 }

@@ -13,6 +13,7 @@ mod command;
 mod command_rows;
 mod command_verdict;
 mod ending;
+mod left_file;
 mod pdbqt;
 mod pose_check;
 mod prepared;
@@ -25,6 +26,7 @@ mod vina_verdict;
 pub use command::CommandEngine;
 pub use vina::Vina;
 
+pub(crate) use left_file::is_own;
 use reason::failure;
 
 /// A molecule with what the engine needs beside its structure.
@@ -188,3 +190,6 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
         EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
     }
 }
+
+#[cfg(test)]
+mod hostile_input;

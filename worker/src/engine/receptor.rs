@@ -100,7 +100,7 @@ fn has_hydrogens(path: &Path) -> bool {
 
 /// By the element in columns 77–78; many files have none, then by the atom name in columns 13–16, whose element ends in
 /// column 14 unless the name has four characters (` HG ` and `1HB2` are hydrogens, `HG  ` is mercury).
-fn is_hydrogen(line: &str) -> bool {
+pub(super) fn is_hydrogen(line: &str) -> bool {
     match line.get(76..78).map(str::trim) {
         Some(element) if !element.is_empty() => matches!(element, "H" | "D"),
         _ => {

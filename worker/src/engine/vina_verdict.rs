@@ -15,7 +15,7 @@ use super::prepared::{self, Prepared};
 use super::reason::{Reason, Refusal, failure};
 use super::receptor::Receptor;
 use super::vina::{PREPARE_ROLE, PREPARED_FILE, convert_step, dock_step, ligand_pdbqt, poses_pdbqt};
-use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload};
+use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file};
 use crate::process::{Ended, How};
 
 /// Vina's words when a line of its input is wrong; the line follows after [`QUOTE`].
@@ -64,8 +64,8 @@ impl Attempt<'_> {
         if ended.how != How::Exited(0) {
             return Err(broken("the driver did not end well".into()));
         }
-        let text = std::fs::read_to_string(self.workload.scratch.join(PREPARED_FILE))
-            .map_err(|error| broken(error.to_string()))?;
+        let text = left_file::read(self.workload.scratch, PREPARED_FILE.as_ref()).map_err(broken)?;
+        let text = String::from_utf8_lossy(&text);
         let prepared = prepared::parse(&text, &positions).map_err(|error| broken(error.to_string()))?;
         Ok(prepared.into_iter().map(Ok).collect())
     }
@@ -189,9 +189,9 @@ impl Attempt<'_> {
     }
 
     fn read(&self, path: &Path) -> Result<String, String> {
-        let bytes = std::fs::read(self.workload.scratch.join(path));
+        let bytes = left_file::read(self.workload.scratch, path)?;
         // A molecule's name may be anything, the numbers are ASCII.
-        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|error| error.to_string())
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn lost(&self, step: &str, ended: &Ended, detail: &str) -> EngineFailure {
@@ -237,7 +237,8 @@ fn subject(step: &str, workload: &Workload<'_>) -> String {
 
 /// The whole lines of the driver's account, which may have been cut off in the middle of one.
 fn begun_account(workload: &Workload<'_>) -> String {
-    let mut text = std::fs::read_to_string(workload.scratch.join(PREPARED_FILE)).unwrap_or_default();
+    let bytes = left_file::read(workload.scratch, PREPARED_FILE.as_ref()).unwrap_or_default();
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
     text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
     text
 }

@@ -107,8 +107,8 @@ impl Recipe {
         let mut stdout = child.stdout.take().expect("it was asked for");
         let mut running = Running { child, pipe };
         // All in one write: a worker that is killed after it leaves a guardian that has everything in its pipe.
-        let groups: String = groups.iter().map(|group| format!("+{group}\n")).collect();
-        running.tell(&format!("={}\n{groups}", self.marker)).await?;
+        let groups: Vec<String> = groups.iter().map(|group| format!("+{group}\n")).collect();
+        running.tell(&format!("={}\n{}", self.marker, groups.concat())).await?;
         let mut answer = [0; READY.len()];
         timeout(PATIENCE, stdout.read_exact(&mut answer)).await??;
         if answer != READY.as_bytes() {

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 use worker::process::{Ended, Guardian, How, Launcher, Logs, Program, SpawnError, engine_environment};
 
-const WORKER: &str = env!("CARGO_BIN_EXE_worker");
+const WORKER: &str = env!("CARGO_BIN_EXE_worker-under-test");
 const PATH: &str = "/usr/bin:/bin";
 /// Far more than anything here takes, so that only a hang meets it.
 const DEADLINE: Duration = Duration::from_secs(8);

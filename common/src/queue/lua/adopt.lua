@@ -1,0 +1,46 @@
+-- purpose: record stored results that Redis does not know of any more, each only if the task's lease number is still the one that was seen
+-- KEYS[1]: molfleet:{R}:run
+-- ARGV[1...]: 6 for each result: the task's id; the lease number that was seen, 0 for a task that was never leased; sha256 of the
+--          stored shard; sha256 of the index object; molecules that are ok; molecules that are bad
+-- returns: {'ok', adopted}; {'gone'}
+-- transitions: pending -> succeeded, delayed -> succeeded
+
+local WIDTH = 6
+
+if not run_exists() then
+  return { 'gone' }
+end
+local adopted = {}
+
+local function adopt(id, first)
+  local shard, index, ok, bad = unpack(ARGV, first + 2, first + 5)
+  set(id, 'shard_sha256', shard)
+  set(id, 'index_sha256', index)
+  set(id, 'molecules_ok', ok)
+  if tonumber(bad) > 0 then
+    set(id, 'molecules_bad', bad)
+  end
+  for _, transient in ipairs({ 'queued_at', 'ending', 'reason' }) do
+    set(id, transient, false)
+  end
+  add('molecules_ok', ok)
+  add('molecules_bad', bad)
+  event('adopt', id)
+  adopted[#adopted + 1] = id
+end
+
+for first = 1, #ARGV, WIDTH do
+  local id = ARGV[first]
+  local state, lease = state_and_lease(id)
+  local number = lease and string.match(lease, '^%d+') or '0'
+  if number == ARGV[first + 1] and state == 'pending' then
+    move(id, 'pending', 'succeeded')
+    adopt(id, first)
+  elseif number == ARGV[first + 1] and state == 'delayed' then
+    move(id, 'delayed', 'succeeded')
+    adopt(id, first)
+  end
+end
+call_many('HDEL', 'inputs', adopted)
+call_many('HDEL', 'tails', adopted)
+return finish({ 'ok', #adopted })

@@ -1,0 +1,142 @@
+//! The checker: whether a fleet that has come to rest did what it promises. It knows the contract on `docs/protocol.md` and in the store,
+//! and nothing of the code that keeps it: it reads keys with plain commands and objects as files, and recomputes the rest.
+
+mod counts;
+mod history;
+mod ledger;
+mod remains;
+mod results;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+pub use ledger::{Ledger, TaskHash};
+pub use remains::processes_with;
+pub(crate) use results::sha256;
+
+/// A promise that can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// Redis has the run of the stored manifest and spec, sealed and whole.
+    Manifest,
+    /// Each task is in exactly one place, that of its state.
+    OnePlace,
+    /// Each task has succeeded, or was cancelled because a person said so.
+    Terminal,
+    /// The counters equal a recount.
+    Counters,
+    /// No task is charged with a failure: only machines and networks misbehaved.
+    Uncharged,
+    /// Each shard is there, with the bytes of a quiet run.
+    Shard,
+    /// Redis has the digests of the stored bytes.
+    Digest,
+    /// Each result has its index, and each file that it names is there unchanged.
+    Index,
+    /// The events are a history that the contract allows, and it ends where Redis is.
+    History,
+    /// The numbers of a task's leases only grow, and none is given twice.
+    LeaseNumbers,
+    /// A task succeeds once.
+    Once,
+    /// Nothing that was seen of a succeeded task during the run has changed.
+    Unchanged,
+    /// No process of the fleet is left.
+    Processes,
+    /// No scratch is left.
+    Scratch,
+    /// Programs end as they say they do, without a panic.
+    Programs,
+    /// What can go on goes on: the fleet drains, and each worker works.
+    Progress,
+}
+
+/// A broken promise.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Violation {
+    /// Which promise.
+    pub rule: Rule,
+    /// What breaks it.
+    pub what: String,
+}
+
+impl Violation {
+    /// Of a rule.
+    pub fn new(rule: Rule, what: impl Into<String>) -> Self {
+        Self { rule, what: what.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.rule, self.what)
+    }
+}
+
+/// A fleet that has come to rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// The address of its Redis.
+    pub redis_url: &'a str,
+    /// The folder of its store.
+    pub store: &'a Path,
+    /// The folder of its scratch.
+    pub scratch: &'a Path,
+    /// What stands in the environment of each of its processes, and of no other.
+    pub marker: &'a str,
+    /// Its runs.
+    pub runs: &'a [String],
+    /// The tasks that a person cancelled at some time, by run.
+    pub cancelled: &'a BTreeSet<(String, u64)>,
+}
+
+/// What the checker looked at.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Tasks.
+    pub tasks: u64,
+    /// Of them, those that succeeded.
+    pub succeeded: u64,
+    /// Events.
+    pub events: u64,
+    /// Leases that expired.
+    pub lapses: u64,
+    /// Tasks that were handed back.
+    pub releases: u64,
+    /// Files in the store that were read and digested.
+    pub files: u64,
+}
+
+/// Checks everything, and says what it looked at.
+pub async fn check(scene: &Scene<'_>) -> (Vec<Violation>, Seen) {
+    let mut violations = Vec::new();
+    let mut seen = Seen::default();
+    let mut connection = ledger::connect(scene.redis_url).await;
+    for run in scene.runs {
+        let ledger = match Ledger::read(&mut connection, run).await {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                violations
+                    .push(Violation::new(Rule::Manifest, format!("{run}: Redis can't be read: {error}")));
+                continue;
+            }
+        };
+        seen.tasks += ledger.total();
+        seen.succeeded += ledger.count("succeeded");
+        seen.events += ledger.events.len() as u64;
+        seen.lapses += ledger.count("lapses");
+        seen.releases += ledger.count("releases");
+        let cancelled = |task: u64| scene.cancelled.contains(&(run.clone(), task));
+        let mut found = counts::check(&ledger, cancelled);
+        found.extend(history::check(&ledger));
+        found.extend(results::check(&ledger, &scene.store.join(run), &mut seen.files));
+        violations
+            .extend(found.into_iter().map(|(rule, what)| Violation::new(rule, format!("{run}: {what}"))));
+    }
+    violations.extend(remains::check(scene.marker, scene.scratch).await);
+    (violations, seen)
+}
+
+/// What a part of the checker finds in a run.
+type Found = Vec<(Rule, String)>;

@@ -1,0 +1,218 @@
+//! The fleet under chaos: a durable Redis, a store, a scratch disk, and sites, each a worker behind a line of its own. What is done to
+//! it, by whom and when, is for others to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use redis::AsyncCommands as _;
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::Options;
+use super::checker::{Rule, Violation};
+use super::disk::ScratchDisk;
+use super::schedule::Kind;
+use crate::{FlakyProxy, Lab, LabWorker, Programs};
+
+/// Cores of each worker.
+pub(super) const CORES: usize = 4;
+/// How long a program may take to end: far beyond any grace.
+const END_MAX: Duration = Duration::from_mins(8);
+/// The names under which the one program plays its parts.
+pub const ROLES: [&str; 3] = ["chaos-launchpad", "chaos-worker", "chaos-toy"];
+/// The exit codes of a launchpad that could not reach Redis or the store, or was told to try again.
+const AWAY: [i32; 2] = [69, 75];
+
+/// Everything that the fleet is made of.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    /// Before the lab: its folder can't be removed while something is mounted in it.
+    pub(super) disk: ScratchDisk,
+    pub(super) lab: Lab,
+    pub(super) lines: Vec<FlakyProxy>,
+    /// When the chaos began.
+    pub(super) start: Instant,
+    /// How long it lasts.
+    pub(super) length: Duration,
+    notes: Mutex<Notes>,
+    workers: AtomicU32,
+    _roles: TempDir,
+}
+
+/// What was done and found so far.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Notes {
+    /// The runs that were pushed, the oldest first.
+    pub(super) runs: Vec<String>,
+    /// Tasks that a person cancelled at some time.
+    pub(super) cancelled: BTreeSet<(String, u64)>,
+    /// Faults that took place.
+    pub(super) faults: BTreeMap<Kind, u32>,
+    /// Calls of launchpad that had to be repeated, since Redis was away.
+    pub(super) repeated: u32,
+    pub(super) violations: Vec<Violation>,
+}
+
+/// A run's counters that tell how far it is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Far {
+    pub(super) total: u64,
+    pub(super) leased: u64,
+    pub(super) terminal: u64,
+}
+
+impl Fleet {
+    /// Sets up everything but workers and runs. `program` plays all parts.
+    pub(super) async fn new(options: &Options) -> Self {
+        let roles = tempfile::tempdir().unwrap();
+        let role = |name: &str| -> &'static str {
+            let link = roles.path().join(name);
+            symlink(&options.program, &link).unwrap();
+            Box::leak(link.to_str().unwrap().to_owned().into_boxed_str())
+        };
+        let [launchpad, worker, toy] = ROLES.map(role);
+        let lab = Lab::durable(Programs { launchpad, worker, stub: toy }).await;
+        lab.stub(ROLES[2]);
+        let mut lines = Vec::new();
+        for _ in 0..options.sites {
+            lines.push(FlakyProxy::start(lab.redis.port()).await);
+        }
+        let disk = ScratchDisk::mount(lab.path("scratch"));
+        let (notes, workers) = (Mutex::default(), AtomicU32::new(0));
+        let (start, length) = (Instant::now(), options.length);
+        Self { disk, lab, lines, start, length, notes, workers, _roles: roles }
+    }
+
+    /// Leaves everything there that a post-mortem needs, once nobody else has a hold on it.
+    pub(super) fn keep(self: Arc<Self>) -> Vec<PathBuf> {
+        Arc::into_inner(self).map(|mut fleet| fleet.lab.keep().to_vec()).unwrap_or_default()
+    }
+
+    pub(super) fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap()
+    }
+
+    pub(super) fn found(&self, rule: Rule, what: impl Into<String>) {
+        self.notes().violations.push(Violation::new(rule, what));
+    }
+
+    pub(super) fn count(&self, kind: Kind) {
+        *self.notes().faults.entry(kind).or_default() += 1;
+    }
+
+    /// What stands in the environment of each of its processes, and of no other: the folder of the lab is on their `PATH`.
+    pub(super) fn marker(&self) -> String {
+        self.lab.path("stubs").display().to_string()
+    }
+
+    /// Starts the next worker of a site.
+    pub(super) fn worker(&self, site: usize, flags: &[&str]) -> LabWorker {
+        let name = format!("worker-{}-site-{site}", self.workers.fetch_add(1, Ordering::SeqCst));
+        let (url, cores) = (self.lines[site].url(), CORES.to_string());
+        let always = ["--redis", &url, "--cores", &cores, "--log", "info"];
+        self.lab.worker(&name, &[&always, flags].concat())
+    }
+
+    /// How many workers were started.
+    pub(super) fn workers_started(&self) -> u32 {
+        self.workers.load(Ordering::SeqCst)
+    }
+
+    /// Waits for the end of a worker that was told to leave, and notes if it ends otherwise than it should.
+    pub(super) async fn expect_end(&self, worker: &mut LabWorker, code: i32) {
+        let by = Instant::now() + END_MAX;
+        while Instant::now() < by {
+            match worker.has_left() {
+                Some(ended) if ended == code => return,
+                Some(ended) => {
+                    let what =
+                        format!("a worker ended with {ended} (expected {code}): {}", worker.last_words());
+                    return self.found(Rule::Programs, what);
+                }
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        self.found(Rule::Programs, format!("a worker does not leave: {}", worker.last_words()));
+        worker.kill9();
+    }
+
+    /// Calls launchpad until it has reached Redis. Any other failure than that is one of launchpad.
+    pub(super) async fn launchpad(self: &Arc<Self>, arguments: &[&str]) {
+        let by = Instant::now() + END_MAX;
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        loop {
+            let (fleet, words) = (Arc::clone(self), arguments.clone());
+            let call = move || fleet.lab.launchpad(&words.iter().map(String::as_str).collect::<Vec<_>>());
+            let ran = tokio::task::spawn_blocking(call).await.unwrap();
+            if ran.code == 0 {
+                return;
+            }
+            if !AWAY.contains(&ran.code) || Instant::now() > by {
+                let what = format!(
+                    "`launchpad {}` ended with {}: {}",
+                    arguments.join(" "),
+                    ran.code,
+                    ran.stderr.trim()
+                );
+                return self.found(Rule::Programs, what);
+            }
+            self.notes().repeated += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A plain connection round all lines, once Redis answers.
+    pub(super) async fn connect(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.lab.redis.url()).unwrap();
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_mins(1)));
+        loop {
+            match client.get_multiplexed_async_connection_with_config(&patient).await {
+                Ok(connection) => return connection,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    /// How far a run is, however often that has to be asked.
+    pub(super) async fn how_far(&self, connection: &mut MultiplexedConnection, run: &str) -> Far {
+        let fields = ["total", "leased", "succeeded", "dead", "cancelled"];
+        loop {
+            let read: redis::RedisResult<Vec<Option<u64>>> =
+                connection.hmget(format!("molfleet:{{{run}}}:progress"), &fields).await;
+            if let Ok(counters) = read {
+                let count = |index: usize| counters.get(index).copied().flatten().unwrap_or(0);
+                return Far { total: count(0), leased: count(1), terminal: count(2) + count(3) + count(4) };
+            }
+            *connection = self.connect().await;
+        }
+    }
+
+    /// The runs that were pushed, each with how far it is.
+    pub(super) async fn all_runs(&self, connection: &mut MultiplexedConnection) -> Vec<(String, Far)> {
+        let runs = self.notes().runs.clone();
+        let mut all = Vec::new();
+        for run in runs {
+            let far = self.how_far(connection, &run).await;
+            all.push((run, far));
+        }
+        all
+    }
+
+    /// The logs of workers in which something panicked.
+    pub(super) fn panics(&self) -> Vec<String> {
+        let logs = fs::read_dir(self.lab.path(".")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|ending| ending == "log"));
+        let panic = |path: PathBuf| {
+            let log = fs::read_to_string(&path).unwrap_or_default();
+            let line = log.lines().find(|line| line.contains("panicked at"))?;
+            Some(format!("{}: {line}", path.display()))
+        };
+        logs.filter_map(panic).collect()
+    }
+}

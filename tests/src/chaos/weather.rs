@@ -1,0 +1,249 @@
+//! Makes the faults of a schedule happen: one task for each subject, which leaves it well when its time is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::queue::SOURCES;
+use nix::sys::signal::Signal;
+
+use super::checker::Rule;
+use super::fleet::Fleet;
+use super::processes::{descendants, signal};
+use super::schedule::{Fault, Kind, Subject};
+use crate::{LabWorker, Line, Manner};
+
+/// The scripts whose answers get lost: those that workers call.
+const LOSABLE: [&str; 4] = ["lease", "heartbeat", "complete", "release"];
+/// The flags of a worker that stays until it is told to leave.
+const STAY: [&str; 2] = ["--exit-when", "never"];
+/// The flags of one that finds any disk too full.
+const NO_DISK_IS_ENOUGH: [&str; 2] = ["--scratch-free-mib-min", "1000000000000"];
+
+/// The worker of a site.
+#[derive(Debug)]
+pub(super) struct Site {
+    fleet: Arc<Fleet>,
+    number: usize,
+    worker: LabWorker,
+}
+
+/// When the faults of a subject happen: by the schedule, and later by as much as those before took longer than that.
+struct Timeline<'a> {
+    fleet: &'a Fleet,
+    faults: std::vec::IntoIter<Fault>,
+    previous_end: Duration,
+    late: Duration,
+}
+
+impl<'a> Timeline<'a> {
+    fn new(fleet: &'a Fleet, faults: Vec<Fault>) -> Self {
+        let (previous_end, late) = (Duration::ZERO, Duration::ZERO);
+        Self { fleet, faults: faults.into_iter(), previous_end, late }
+    }
+
+    /// Waits for the next fault; `None` once their time is over.
+    async fn next(&mut self) -> Option<Fault> {
+        let fault = self.faults.next()?;
+        self.late = self.late.max(self.fleet.start.elapsed().saturating_sub(self.previous_end));
+        let at = Duration::from_millis(fault.at_ms);
+        self.previous_end = at + Duration::from_millis(fault.for_ms);
+        if at + self.late > self.fleet.length {
+            return None;
+        }
+        tokio::time::sleep_until(self.fleet.start + at + self.late).await;
+        Some(fault)
+    }
+}
+
+async fn last(fault: &Fault) {
+    tokio::time::sleep(Duration::from_millis(fault.for_ms)).await;
+}
+
+impl Site {
+    pub(super) fn new(fleet: Arc<Fleet>, number: usize) -> Self {
+        let worker = fleet.worker(number, &STAY);
+        Self { fleet, number, worker }
+    }
+
+    /// Lets its worker suffer, and gives back the one that is there at the end.
+    pub(super) async fn suffer(mut self, faults: Vec<Fault>) -> Self {
+        let fleet = Arc::clone(&self.fleet);
+        let mut timeline = Timeline::new(&fleet, faults);
+        while let Some(fault) = &timeline.next().await {
+            if let Some(code) = self.worker.has_left() {
+                let what = format!("a worker left by itself with {code}: {}", self.worker.last_words());
+                self.fleet.found(Rule::Programs, what);
+                self.worker = self.fleet.worker(self.number, &STAY);
+            }
+            self.fleet.count(fault.kind);
+            self.befall(fault).await;
+        }
+        self
+    }
+
+    /// Has a fault befall its worker, which is there again afterwards.
+    async fn befall(&mut self, fault: &Fault) {
+        let pid = self.worker.pid();
+        match fault.kind {
+            Kind::WorkerFrozen => return frozen([pid], fault).await,
+            Kind::MachineFrozen => {
+                // The worker first, so that it starts nothing more.
+                signal([pid], Signal::SIGSTOP);
+                let others = descendants(pid).into_keys();
+                return frozen(std::iter::once(pid).chain(others), fault).await;
+            }
+            Kind::GuardianKilled => {
+                let guardians =
+                    descendants(pid).into_iter().filter(|(_, command)| command.contains("guardian"));
+                return signal(guardians.map(|(pid, _)| pid), Signal::SIGKILL);
+            }
+            Kind::WorkerTerminated => self.leave().await,
+            _ => self.worker.kill9(),
+        }
+        last(fault).await;
+        self.worker = self.fleet.worker(self.number, &STAY);
+    }
+
+    /// Tells its worker to leave, once it has begun: before that, SIGTERM ends it as any process.
+    pub(super) async fn leave(&mut self) {
+        while self.worker.log().is_empty() && self.worker.has_left().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.worker.signal(Signal::SIGTERM);
+        self.fleet.expect_end(&mut self.worker, 75).await;
+    }
+
+    pub(super) fn last_words(&self) -> String {
+        self.worker.last_words()
+    }
+}
+
+/// Freezes processes for as long as a fault lasts.
+async fn frozen(pids: impl IntoIterator<Item = u32>, fault: &Fault) {
+    let pids: Vec<u32> = pids.into_iter().collect();
+    signal(pids.iter().copied(), Signal::SIGSTOP);
+    last(fault).await;
+    signal(pids, Signal::SIGCONT);
+}
+
+/// Makes the faults of anything but a worker happen.
+pub(super) async fn suffer(fleet: Arc<Fleet>, subject: Subject, faults: Vec<Fault>) {
+    let mut timeline = Timeline::new(&fleet, faults);
+    while let Some(fault) = &timeline.next().await {
+        let happened = match subject {
+            Subject::Line(site) => line(&fleet, site, fault).await,
+            Subject::Redis => redis(&fleet, fault).await,
+            Subject::Store => store(&fleet, fault).await,
+            Subject::Disk => disk(&fleet, fault).await,
+            Subject::Person => person(&fleet, fault).await,
+            Subject::Worker(_) => false,
+        };
+        if happened {
+            fleet.count(fault.kind);
+        }
+    }
+    if let Subject::Line(site) = subject {
+        for (verb, _) in SOURCES {
+            fleet.lines[site].lose(verb, 0);
+        }
+    }
+}
+
+async fn line(fleet: &Fleet, site: usize, fault: &Fault) -> bool {
+    let proxy = &fleet.lines[site];
+    match fault.kind {
+        Kind::LineCut => proxy.cut(),
+        Kind::AnswersLost => {
+            let verb = LOSABLE[usize::try_from(fault.choice % LOSABLE.len() as u64).unwrap()];
+            proxy.lose(verb, 1 + u32::try_from(fault.choice / 64 % 3).unwrap());
+        }
+        Kind::LineDown => {
+            proxy.set(Line::Down);
+            proxy.cut();
+        }
+        Kind::LineSilent => proxy.set(Line::Silent),
+        _ => proxy.set(Line::Slow(Duration::from_millis(20 + fault.choice % 300))),
+    }
+    last(fault).await;
+    proxy.set(Line::Fair);
+    true
+}
+
+async fn redis(fleet: &Fleet, fault: &Fault) -> bool {
+    let redis = &fleet.lab.redis;
+    if fault.kind == Kind::RedisFrozen {
+        redis.stop_signal();
+        last(fault).await;
+        redis.continue_signal();
+    } else {
+        redis.kill9();
+        last(fault).await;
+        redis.restart().await;
+    }
+    true
+}
+
+async fn store(fleet: &Fleet, fault: &Fault) -> bool {
+    let manner = match fault.kind {
+        Kind::StoreThrottles => Some(Manner::Refuse { status: 429, per_mille: 300 }),
+        Kind::StoreUnavailable => Some(Manner::Refuse { status: 503, per_mille: 700 }),
+        Kind::StoreSlow => Some(Manner::Slow { ms: 400 }),
+        Kind::StoreAnswersLost => Some(Manner::Lose { per_mille: 500 }),
+        _ => None,
+    };
+    let (file, text) =
+        manner.map_or(("store.stall", String::new()), |manner| ("store.manner", manner.to_string()));
+    fleet.lab.write(file, &text);
+    last(fault).await;
+    std::fs::remove_file(fleet.lab.path(file)).unwrap();
+    true
+}
+
+async fn disk(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
+    if fleet.disk.can_be_filled() {
+        let filled = Arc::clone(fleet);
+        tokio::task::spawn_blocking(move || filled.disk.fill()).await.unwrap();
+        last(fault).await;
+        fleet.disk.free();
+        return true;
+    }
+    // Without a disk of its own, a worker comes for which there is never enough space.
+    let mut worker = fleet.worker(0, &[&STAY[..], &NO_DISK_IS_ENOUGH].concat());
+    last(fault).await;
+    worker.signal(Signal::SIGTERM);
+    fleet.expect_end(&mut worker, 75).await;
+    true
+}
+
+/// What a person does to a run that is not at its end.
+async fn person(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
+    let mut connection = fleet.connect().await;
+    let mut runs = fleet.all_runs(&mut connection).await;
+    runs.retain(|(_, far)| far.total > far.terminal);
+    if runs.is_empty() {
+        return false;
+    }
+    let (run, far) = &runs[usize::try_from(fault.choice % runs.len() as u64).unwrap()];
+    match fault.kind {
+        Kind::Cancel => {
+            let tasks = (0..=fault.choice / 7 % 3).map(|n| (fault.choice / 64 + n * 5) % far.total);
+            let tasks: Vec<u64> = tasks.collect();
+            fleet.notes().cancelled.extend(tasks.iter().map(|task| (run.clone(), *task)));
+            let tasks: Vec<String> = tasks.iter().map(|task| format!("--task={task}")).collect();
+            let words = ["cancel", run, "--yes"].into_iter().chain(tasks.iter().map(String::as_str));
+            fleet.launchpad(&words.collect::<Vec<_>>()).await;
+        }
+        Kind::Requeue => fleet.launchpad(&["retry", run, "--cancelled"]).await,
+        Kind::Pause => {
+            fleet.launchpad(&["pause", run, "--why", "chaos"]).await;
+            last(fault).await;
+            fleet.launchpad(&["resume", run]).await;
+        }
+        _ => {
+            fleet.launchpad(&["set", run, &format!("parallelism={}", 1 + fault.choice % 3)]).await;
+            last(fault).await;
+            fleet.launchpad(&["set", run, "parallelism=0"]).await;
+        }
+    }
+    true
+}
