@@ -719,3 +719,20 @@ async fn what_one_call_does_is_bounded() {
     let (_redis, mut stage) = staged().await;
     bounds::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
 }
+
+#[tokio::test]
+async fn the_first_idle_workers_come_back_when_a_lease_expires() {
+    let mut bench = Bench::new(1).await;
+    assert_eq!(bench.call("lease", &["holder", "1", "1"]).await[0], "granted");
+    let (run, idle, leases) = (bench.run.key("run"), bench.run.key("idle"), bench.run.key("leases"));
+    let expiry: i64 = bench.connection.zscore(leases, 0).await.unwrap();
+    for (left, wait) in [(LEASE_MS, "5000"), (4_000, "4001"), (100, "250")] {
+        let _: () = bench.connection.hset(&run, "clock_ms", expiry - left).await.unwrap();
+        let reply = bench.call("lease", &["w", "1", "1"]).await;
+        assert_eq!(reply[2..], ["empty", wait], "{left} ms before the expiry");
+    }
+    let others: Vec<(u64, String)> = (0..64).map(|number| (1, format!("a{number}"))).collect();
+    let _: () = bench.connection.zadd_multiple(idle, &others).await.unwrap();
+    assert_eq!(bench.call("lease", &["w", "1", "1"]).await[3], "5000", "64 others do");
+    assert_eq!(bench.call("lease", &["a63", "1", "1"]).await[3], "250");
+}

@@ -20,6 +20,10 @@ const GRANTS_MAX: u64 = 1_000;
 const PIECES_MAX: usize = 64;
 /// How old the last transition into a terminal state must be before a run is drained, in ms.
 const SETTLE_MS: u64 = 5_000;
+/// Idle workers, the first of the list, that ask again when a lease expires.
+const EARLY_WORKERS: usize = 64;
+/// None of them asks again before this, in ms.
+const EARLY_MS: u64 = 250;
 /// Idle workers that one call strikes off at most.
 const WAKES_MAX: usize = 1_000;
 
@@ -206,7 +210,20 @@ impl Model {
             () => return self.give(worker, request, (slots, room), now_ms),
         };
         self.set_idle(worker, slots);
-        LeaseReply::Nothing(Nothing { why, wait_ms: wait.min(longest).max(1) })
+        let wait = wait.min(longest).max(1);
+        let may_be_reclaimed = matches!(why, WhyNothing::Cap | WhyNothing::Empty);
+        let wait_ms = if may_be_reclaimed { self.until_reclaim(worker, wait) } else { wait };
+        LeaseReply::Nothing(Nothing { why, wait_ms })
+    }
+
+    /// How long an idle worker waits that would wait so long if no lease expired.
+    fn until_reclaim(&self, worker: &WorkerId, wait: u64) -> u64 {
+        let is_early = self.idle.iter().take(EARLY_WORKERS).any(|(_, idle)| idle == worker);
+        let next = self.leases.iter().map(|(expiry, _)| *expiry).find(|expiry| *expiry > self.clock_ms);
+        match next {
+            Some(expiry) if is_early => wait.min(EARLY_MS.max(expiry - self.clock_ms + 1)),
+            _ => wait,
+        }
     }
 
     fn repeat(&mut self, worker: &WorkerId, request: u64, now_ms: u64) -> Option<LeaseReply> {
