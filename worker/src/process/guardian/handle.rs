@@ -178,7 +178,7 @@ impl Keeper {
             Order::Unregister(group) => {
                 // A guardian that dies before it hears of it leaves a next one that won't be told of this group.
                 self.groups.remove(&group);
-                self.unsaid.push_str(&format!("-{group}\n"));
+                self.unsaid += &["-", &group.to_string(), "\n"].concat();
             }
         }
     }
