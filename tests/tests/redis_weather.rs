@@ -291,13 +291,14 @@ async fn a_replica_is_told_from_a_primary() {
     let primary = Server::start(|_, _| "repl-diskless-sync-delay 0".to_owned()).await;
     let port = primary.port();
     let replica = Server::start(|_, _| format!("replicaof 127.0.0.1 {port}")).await;
-    post_at(&primary.url()).push("r", 1);
+    let mut post = post_at(&primary.url());
+    post.push("r", 1);
     eventually("the replica has the run", || async {
         let told = replica.cli(&["HGET", "molfleet:{r}:progress", "total"]);
         if told == "1" { Ok(()) } else { Err(told) }
     })
     .await;
-    let post = post_at(&replica.url());
+    post.with(&[("MOLFLEET_REDIS", &replica.url())]);
     let ran = post.launchpad(&["pause", "r"]);
     assert!(ran.code == 75 && ran.stderr.contains("it is a replica"), "{ran:?}");
     let status = post.launchpad(&["status", "r"]);
