@@ -213,7 +213,7 @@ impl LaunchpadError {
             Self::Input(error) => Some(error.hint().to_owned()),
             Self::RunFile(error) => Some(error.hint()),
             Self::LocalRedis(error) => error.hint().map(str::to_owned),
-            Self::Push(error) => error.hint(),
+            Self::Push(error) => Some(error.hint()),
             Self::Driver(error) => error.hint(),
             Self::Consolidation(error) => error.hint(),
             Self::Audit(error) => Some(error.hint()),

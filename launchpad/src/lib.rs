@@ -14,6 +14,7 @@ mod commands;
 mod consolidation;
 mod drivers;
 mod error;
+mod followed;
 pub mod input;
 pub mod local_redis;
 mod location;

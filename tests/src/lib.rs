@@ -12,6 +12,7 @@ mod flaky_proxy;
 mod lab;
 mod outpost;
 mod pretender;
+pub mod protocol;
 mod redis;
 mod run;
 mod server;

@@ -1,17 +1,16 @@
 //! `logs -f`: what a task's programs print, as they print it, until the task has ended. It asks the worker that holds the task again
 //! and again, and says in words what becomes of the attempts.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use common::queue::{ASKED_MS, Disposition, Piece, Queue, QueueError, TaskInfo};
-use common::task::{Ending, LeaseName, RunId, State, TaskId};
+use common::task::{LeaseName, RunId, State, TaskId};
 use serde::Serialize;
 
 use super::Context;
 use crate::error::LaunchpadError;
+use crate::followed::Seen;
 use crate::output::{self, Output, Report};
-use crate::task_history::ending_name;
 
 /// Between two looks.
 const REFRESH: Duration = Duration::from_millis(500);
@@ -62,7 +61,7 @@ pub(super) async fn follow(
 ) -> Result<(), LaunchpadError> {
     let follower = Follower { output: context.output, queue, run, task, seen: Seen::default(), header: None };
     tokio::select! {
-        ended = follower.to_the_end() => ended,
+        ended = follower.until_it_ends() => ended,
         interrupt = tokio::signal::ctrl_c() => {
             interrupt.map_err(LaunchpadError::Runtime)?;
             context.output.note(&format!("no longer following task {task}; it goes on"));
@@ -82,7 +81,7 @@ struct Follower<'a> {
 }
 
 impl Follower<'_> {
-    async fn to_the_end(mut self) -> Result<(), LaunchpadError> {
+    async fn until_it_ends(mut self) -> Result<(), LaunchpadError> {
         let (mut after, mut looks, mut away) = (None, 0_u32, false);
         loop {
             match self.look(&mut after, looks.is_multiple_of(ASK_EVERY)).await {
@@ -115,12 +114,16 @@ impl Follower<'_> {
             pieces.into_iter().filter(|piece| !is_first || Some(&piece.lease) == info.lease.as_ref());
         let (current, former): (Vec<_>, Vec<_>) =
             pieces.partition(|piece| Some(&piece.lease) == info.lease.as_ref());
-        former.iter().for_each(|piece| self.print(piece));
+        for piece in &former {
+            self.print(piece);
+        }
         let has_ended = info.state != State::Leased;
         if !has_ended {
             self.say(&info);
         }
-        current.iter().for_each(|piece| self.print(piece));
+        for piece in &current {
+            self.print(piece);
+        }
         if has_ended {
             self.say(&info);
         }
@@ -168,82 +171,5 @@ impl Follower<'_> {
             output::log_part(format!("[{skipped_bytes} bytes are left out here]\n").as_bytes());
         }
         output::log_part(new);
-    }
-}
-
-/// What was printed so far.
-#[derive(Default)]
-struct Seen {
-    state: Option<State>,
-    lease: Option<LeaseName>,
-    /// How far each log of each attempt was printed, in bytes.
-    ends: HashMap<(LeaseName, String), u64>,
-}
-
-impl Seen {
-    /// How many bytes before the piece are missing, and what of it is new; `None` if nothing is: an answer that was lost is told twice.
-    fn new_part<'a>(&mut self, piece: &'a Piece) -> Option<(u64, &'a [u8])> {
-        let end = self.ends.entry((piece.lease.clone(), piece.log.clone())).or_default();
-        let known = usize::try_from(end.saturating_sub(piece.from)).unwrap_or(usize::MAX);
-        let new = piece.text.get(known..).filter(|new| !new.is_empty())?;
-        let skipped = piece.from.saturating_sub(*end);
-        *end = piece.from + piece.text.len() as u64;
-        Some((skipped, new))
-    }
-
-    /// What became of the task since the last look, in words.
-    fn change(&mut self, run: &RunId, task: TaskId, info: &TaskInfo) -> Option<String> {
-        if (self.state, &self.lease) == (Some(info.state), &info.lease) {
-            return None;
-        }
-        let mut said = Vec::new();
-        if let Some(lease) = self.lease.as_ref().filter(|lease| Some(*lease) != info.lease.as_ref()) {
-            let former = info.former.iter().find(|(former, _)| former == lease);
-            // Its end may have been told already, when the task waited for its next attempt.
-            said.extend(former.filter(|_| self.state == Some(State::Leased)).map(|(_, e)| ended(lease, *e)));
-        }
-        said.extend(match (&info.lease, info.state) {
-            (Some(lease), State::Leased) => {
-                Some(format!("attempt {} runs on worker {}", lease.number, lease.worker))
-            }
-            (Some(lease), _) => info.ending.map(|ending| ended(lease, ending)),
-            (None, _) => None,
-        });
-        let reason = info.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
-        said.extend(match info.state {
-            State::Leased => None,
-            State::Pending | State::Waiting => Some(format!("task {task} waits for a worker")),
-            State::Delayed => Some(format!("task {task} waits to be tried again{reason}")),
-            State::Succeeded | State::Cancelled | State::Dead => Some(format!(
-                "task {task} is {}{reason}; `launchpad logs {run} {task}` prints the whole logs",
-                info.state
-            )),
-        });
-        (self.state, self.lease) = (Some(info.state), info.lease.clone());
-        Some(said.join("; "))
-    }
-}
-
-fn ended(lease: &LeaseName, ending: Ending) -> String {
-    format!("attempt {} {}", lease.number, ending_name(ending))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn piece(from: u64, text: &str) -> Piece {
-        let (id, log) = ("1-0".to_owned(), "dock.stdout".to_owned());
-        Piece { id, task: TaskId(0), lease: "1.w.1".parse().unwrap(), log, from, text: text.into() }
-    }
-
-    #[test]
-    fn what_is_told_twice_is_printed_once_and_gaps_are_counted() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.new_part(&piece(7, "mode 1\n")), Some((7, &b"mode 1\n"[..])));
-        assert_eq!(seen.new_part(&piece(7, "mode 1\n")), None);
-        assert_eq!(seen.new_part(&piece(7, "mode 1\nmode 2\n")), Some((0, &b"mode 2\n"[..])));
-        assert_eq!(seen.new_part(&piece(30, "end")), Some((9, &b"end"[..])));
-        assert_eq!(seen.new_part(&piece(0, "mode")), None);
     }
 }

@@ -65,8 +65,9 @@ impl DuplicateIds {
                 Ok(())
             }
             Entry::Occupied(taken) => {
-                let [a, b, c, d, e] = *taken.get();
-                Err(self.taken(molecule, u64::from_le_bytes([a, b, c, d, e, 0, 0, 0])))
+                let mut first = [0; 8];
+                first[..5].copy_from_slice(taken.get());
+                Err(self.taken(molecule, u64::from_le_bytes(first)))
             }
         }
     }

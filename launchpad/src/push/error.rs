@@ -153,41 +153,37 @@ impl PushError {
     }
 
     /// What the user can do about it.
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> String {
         match self {
-            Self::Nothing { how, .. } => Some((*how).to_owned()),
-            Self::OtherEngine { owner, .. } => Some(format!("it belongs to `--engine {owner}`")),
-            Self::Command(CommandError::NoDriver) => {
-                Some("name one with --driver or `driver` in run.toml".into())
-            }
-            Self::Command(CommandError::NothingDeclared) => Some(
+            Self::Nothing { how, .. } => (*how).to_owned(),
+            Self::OtherEngine { owner, .. } => format!("it belongs to `--engine {owner}`"),
+            Self::Command(CommandError::NoDriver) => "name one with --driver or `driver` in run.toml".into(),
+            Self::Command(CommandError::NothingDeclared) => {
                 "declare one with --column NAME,unit=U,min=X,max=Y or `[[options.columns]]` in run.toml"
-                    .into(),
-            ),
-            Self::Command(_) => Some("`launchpad push --help` and docs/drivers.md have examples".into()),
-            Self::BadEntries { .. } => Some("correct them, or leave them out with --skip-bad".into()),
+                    .into()
+            }
+            Self::Command(_) => "`launchpad push --help` and docs/drivers.md have examples".into(),
+            Self::BadEntries { .. } => "correct them, or leave them out with --skip-bad".into(),
             Self::StoredDiffers { run, .. } => {
-                Some(format!("push under another run id, or `launchpad remove {run} --outputs` first"))
+                format!("push under another run id, or `launchpad remove {run} --outputs` first")
             }
-            Self::OwnFollowUp { .. } => Some("name the new run with --run".into()),
+            Self::OwnFollowUp { .. } => "name the new run with --run".into(),
             Self::Unfinished { run, .. } => {
-                Some(format!("`launchpad status {run}` tells whether work is going on"))
+                format!("`launchpad status {run}` tells whether work is going on")
             }
-            Self::OtherStore { theirs, .. } => Some(format!("push with --store '{theirs}'")),
-            Self::Interrupted { run, .. } => Some(format!(
+            Self::OtherStore { theirs, .. } => format!("push with --store '{theirs}'"),
+            Self::Interrupted { run, .. } => format!(
                 "the same command again goes on where it stopped; `launchpad remove {run} --outputs` takes it back"
-            )),
+            ),
             Self::Unconfirmed { .. } => {
-                Some("push again once Redis is settled; it goes on where it stopped".into())
+                "push again once Redis is settled; it goes on where it stopped".into()
             }
-            Self::Role { .. } => Some("name it as the driver looks for it: --input site=protein.pdb".into()),
-            Self::Contradiction { one, other } => Some(format!("leave out {one} or {other}")),
-            Self::Zero { .. } => Some("leave it out for the default".into()),
-            Self::ReceptorFormat { .. } => Some("convert it: `obabel receptor.mol2 -O receptor.pdb`".into()),
-            Self::NoMolecules => {
-                Some("every file is empty, or holds nothing but blank lines and comments".into())
-            }
-            Self::Changed { .. } => Some("push again once nothing writes to the file any more".into()),
+            Self::Role { .. } => "name it as the driver looks for it: --input site=protein.pdb".into(),
+            Self::Contradiction { one, other } => format!("leave out {one} or {other}"),
+            Self::Zero { .. } => "leave it out for the default".into(),
+            Self::ReceptorFormat { .. } => "convert it: `obabel receptor.mol2 -O receptor.pdb`".into(),
+            Self::NoMolecules => "every file is empty, or holds nothing but blank lines and comments".into(),
+            Self::Changed { .. } => "push again once nothing writes to the file any more".into(),
         }
     }
 }

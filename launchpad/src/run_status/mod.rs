@@ -6,7 +6,7 @@ mod why;
 
 use std::collections::BTreeMap;
 
-use common::queue::{Progress, Queue, QueueError, RunInfo, WorkerInfo};
+use common::queue::{Progress, Queue, QueueError, RunInfo, WORKER_GONE_MS, WorkerInfo};
 use common::task::{LeaseName, Phase, RunId, TaskId};
 use serde::Serialize;
 
@@ -18,8 +18,6 @@ use crate::redis_checks;
 const LISTED_MAX: usize = 1000;
 /// Transitions that the rate is taken from at most.
 const EVENTS_MAX: usize = 2000;
-/// A worker that was not seen for so long is taken for gone: four heartbeats of 15 s.
-const WORKER_GONE_MS: u64 = 60_000;
 
 /// A run at one moment. Its JSON is stable: fields are added, never renamed.
 #[derive(Debug, Serialize)]
