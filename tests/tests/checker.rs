@@ -73,7 +73,6 @@ async fn dump(redis: &mut MultiplexedConnection) -> Vec<(String, Vec<u8>)> {
     dumped
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test looks behind the queue's back")]
 async fn restore(redis: &mut MultiplexedConnection, dumped: &[(String, Vec<u8>)]) {
     let mut pipe = redis::pipe();
     pipe.cmd("FLUSHALL");
@@ -84,7 +83,6 @@ async fn restore(redis: &mut MultiplexedConnection, dumped: &[(String, Vec<u8>)]
 }
 
 /// Breaks a promise, and gives the rules that the checker then finds broken.
-#[expect(clippy::disallowed_methods, reason = "a test looks behind the queue's back")]
 async fn broken_by(calm: &Calm, redis: &mut MultiplexedConnection, tampering: &Tampering) -> BTreeSet<Rule> {
     let aside = calm.lab().path("aside");
     let found = match tampering {
