@@ -13,8 +13,13 @@ use rand::RngExt as _;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use crate::redis_clock::RedisClock;
+
 /// How often a worker shows itself in the registry.
 const SHOW_EVERY: Duration = Duration::from_secs(15);
+/// How often it shows itself again unchanged: every third time, so that a worker with nothing to tell costs Redis little and is seen
+/// within [`common::queue::WORKER_GONE_MS`] all the same.
+const SHOW_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// The leases that the worker holds, and what the registry shows of it; the dispatcher writes, the heartbeat reads.
 #[derive(Debug, Clone, Default)]
@@ -108,6 +113,10 @@ struct Heart {
     heard: mpsc::UnboundedSender<Heard>,
     clock: SystemClock,
     reached_ms: u64,
+    /// The time of Redis; `None` before it was asked, and after a fault: another server may have taken over.
+    redis_clock: Option<RedisClock>,
+    /// What the registry shows, and since when; `None` if that is not known.
+    shown: Option<(WorkerCard, Instant)>,
 }
 
 /// Starts beating; ends when the receiver is dropped.
@@ -118,7 +127,16 @@ pub(crate) fn start(
 ) -> io::Result<mpsc::UnboundedReceiver<Heard>> {
     let (heard, receiver) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let heart = Heart { queue, worker, held, heard, clock: SystemClock::start(), reached_ms: 0 };
+    let heart = Heart {
+        queue,
+        worker,
+        held,
+        heard,
+        clock: SystemClock::start(),
+        reached_ms: 0,
+        redis_clock: None,
+        shown: None,
+    };
     std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || runtime.block_on(heart.beat()))?;
     Ok(receiver)
 }
@@ -176,26 +194,41 @@ impl Heart {
             Err(QueueError::NoSuchRun(_)) => Some(vec![Pulse::Lost; leases]),
             Err(error) => {
                 let unreachable_ms = now_ms - self.reached_ms;
-                tracing::warn!(%run, unreachable_ms, error = %chain(&error), "heartbeat failed, the engines go on");
+                let (said, hint) = (chain(&error), error.hint());
+                tracing::warn!(%run, unreachable_ms, error = %said, hint, "heartbeat failed, the engines go on");
                 None
             }
         }
     }
 
-    async fn show(&self) {
+    async fn show(&mut self) {
         let card = self.held.card();
-        if card.fields.is_empty() {
+        let is_shown = self
+            .shown
+            .as_ref()
+            .is_some_and(|(shown, since)| *shown == card && since.elapsed() < SHOW_AGAIN_AFTER);
+        if card.fields.is_empty() || is_shown {
             return;
         }
-        let shown = async {
-            let now_ms = self.queue.now_ms().await?;
-            let mut card = card;
-            card.fields.push(("started_at", now_ms.saturating_sub(self.clock.elapsed_ms()).to_string()));
-            self.queue.show_worker(&self.worker, now_ms, &card).await
-        };
-        if let Err(error) = shown.await {
-            tracing::debug!(error = %chain(&error), "the registry was not reached");
+        match self.put(&card).await {
+            Ok(()) => self.shown = Some((card, Instant::now())),
+            Err(error) => {
+                (self.redis_clock, self.shown) = (None, None);
+                tracing::debug!(error = %chain(&error), "the registry was not reached");
+            }
         }
+    }
+
+    async fn put(&mut self, card: &WorkerCard) -> Result<(), QueueError> {
+        let clock = match self.redis_clock {
+            Some(clock) => clock,
+            None => RedisClock::new(self.queue.now_ms().await?),
+        };
+        self.redis_clock = Some(clock);
+        let now_ms = clock.now_ms();
+        let mut card = card.clone();
+        card.fields.push(("started_at", now_ms.saturating_sub(self.clock.elapsed_ms()).to_string()));
+        self.queue.show_worker(&self.worker, now_ms, &card).await
     }
 }
 

@@ -11,6 +11,9 @@ use crate::digest::sha256_hex;
 use crate::excerpt::excerpt;
 use crate::task::{Ending, LeaseName, Limits, Phase, RunId, RunSpec, State, TaskId, Timings, WorkerId};
 
+/// How long after it was last seen a worker counts as gone, in ms. It shows itself every 45 s at the latest.
+pub const WORKER_GONE_MS: u64 = 60_000;
+
 /// The counters of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[expect(missing_docs, reason = "each field is the counter of that name in docs/protocol.md")]

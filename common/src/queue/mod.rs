@@ -2,22 +2,29 @@
 //!
 //! `docs/protocol.md` is the contract; [`model`] says the same in pure Rust, and the tests hold both against each other.
 
+mod access;
+mod address;
+mod advice;
 mod audit;
 mod client;
+mod connector;
 mod error;
 mod inspect;
 pub mod keys;
 mod lease;
+mod link;
 mod live;
 pub mod model;
 mod reply;
 mod scripts;
 mod server;
 
+pub use access::{Access, Password};
+pub use address::AddressError;
 pub use audit::{Adoption, Places};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
-pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WorkerInfo};
+pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo};
 pub use lease::{
     Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
     WorkerCard,

@@ -2,7 +2,7 @@
 
 use common::checkup::{Check, Checkup, Verdict};
 use common::clock::wall_ms;
-use common::queue::{Queue, QueueError, RunInfo};
+use common::queue::{Queue, QueueError, RunInfo, WORKER_GONE_MS};
 use common::storage::Store;
 use common::task::WorkerId;
 
@@ -11,9 +11,6 @@ use crate::cli;
 use crate::error::LaunchpadError;
 use crate::output::Report;
 use crate::redis_checks::{self, Need};
-
-/// A worker that was not seen for so long does not count.
-const WORKER_GONE_MS: u64 = 60_000;
 
 /// A checkup as it is printed.
 #[derive(Debug, serde::Serialize)]

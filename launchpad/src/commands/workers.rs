@@ -1,15 +1,12 @@
 //! `workers`: the registry, one line per worker that was seen in the last days.
 
-use common::queue::WorkerInfo;
+use common::queue::{WORKER_GONE_MS, WorkerInfo};
 use common::task::WorkerId;
 use serde::Serialize;
 
 use super::Context;
 use crate::error::LaunchpadError;
 use crate::output::{Report, Table, duration};
-
-/// A worker that was not seen for so long is shown as gone: four heartbeats of 15 s.
-const GONE_MS: u64 = 60_000;
 
 /// A worker. Its JSON is stable: fields are added, never renamed. What a worker did not tell is absent.
 #[derive(Debug, Serialize)]
@@ -40,7 +37,7 @@ impl WorkerLine {
             host: take("host"),
             region: take("region"),
             machine_type: take("machine_type"),
-            state: if seen_ms_ago > GONE_MS { "gone".to_owned() } else { state },
+            state: if seen_ms_ago > WORKER_GONE_MS { "gone".to_owned() } else { state },
             slots: take("slots").and_then(|slots| slots.parse().ok()),
             tasks: take("tasks").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
             seen_ms_ago,
