@@ -120,7 +120,7 @@ impl Attempt {
         let (line, scratch) = match scratch {
             Ok(scratch) => {
                 let live = Live::new(&self, scratch.path());
-                (Box::pin(live.beside(self.straight_line(&scratch))).await, Some(scratch))
+                (live.beside(Box::pin(self.straight_line(&scratch))).await, Some(scratch))
             }
             Err(error) => (Err(Halt::Machine(format!("the scratch folder can't be made: {error}"))), None),
         };
