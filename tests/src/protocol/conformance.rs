@@ -283,7 +283,14 @@ async fn hints(stage: &mut Stage) -> Result<(), String> {
         }
         stage.take(&lease("w1", request, 1)).await?;
     }
-    Ok(())
+    // A pause makes no work, also where some waits.
+    let pause =
+        [Step::Parallelism(1), Step::Push { first: 2, tasks: 1 }, lease("ear", 1, 2), Step::Pause(true)];
+    for step in pause {
+        stage.take(&step).await?;
+    }
+    let is_idle = stage.now.found.contains_key("idle ear");
+    is_idle.then_some(()).ok_or_else(|| "a pause told a worker".to_owned())
 }
 
 /// A sealed run that waits for one task is not drained; and it can't be made again.
