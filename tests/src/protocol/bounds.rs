@@ -28,6 +28,7 @@ pub async fn moments(stage: &mut Stage) -> Result<(), String> {
     durations(stage).await?;
     waits(stage).await?;
     expiries(stage).await?;
+    early_workers(stage).await?;
     end_of_a_run(stage).await?;
     end_of_a_delay(stage).await
 }
@@ -222,6 +223,33 @@ async fn expiries(stage: &mut Stage) -> Result<(), String> {
         stage.quietly("lease", &texts(&["w2", "1", "0", &digest])).await?;
         let held: u64 = found(stage.connection.zcard(stage.key("leases")).await)?;
         same(&format!("leases at {clock} with an expiry at {expiry}"), &held, &leases)?;
+    }
+    Ok(())
+}
+
+/// How long the first idle workers wait for the next expiry, to the ms of a lease clock that stands still; and who is not of the first.
+async fn early_workers(stage: &mut Stage) -> Result<(), String> {
+    stage.reset(&Limits::default()).await?;
+    let ask = texts(&["w2", "1", "1", &stage.digest.clone()]);
+    stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
+    stage.take(&Step::Lease { worker: worker("w1"), request: 1, slots: 1 }).await?;
+    let expiry: u64 = found(stage.connection.zscore(stage.key("leases"), 0).await)?;
+    let early = [1, 248, 249, 250, 3_000, 4_998, 4_999, 6_000]
+        .map(|left: u64| (left, 0, (left + 1).clamp(250, 5_000)));
+    for (left, before, wait) in early.into_iter().chain([(1_000, 63, 1_001), (1_000, 64, 5_000)]) {
+        let mut pipe = redis::pipe();
+        for number in 0..before {
+            pipe.zadd(stage.key("idle"), format!("gone{number}"), 1);
+        }
+        let run = stage.key("run");
+        pipe.hset(&run, "clock_ms", expiry - left).hset(&run, "ran_at", u64::MAX >> 12);
+        found(pipe.exec_async(&mut stage.connection).await)?;
+        let reply = stage.quietly("lease", &ask).await?;
+        same(
+            &format!("{left} ms before an expiry, behind {before}"),
+            &reply[2..].to_vec(),
+            &texts(&["empty", &wait.to_string()]),
+        )?;
     }
     Ok(())
 }

@@ -762,7 +762,9 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     (
         "lease",
         "reads the second delay too, and uses the first",
-        &["return nothing('empty', tonumber(call('ZRANGE', key('delayed'), 0, 1, 'WITHSCORES')[2]) - now)"],
+        &[
+            "return nothing_yet('empty', tonumber(call('ZRANGE', key('delayed'), 0, 1, 'WITHSCORES')[2]) - now)",
+        ],
     ),
     (
         "lease",
