@@ -7,7 +7,7 @@ use common::task::{LeaseName, Limits, Moments, State, TaskId};
 use super::Snapshot;
 use super::history::adoption;
 use super::stage::{Moment, Stage};
-use super::step::{PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
+use super::step::{Answer, PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
 use crate::sample_input;
 
 /// A task that was leased twice, the second time as [`CURRENT`].
@@ -289,8 +289,13 @@ async fn hints(stage: &mut Stage) -> Result<(), String> {
     for step in pause {
         stage.take(&step).await?;
     }
-    let is_idle = stage.now.found.contains_key("idle ear");
-    is_idle.then_some(()).ok_or_else(|| "a pause told a worker".to_owned())
+    if !stage.now.found.contains_key("idle ear") {
+        return Err("a pause told a worker".to_owned());
+    }
+    let seen = [(TaskId(0), 4), (TaskId(1), 1), (TaskId(2), 0)];
+    stage.take(&Step::CancelNext(3)).await?;
+    let requeued = stage.take(&Step::Requeue(seen.into())).await?;
+    (requeued == Answer::Count(3)).then_some(()).ok_or_else(|| format!("requeued {requeued}, expected 3"))
 }
 
 /// A sealed run that waits for one task is not drained; and it can't be made again.
