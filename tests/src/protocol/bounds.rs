@@ -86,14 +86,17 @@ async fn durations(stage: &mut Stage) -> Result<(), String> {
 
 /// More leases expire, and more delays end, than one call takes.
 async fn reclaims_and_promotes(stage: &mut Stage) -> Result<(), String> {
-    const TASKS: u64 = BOUND + 30;
+    const TASKS: u64 = 2 * BOUND + 30;
     stage.reset(&Limits::default()).await?;
-    let (worker, other) = ("w1".parse().expect("an id"), "w2".parse().expect("an id"));
-    let looks = Step::Lease { worker: other, request: 1, slots: 0 };
+    let looks = Step::Lease { worker: worker("w2"), request: 1, slots: 0 };
     stage.take(&Step::Push { first: 0, tasks: TASKS }).await?;
-    stage.take(&Step::Lease { worker, request: 1, slots: TASKS }).await?;
+    stage.take(&Step::Lease { worker: worker("w1"), request: 1, slots: TASKS }).await?;
     stage.take(&Step::Clock(Limits::default().lease_ms + 1)).await?;
-    for left in [TASKS - BOUND, 0] {
+    // The other leases have expired too: none of them says when to ask again.
+    stage.take(&Step::Parallelism(10)).await?;
+    stage.take(&Step::Lease { worker: worker("w3"), request: 1, slots: 1 }).await?;
+    stage.take(&Step::Parallelism(0)).await?;
+    for left in [TASKS - 2 * BOUND, 0] {
         stage.take(&looks).await?;
         let leases: u64 = stage.connection.zcard(stage.key("leases")).await.unwrap_or(0);
         same("leases that are left", &leases, &left)?;
@@ -104,7 +107,7 @@ async fn reclaims_and_promotes(stage: &mut Stage) -> Result<(), String> {
         let failed = [&task.to_string(), "2.w1.2", "exit_code", "0", "0", "last line"];
         stage.quietly("fail", &texts(&failed)).await?;
     }
-    for left in [TASKS - BOUND, 0] {
+    for left in [TASKS - BOUND, TASKS - 2 * BOUND, 0] {
         stage.quietly("lease", &texts(&["w2", "1", "0", &digest])).await?;
         let delayed: u64 = stage.connection.zcard(stage.key("delayed")).await.unwrap_or(0);
         same("delays that are left", &delayed, &left)?;
