@@ -16,6 +16,7 @@ use common::{telemetry, usage};
 mod attempt;
 mod cache;
 mod carry;
+mod completions;
 mod config;
 mod control;
 mod dispatcher;
@@ -43,6 +44,7 @@ pub use serving::OpenStore;
 
 use attempt::Shared;
 use cache::Cache;
+use completions::Completions;
 use config::{CommandLine, Doctor, Instead};
 use dispatcher::{Dispatcher, Left, Parts};
 use heartbeat::{Held, chain};
@@ -138,6 +140,7 @@ async fn assemble(
     let heard = heartbeat::start(heartbeats.clone(), worker.clone(), held.clone())?;
     let place = Place { host, region: config.region.clone(), machine_type: config.machine_type.clone() };
     let shared = Shared {
+        completions: Completions::start(queue.clone()),
         queue,
         launcher: Launcher::new(guardian),
         cache: Cache::open(&config.cache),

@@ -50,7 +50,7 @@ impl Guardian {
         };
         let running = Some(recipe.start(&BTreeSet::new()).await?);
         let (orders, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(Keeper { recipe, groups: BTreeSet::new(), unsaid: String::new(), running }.keep(inbox));
+        tokio::spawn(Keeper { recipe, groups: BTreeSet::new(), unsaid: Vec::new(), running }.keep(inbox));
         Ok(Self { marker: marker.to_owned(), orders })
     }
 
@@ -140,7 +140,7 @@ struct Keeper {
     groups: BTreeSet<Pid>,
     /// What the guardian is told together with the next group: which ones have ended. Each line wakes a process, and this one can
     /// wait: a group that has ended has no process with the marker, so knowing it for too long kills nobody.
-    unsaid: String,
+    unsaid: Vec<Pid>,
     /// `None` while it can't be started.
     running: Option<Running>,
 }
@@ -167,8 +167,8 @@ impl Keeper {
         match order {
             Order::Register(group, reply) => {
                 self.groups.insert(group);
-                let line = format!("{}+{group}\n", std::mem::take(&mut self.unsaid));
-                let told = match self.tell(&line).await {
+                let ended: Vec<String> = self.unsaid.drain(..).map(|ended| format!("-{ended}\n")).collect();
+                let told = match self.tell(&format!("{}+{group}\n", ended.concat())).await {
                     Ok(()) => Ok(()),
                     Err(_) => self.restart().await,
                 };
@@ -178,7 +178,7 @@ impl Keeper {
             Order::Unregister(group) => {
                 // A guardian that dies before it hears of it leaves a next one that won't be told of this group.
                 self.groups.remove(&group);
-                self.unsaid += &["-", &group.to_string(), "\n"].concat();
+                self.unsaid.push(group);
             }
         }
     }
