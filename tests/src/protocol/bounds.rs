@@ -28,6 +28,7 @@ pub async fn moments(stage: &mut Stage) -> Result<(), String> {
     durations(stage).await?;
     waits(stage).await?;
     expiries(stage).await?;
+    early_workers(stage).await?;
     end_of_a_run(stage).await?;
     end_of_a_delay(stage).await
 }
@@ -85,14 +86,17 @@ async fn durations(stage: &mut Stage) -> Result<(), String> {
 
 /// More leases expire, and more delays end, than one call takes.
 async fn reclaims_and_promotes(stage: &mut Stage) -> Result<(), String> {
-    const TASKS: u64 = BOUND + 30;
+    const TASKS: u64 = 2 * BOUND + 30;
     stage.reset(&Limits::default()).await?;
-    let (worker, other) = ("w1".parse().expect("an id"), "w2".parse().expect("an id"));
-    let looks = Step::Lease { worker: other, request: 1, slots: 0 };
+    let looks = Step::Lease { worker: worker("w2"), request: 1, slots: 0 };
     stage.take(&Step::Push { first: 0, tasks: TASKS }).await?;
-    stage.take(&Step::Lease { worker, request: 1, slots: TASKS }).await?;
+    stage.take(&Step::Lease { worker: worker("w1"), request: 1, slots: TASKS }).await?;
     stage.take(&Step::Clock(Limits::default().lease_ms + 1)).await?;
-    for left in [TASKS - BOUND, 0] {
+    // The other leases have expired too: none of them says when to ask again.
+    stage.take(&Step::Parallelism(10)).await?;
+    stage.take(&Step::Lease { worker: worker("w3"), request: 1, slots: 1 }).await?;
+    stage.take(&Step::Parallelism(0)).await?;
+    for left in [TASKS - 2 * BOUND, 0] {
         stage.take(&looks).await?;
         let leases: u64 = stage.connection.zcard(stage.key("leases")).await.unwrap_or(0);
         same("leases that are left", &leases, &left)?;
@@ -103,7 +107,7 @@ async fn reclaims_and_promotes(stage: &mut Stage) -> Result<(), String> {
         let failed = [&task.to_string(), "2.w1.2", "exit_code", "0", "0", "last line"];
         stage.quietly("fail", &texts(&failed)).await?;
     }
-    for left in [TASKS - BOUND, 0] {
+    for left in [TASKS - BOUND, TASKS - 2 * BOUND, 0] {
         stage.quietly("lease", &texts(&["w2", "1", "0", &digest])).await?;
         let delayed: u64 = stage.connection.zcard(stage.key("delayed")).await.unwrap_or(0);
         same("delays that are left", &delayed, &left)?;
@@ -222,6 +226,33 @@ async fn expiries(stage: &mut Stage) -> Result<(), String> {
         stage.quietly("lease", &texts(&["w2", "1", "0", &digest])).await?;
         let held: u64 = found(stage.connection.zcard(stage.key("leases")).await)?;
         same(&format!("leases at {clock} with an expiry at {expiry}"), &held, &leases)?;
+    }
+    Ok(())
+}
+
+/// How long the first idle workers wait for the next expiry, to the ms of a lease clock that stands still; and who is not of the first.
+async fn early_workers(stage: &mut Stage) -> Result<(), String> {
+    stage.reset(&Limits::default()).await?;
+    let ask = texts(&["w2", "1", "1", &stage.digest.clone()]);
+    stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
+    stage.take(&Step::Lease { worker: worker("w1"), request: 1, slots: 1 }).await?;
+    let expiry: u64 = found(stage.connection.zscore(stage.key("leases"), 0).await)?;
+    let early = [1, 248, 249, 250, 3_000, 4_998, 4_999, 6_000]
+        .map(|left: u64| (left, 0, (left + 1).clamp(250, 5_000)));
+    for (left, before, wait) in early.into_iter().chain([(1_000, 63, 1_001), (1_000, 64, 5_000)]) {
+        let mut pipe = redis::pipe();
+        for number in 0..before {
+            pipe.zadd(stage.key("idle"), format!("gone{number}"), 1);
+        }
+        let run = stage.key("run");
+        pipe.hset(&run, "clock_ms", expiry - left).hset(&run, "ran_at", u64::MAX >> 12);
+        found(pipe.exec_async(&mut stage.connection).await)?;
+        let reply = stage.quietly("lease", &ask).await?;
+        same(
+            &format!("{left} ms before an expiry, behind {before}"),
+            &reply[2..].to_vec(),
+            &texts(&["empty", &wait.to_string()]),
+        )?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use common::task::{LeaseName, Limits, Moments, State, TaskId};
 use super::Snapshot;
 use super::history::adoption;
 use super::stage::{Moment, Stage};
-use super::step::{PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
+use super::step::{Answer, PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
 use crate::sample_input;
 
 /// A task that was leased twice, the second time as [`CURRENT`].
@@ -283,7 +283,19 @@ async fn hints(stage: &mut Stage) -> Result<(), String> {
         }
         stage.take(&lease("w1", request, 1)).await?;
     }
-    Ok(())
+    // A pause makes no work, also where some waits.
+    let pause =
+        [Step::Parallelism(1), Step::Push { first: 2, tasks: 1 }, lease("ear", 1, 2), Step::Pause(true)];
+    for step in pause {
+        stage.take(&step).await?;
+    }
+    if !stage.now.found.contains_key("idle ear") {
+        return Err("a pause told a worker".to_owned());
+    }
+    let seen = [(TaskId(0), 4), (TaskId(1), 1), (TaskId(2), 0)];
+    stage.take(&Step::CancelNext(3)).await?;
+    let requeued = stage.take(&Step::Requeue(seen.into())).await?;
+    (requeued == Answer::Count(3)).then_some(()).ok_or_else(|| format!("requeued {requeued}, expected 3"))
 }
 
 /// A sealed run that waits for one task is not drained; and it can't be made again.

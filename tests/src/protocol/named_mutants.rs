@@ -753,6 +753,8 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
         "lease",
         "looks for what is not there",
         &[
+            "if counter('leased') >= 0 and call('ZRANK', key('idle'), worker) < EARLY_WORKERS then",
+            "local expiry = call('ZRANGEBYSCORE', key('leases'), '(' .. clock, '+inf', 'WITHSCORES', 'LIMIT', 0, 2)[2]",
             "if counter('leased') >= 0 then",
             "if true or counter('leased') > 0 then",
             "if counter('delayed') >= 0 then",
@@ -762,7 +764,9 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     (
         "lease",
         "reads the second delay too, and uses the first",
-        &["return nothing('empty', tonumber(call('ZRANGE', key('delayed'), 0, 1, 'WITHSCORES')[2]) - now)"],
+        &[
+            "return nothing_yet('empty', tonumber(call('ZRANGE', key('delayed'), 0, 1, 'WITHSCORES')[2]) - now)",
+        ],
     ),
     (
         "lease",
