@@ -360,7 +360,11 @@ async fn drivers_are_listed_shown_published_and_compared() {
     assert_eq!(lab.launchpad(&["driver", "show", "descriptors.py"]).stdout, example);
     let unknown = lab.launchpad(&["driver", "show", "nothing.py"]);
     assert_eq!(unknown.code, 64);
-    assert!(unknown.stderr.contains("(known: vina_prepare.py, descriptors.py)"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("(known: vina_prepare.py, gromacs_mmgbsa.py, descriptors.py)"),
+        "{}",
+        unknown.stderr
+    );
 
     let mine = lab.write("driver.py", COUNT);
     let mine = mine.to_str().unwrap();
