@@ -6,6 +6,7 @@ mod kept;
 mod mol_block;
 mod pdbqt;
 mod record;
+mod sdf;
 
 pub(crate) use error::PosesError;
 pub(crate) use kept::{Kept, fetch};
