@@ -1,7 +1,17 @@
-//! Every environment variable that the programs read, by name. Clap reads them, once.
+//! Every environment variable that the programs read, by name. Clap reads them, once; but for the password, which must not have a flag.
 
 /// Where Redis is, as a URL.
 pub const REDIS: &str = "MOLFLEET_REDIS";
+/// The file that holds the password of Redis.
+pub const REDIS_PASSWORD_FILE: &str = "MOLFLEET_REDIS_PASSWORD_FILE";
+/// The password of Redis itself, see [`redis_password`].
+pub const REDIS_PASSWORD: &str = "MOLFLEET_REDIS_PASSWORD";
+/// The file of certificates that are trusted with TLS.
+pub const REDIS_CA: &str = "MOLFLEET_REDIS_CA";
+/// The file of the client's own certificate.
+pub const REDIS_CERT: &str = "MOLFLEET_REDIS_CERT";
+/// The file of the client's private key.
+pub const REDIS_KEY: &str = "MOLFLEET_REDIS_KEY";
 /// Where runs keep their objects, as a URL.
 pub const STORE: &str = "MOLFLEET_STORE";
 /// Where a worker makes its scratch folders.
@@ -16,3 +26,9 @@ pub const NO_COLOR: &str = "NO_COLOR";
 pub const REGION: &str = "MOLFLEET_REGION";
 /// The machine type that a worker reports.
 pub const MACHINE_TYPE: &str = "MOLFLEET_MACHINE_TYPE";
+
+/// The password of Redis, if the environment has one. Called once, at the start.
+#[expect(clippy::disallowed_methods, reason = "as a flag, everybody on the machine could read it")]
+pub fn redis_password() -> Option<String> {
+    std::env::var(REDIS_PASSWORD).ok().filter(|password| !password.is_empty())
+}

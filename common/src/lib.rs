@@ -11,6 +11,7 @@ pub mod excerpt;
 pub mod exit_code;
 pub mod local;
 pub mod queue;
+pub mod redis_flags;
 pub mod storage;
 pub mod task;
 pub mod telemetry;

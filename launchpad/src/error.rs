@@ -300,8 +300,12 @@ const fn storage_exit_code(error: &StorageError) -> u8 {
 
 fn queue_exit_code(error: &QueueError) -> u8 {
     match error {
-        QueueError::Url { .. } => exit_code::CONFIG,
+        QueueError::Url { .. }
+        | QueueError::File { .. }
+        | QueueError::NotTls { .. }
+        | QueueError::HalfCertificate => exit_code::CONFIG,
         QueueError::Refused { .. } => exit_code::UNAVAILABLE,
+        QueueError::Unready { .. } => exit_code::TRY_AGAIN,
         _ if error.disposition() == Disposition::Retry => exit_code::UNAVAILABLE,
         _ => exit_code::DATA,
     }

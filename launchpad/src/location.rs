@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use common::local;
 use common::queue::Queue;
+use common::redis_flags::RedisFlags;
 use common::storage::{RunStore, Store};
 use common::task::RunId;
 
@@ -13,20 +14,26 @@ use crate::error::LaunchpadError;
 #[derive(Debug, Clone)]
 pub(crate) struct Location {
     redis: Option<String>,
+    redis_flags: RedisFlags,
     store: Option<String>,
     folder: PathBuf,
 }
 
 impl Location {
     /// Locations from flags or environment, seen from a folder.
-    pub(crate) const fn new(redis: Option<String>, store: Option<String>, folder: PathBuf) -> Self {
-        Self { redis, store, folder }
+    pub(crate) const fn new(
+        redis: Option<String>,
+        redis_flags: RedisFlags,
+        store: Option<String>,
+        folder: PathBuf,
+    ) -> Self {
+        Self { redis, redis_flags, store, folder }
     }
 
     /// The queue of this location.
     pub(crate) fn queue(&self) -> Result<Queue, LaunchpadError> {
         let url = self.redis.clone().unwrap_or_else(|| local::default_redis_url(&self.folder));
-        Ok(Queue::open(&url)?)
+        Ok(Queue::open(self.redis_flags.clone().access(url))?)
     }
 
     /// The store's URL for a new run: what was said here, what the run's file says, or the folder's own store.
@@ -68,7 +75,7 @@ mod tests {
     use super::*;
 
     fn at(store: Option<&str>, folder: &Path) -> Location {
-        Location::new(None, store.map(str::to_owned), folder.to_owned())
+        Location::new(None, RedisFlags::default(), store.map(str::to_owned), folder.to_owned())
     }
 
     #[test]

@@ -40,6 +40,25 @@ pub(crate) fn judge(server: &Server, workers: u64, need: Need) -> Vec<Check> {
     ]
 }
 
+/// What keeps a server from taking writes now, or new clients, in one sentence.
+pub(crate) fn trouble(server: &Server) -> Option<String> {
+    let (used, max) = (server.memory_used_bytes.unwrap_or(0), server.memory_max_bytes.unwrap_or(0));
+    if server.role.as_deref() == Some("slave") {
+        return Some("this Redis is a replica, which takes no writes: workers need its primary".into());
+    }
+    if max > 0 && used >= max {
+        let (used, max) = (bytes(used), bytes(max));
+        return Some(format!(
+            "Redis is full ({used} of {max}) and takes no results: raise its maxmemory, or `launchpad remove` runs"
+        ));
+    }
+    if !server.persistence_failed.is_empty() {
+        return Some("Redis can't write to its disk, and may take no results: its log says why".into());
+    }
+    let full = server.clients.zip(server.clients_max).is_some_and(|(clients, max)| clients >= max);
+    full.then(|| "Redis has as many clients as it takes: raise its maxclients, two for each worker".into())
+}
+
 fn untold(name: &'static str) -> Check {
     Check::note(name, "can't tell: the server does not say")
 }
@@ -191,6 +210,25 @@ mod tests {
         );
         assert_eq!(wrong(4_984, few, |_| ()), [""; 0]);
         assert_eq!(wrong(4_985, few, |_| ()), ["redis_clients"]);
+    }
+
+    #[test]
+    fn trouble_is_what_stops_workers_now() {
+        let check = |expect: &str, change: fn(&mut Server)| {
+            let mut server = server();
+            change(&mut server);
+            assert!(
+                trouble(&server).unwrap_or_default().contains(expect),
+                "{expect}: {:?}",
+                trouble(&server)
+            );
+        };
+        assert_eq!(trouble(&server()), None);
+        assert_eq!(trouble(&Server::default()), None);
+        check("replica", |s| s.role = Some("slave".into()));
+        check("is full (100.0 MB of 100.0 MB)", |s| s.memory_used_bytes = s.memory_max_bytes);
+        check("disk", |s| s.persistence_failed.push("aof_last_write_status"));
+        check("clients", |s| s.clients = s.clients_max);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use common::queue::{Progress, Queue, TaskInfo};
 use common::task::{RunId, TaskId};
@@ -54,6 +54,16 @@ pub struct Ran {
 pub struct LabWorker {
     child: Child,
     log: PathBuf,
+}
+
+impl Ran {
+    pub(crate) fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
 }
 
 impl Lab {
@@ -137,11 +147,7 @@ impl Lab {
     /// Runs launchpad to its end.
     pub fn launchpad(&self, arguments: &[&str]) -> Ran {
         let output = self.launchpad_command(arguments).output().unwrap();
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ran::of(output)
     }
 
     /// A launchpad that a test starts by itself.
@@ -195,7 +201,7 @@ impl Lab {
         command.args(["--log-format", "json", "--grace-seconds", "2"]).args(flags);
         command.env("PATH", format!("{}:/usr/bin:/bin", self.path("stubs").display()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-        LabWorker { child: command.spawn().unwrap(), log }
+        LabWorker::start(command, log)
     }
 
     /// The counters of a run.
@@ -257,6 +263,11 @@ impl Lab {
 }
 
 impl LabWorker {
+    /// Starts a worker whose standard error goes to this file.
+    pub(crate) fn start(mut command: Command, log: PathBuf) -> Self {
+        Self { child: command.spawn().unwrap(), log }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

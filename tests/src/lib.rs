@@ -5,19 +5,26 @@
     reason = "everything here runs inside tests, where a panic is the report"
 )]
 
+mod certificates;
 pub mod chaos;
 mod eventually;
 mod flaky_proxy;
 mod lab;
+mod outpost;
 mod pretender;
+pub mod protocol;
 mod redis;
 mod run;
+mod server;
 mod unruly_store;
 
+pub use certificates::Authority;
 pub use eventually::eventually;
 pub use flaky_proxy::{FlakyProxy, Line};
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
+pub use outpost::Outpost;
 pub use pretender::Pretender;
 pub use redis::{Persistence, TestRedis};
 pub use run::{TestRun, sample_input, sample_spec};
+pub use server::Server;
 pub use unruly_store::{Manner, UnrulyStore, open_unruly};

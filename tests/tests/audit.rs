@@ -50,7 +50,7 @@ async fn forget(redis: &mut MultiplexedConnection, since: &Dump) {
 /// What an audit says: its exit code and its report.
 fn audit(lab: &Lab, flags: &[&str]) -> (i32, Value) {
     let ran = lab.launchpad(&[&["audit", "r", "--json"], flags].concat());
-    let report = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.stderr));
+    let report = serde_json::from_str(&ran.stdout).expect(&ran.stderr);
     (ran.code, report)
 }
 

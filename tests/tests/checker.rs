@@ -62,6 +62,7 @@ const TAMPERINGS: &[(Rule, Tampering)] = &[
 ];
 
 /// All keys of a Redis, to put them back.
+#[expect(clippy::disallowed_methods, reason = "a test looks behind the queue's back")]
 async fn dump(redis: &mut MultiplexedConnection) -> Vec<(String, Vec<u8>)> {
     let keys: Vec<String> = redis.keys("*").await.unwrap();
     let mut dumped = Vec::new();

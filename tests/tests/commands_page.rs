@@ -68,7 +68,7 @@ impl Desk {
         let ran = self.shell(line);
         let text =
             String::from_utf8(ran.stdout).unwrap().replace(&*self.folder.path().to_string_lossy(), FOLDER);
-        let mut text: String = text.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let mut text = text.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n");
         let code = ran.status.code().unwrap();
         if code != 0 {
             writeln!(text, "[exit code {code}]").unwrap();

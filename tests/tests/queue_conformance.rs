@@ -13,6 +13,7 @@ use common::task::{Limits, TaskId, WorkerId};
 use futures::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, Value};
+use tests::protocol::{Stage, bounds, conformance};
 use tests::{TestRedis, TestRun, eventually};
 
 const LEASE_MS: i64 = 60_000;
@@ -152,111 +153,7 @@ fn arguments<'a>(script: &str, task: &'a str, lease: &'a str) -> Vec<&'a str> {
     arguments
 }
 
-/// Brings task 0, which was leased as `1.w1.1`, released and leased as `2.w1.2`, into a state.
-async fn bring_into(bench: &mut Bench, state: &str) {
-    if state == "never leased" {
-        return;
-    }
-    bench.call("lease", &["w1", "1", "1"]).await;
-    bench.call("release", &arguments("release", "0", "1.w1.1")).await;
-    bench.call("lease", &["w1", "2", "1"]).await;
-    match state {
-        "leased" => {}
-        "released" => _ = bench.call("release", &arguments("release", "0", "2.w1.2")).await,
-        "reclaimed" => {
-            bench.expire(&[0]).await;
-            bench.call("lease", &["w9", "1", "0"]).await;
-        }
-        "delayed" => _ = bench.call("fail", &arguments("fail", "0", "2.w1.2")).await,
-        "succeeded" => _ = bench.call("complete", &arguments("complete", "0", "2.w1.2")).await,
-        "dead" => _ = bench.call("fail", &["0", "2.w1.2", "exit_code", "1", "0", ""]).await,
-        "cancelled" => _ = bench.call("cancel", &["0", "0"]).await,
-        other => unreachable!("`{other}`"),
-    }
-}
-
-/// What a script answers under the right lease name: its code, and the task's state after it.
-fn under_the_right_name(script: &str, state: &str) -> (&'static str, &'static str) {
-    match (script, state) {
-        ("heartbeat", "leased") => ("held", "leased"),
-        ("heartbeat", "released" | "reclaimed") => ("unheld", "pending"),
-        ("heartbeat", "delayed") => ("unheld", "delayed"),
-        ("complete", "leased" | "released" | "reclaimed" | "delayed" | "succeeded") => ("ok", "succeeded"),
-        ("fail", "leased") => ("delayed", "delayed"),
-        ("release", "leased") => ("ok", "pending"),
-        ("tell", "leased") => ("ok", "leased"),
-        (_, "cancelled") => ("cancelled", "cancelled"),
-        (_, "released" | "reclaimed") => ("lost", "pending"),
-        (_, "delayed") => ("lost", "delayed"),
-        (_, "succeeded") => ("lost", "succeeded"),
-        (_, "dead") => ("lost", "dead"),
-        other => unreachable!("{other:?}"),
-    }
-}
-
-/// The code of a reply; of a heartbeat what it says of its one lease.
-fn code(script: &str, reply: &[String]) -> String {
-    reply[if script == "heartbeat" { 2 } else { 0 }].clone()
-}
-
-const STATES: [&str; 8] =
-    ["never leased", "leased", "released", "reclaimed", "delayed", "succeeded", "dead", "cancelled"];
 const FENCED: [&str; 5] = ["heartbeat", "complete", "fail", "release", "tell"];
-
-#[tokio::test]
-async fn rule_1_and_2_only_the_whole_latest_name_counts_and_only_once() {
-    let mut bench = Bench::new(1).await;
-    for (number, (script, state)) in
-        FENCED.iter().flat_map(|script| STATES.map(|state| (*script, state))).enumerate()
-    {
-        bench.run = TestRun::sealed(&bench.redis, &format!("r{number}"), &Limits::default(), 1).await;
-        bring_into(&mut bench, state).await;
-        let before = bench.everything().await;
-        // Stale, absent, same number of another worker, same worker in another request, no such task, no canonical id.
-        let wrong = [
-            ("0", "1.w1.1"),
-            ("0", ""),
-            ("0", "2.w2.2"),
-            ("0", "2.w1.1"),
-            ("0", "2.w1.22"),
-            ("7", "2.w1.2"),
-            ("00", "2.w1.2"),
-            ("-1", ""),
-        ];
-        for (task, lease) in wrong {
-            let reply = bench.call(script, &arguments(script, task, lease)).await;
-            assert_eq!(code(script, &reply), "lost", "{script} of `{task}` under `{lease}` when {state}");
-            assert_same(
-                &bench.everything().await,
-                &before,
-                &format!("{script} of `{task}` under `{lease}` when {state}"),
-            );
-        }
-        if state == "never leased" {
-            continue;
-        }
-        let (expected, after) = under_the_right_name(script, state);
-        let reply = bench.call(script, &arguments(script, "0", "2.w1.2")).await;
-        assert_eq!(
-            (code(script, &reply).as_str(), bench.state(0).await.as_str()),
-            (expected, after),
-            "{script}, {state}"
-        );
-        let once = bench.everything().await;
-        if expected == "lost" || expected == "cancelled" || expected == "unheld" {
-            assert_same(&once, &before, &format!("{script} changed something when {state}"));
-        }
-        let again = bench.call(script, &arguments(script, "0", "2.w1.2")).await;
-        assert_same(&bench.everything().await, &once, &format!("{script} twice when {state}"));
-        let repeats =
-            matches!(script, "complete" | "heartbeat" | "tell") || expected != "ok" && expected != "delayed";
-        assert_eq!(
-            code(script, &again),
-            if repeats { expected } else { "lost" },
-            "{script} twice when {state}"
-        );
-    }
-}
 
 #[tokio::test]
 async fn rule_1_the_scripts_of_launchpad_have_the_effect_of_one_when_they_run_twice() {
@@ -789,4 +686,53 @@ async fn a_redis_with_too_many_clients_is_waited_for() {
     assert_eq!(limit, "OK");
     let error = full.progress(&run.id).await.unwrap_err();
     assert_eq!(error.disposition(), Disposition::Retry, "{error:?}");
+}
+
+/// A stage on a Redis of its own.
+async fn staged() -> (TestRedis, Stage) {
+    let redis = TestRedis::start().await;
+    let stage = Stage::open(&redis.url()).await;
+    (redis, stage)
+}
+
+#[tokio::test]
+async fn rule_1_and_2_every_script_in_every_state_under_every_kind_of_name() {
+    let (_redis, mut stage) = staged().await;
+    let states = conformance::table(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+    conformance::refused(&mut stage, &states).await.unwrap_or_else(|finding| panic!("{finding}"));
+}
+
+#[tokio::test]
+async fn what_only_several_calls_show() {
+    let (_redis, mut stage) = staged().await;
+    conformance::scenarios(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+}
+
+#[tokio::test]
+async fn time_is_kept_to_the_millisecond() {
+    let (_redis, mut stage) = staged().await;
+    bounds::moments(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+}
+
+#[tokio::test]
+async fn what_one_call_does_is_bounded() {
+    let (_redis, mut stage) = staged().await;
+    bounds::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
+}
+
+#[tokio::test]
+async fn the_first_idle_workers_come_back_when_a_lease_expires() {
+    let mut bench = Bench::new(1).await;
+    assert_eq!(bench.call("lease", &["holder", "1", "1"]).await[0], "granted");
+    let (run, idle, leases) = (bench.run.key("run"), bench.run.key("idle"), bench.run.key("leases"));
+    let expiry: i64 = bench.connection.zscore(leases, 0).await.unwrap();
+    for (left, wait) in [(LEASE_MS, "5000"), (4_000, "4001"), (100, "250")] {
+        let _: () = bench.connection.hset(&run, "clock_ms", expiry - left).await.unwrap();
+        let reply = bench.call("lease", &["w", "1", "1"]).await;
+        assert_eq!(reply[2..], ["empty", wait], "{left} ms before the expiry");
+    }
+    let others: Vec<(u64, String)> = (0..64).map(|number| (1, format!("a{number}"))).collect();
+    let _: () = bench.connection.zadd_multiple(idle, &others).await.unwrap();
+    assert_eq!(bench.call("lease", &["w", "1", "1"]).await[3], "5000", "64 others do");
+    assert_eq!(bench.call("lease", &["a63", "1", "1"]).await[3], "250");
 }

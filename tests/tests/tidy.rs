@@ -66,7 +66,7 @@ fn only_the_queue_names_redis_keys_and_runs_commands() {
         "(redis::",
         "<redis::",
         "redis.call",
-        "deadpool_redis",
+        "deadpool::",
     ];
     only_in(&["common/src/queue"], &words, "only common/src/queue talks to Redis");
 }

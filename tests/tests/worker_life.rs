@@ -51,6 +51,28 @@ async fn a_success_whose_answers_get_lost_happens_once() {
 }
 
 #[tokio::test]
+async fn successes_that_meet_are_recorded_together() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", "c1ccccc1 a\nCc1ccccc1 b\nOc1ccccc1 c\nNc1ccccc1 d\n", &["--batch-size", "1"]);
+    let proxy = FlakyProxy::start(lab.redis.port()).await;
+    proxy.lose("complete", u32::MAX);
+    let mut worker = lab.worker("one", &["--redis", &proxy.url(), "--cores", "4"]);
+    until_lost(&proxy, "complete", 1).await;
+    eventually("all results are stored", || async {
+        let stored =
+            (0..4).filter(|task| lab.object("r", &format!("shards/shard_000000{task}.csv")).exists());
+        let stored = stored.count();
+        if stored == 4 { Ok(()) } else { Err(stored) }
+    })
+    .await;
+    proxy.lose("complete", 0);
+    assert_eq!(worker.left().await, 0);
+    assert_eq!(lab.progress("r").await.succeeded, 4);
+    let together = |line: &serde_json::Value| line["successes"].as_u64().unwrap_or(0) > 1;
+    worker.until_logged("several successes in one call", together).await;
+}
+
+#[tokio::test]
 async fn a_failure_whose_answer_gets_lost_is_charged_once() {
     let (lab, proxy) = lab_behind_a_proxy().await;
     lab.set("crash", "");

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use common::queue::{Completion, Failed, Failure, Grant, Queue, QueueError};
+use common::queue::{Failed, Failure, Grant, Queue, QueueError};
 use common::storage::StorageError;
 use common::task::{Ending, Moments};
 use rand::RngExt as _;
 
 use crate::cache::{Cache, CacheError};
 use crate::carry::Carried;
+use crate::completions::{Completions, Success};
 use crate::config::Config;
 use crate::control::{Control, StopWhy};
 use crate::engine::{EngineFailure, Remedy};
@@ -32,6 +33,7 @@ use crate::verdicts::Verdicts;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) queue: Queue,
+    pub(crate) completions: Completions,
     pub(crate) launcher: Launcher,
     pub(crate) cache: Cache,
     pub(crate) scratch: ScratchRoot,
@@ -120,7 +122,7 @@ impl Attempt {
         let (line, scratch) = match scratch {
             Ok(scratch) => {
                 let live = Live::new(&self, scratch.path());
-                (Box::pin(live.beside(self.straight_line(&scratch))).await, Some(scratch))
+                (live.beside(Box::pin(self.straight_line(&scratch))).await, Some(scratch))
             }
             Err(error) => (Err(Halt::Machine(format!("the scratch folder can't be made: {error}"))), None),
         };
@@ -195,19 +197,17 @@ impl Attempt {
 
     /// Records the success. Never gives up while Redis is away: the result is durable, only its record is missing.
     async fn complete(&mut self, stored: &Stored) -> AttemptEnd {
-        let completion = Completion {
-            shard_sha256: &stored.shard_sha256,
-            index_sha256: &stored.index_sha256,
-            molecules_ok: stored.molecules_ok,
-            molecules_bad: stored.molecules_bad,
+        let success = Success {
+            run: self.serving.run.clone(),
+            task: self.grant.task,
+            lease: self.grant.lease.clone(),
+            stored: stored.clone(),
             bytes_down: self.bytes_down,
             bytes_up: self.bytes_up,
             moments: self.moments,
         };
-        let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
-        let completed =
-            insist("complete", || self.shared.queue.complete(run, task, lease, &completion)).await;
-        match completed {
+        let recorded = self.shared.completions.add(success).await;
+        match recorded {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
                 AttemptEnd::Succeeded
@@ -216,12 +216,12 @@ impl Attempt {
                 tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");
                 AttemptEnd::Stopped
             }
-            Err(QueueError::NoSuchRun(_)) => {
+            Err(error) if matches!(*error, QueueError::NoSuchRun(_)) => {
                 tracing::warn!("the result is stored, but the run was removed");
                 AttemptEnd::Stopped
             }
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the success could not be recorded");
+                tracing::error!(error = %chain(error.as_ref()), "the success could not be recorded");
                 AttemptEnd::MachineFault
             }
         }

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::env;
 use common::local;
+use common::queue::Access;
+use common::redis_flags::RedisFlags;
 use common::task::RunId;
 use common::telemetry::LogFormat;
 
@@ -76,6 +78,10 @@ pub struct Arguments {
     #[arg(long, env = env::REDIS, value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
 
+    /// How to get into it
+    #[command(flatten)]
+    pub redis_flags: RedisFlags,
+
     /// The store as this machine sees it, where it differs from the URL in the run
     #[arg(long, env = env::STORE, value_name = "URL")]
     pub store: Option<String>,
@@ -112,6 +118,10 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub unreachable_seconds_max: u64,
 
+    /// How long to be given no task, a core being free, before connecting to Redis anew: the connection may lead nowhere
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub unfed_seconds_max: u64,
+
     /// The region to report, such as us-central1
     #[arg(long, env = env::REGION)]
     pub region: Option<String>,
@@ -134,7 +144,7 @@ Examples:
   worker                                   all cores, all runs, until every task is terminal
   worker --run t4l --cores 8               one run, eight tasks of one thread side by side
   worker doctor --run t4l                  can this machine work for that run?
-  worker --redis redis://:secret@10.0.0.2:6379 --exit-when never
+  worker --redis redis://worker@10.0.0.2 --redis-password-file /run/secrets/redis --exit-when never
 
 Exit codes: 0 its runs are drained (or empty, with --exit-when empty); 75 it left with work remaining; 78 configuration.";
 
@@ -172,8 +182,8 @@ impl ConfigError {
 /// A worker's configuration, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Redis, with its password: not to be logged.
-    pub redis: String,
+    /// Redis.
+    pub redis: Access,
     /// The store as this machine sees it; `None` takes the run's own URL.
     pub store: Option<String>,
     /// The runs to work for; empty for all.
@@ -192,6 +202,8 @@ pub struct Config {
     pub grace: Duration,
     /// How long to go on without Redis while nothing runs.
     pub unreachable_max: Duration,
+    /// How long to be given no task before connecting anew.
+    pub unfed_max: Duration,
     /// The region to report.
     pub region: Option<String>,
     /// The machine type to report.
@@ -212,7 +224,7 @@ impl Arguments {
         let current = std::env::current_dir().map_err(ConfigError::CurrentFolder)?;
         let own = std::env::temp_dir().join(format!("molfleet-{}", nix::unistd::getuid()));
         Ok(Config {
-            redis: self.redis.unwrap_or_else(|| local::default_redis_url(&current)),
+            redis: self.redis_flags.access(self.redis.unwrap_or_else(|| local::default_redis_url(&current))),
             store: self.store,
             runs: self.runs,
             exit_when: self.exit_when,
@@ -222,6 +234,7 @@ impl Arguments {
             scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),
             grace: Duration::from_secs(self.grace_seconds),
             unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
+            unfed_max: Duration::from_secs(self.unfed_seconds_max),
             region: self.region,
             machine_type: self.machine_type,
             path: std::env::var_os("PATH").unwrap_or_default(),

@@ -27,6 +27,7 @@ use crate::redis_clock::RedisClock;
 use crate::runs::{Next, Runs};
 use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
 use crate::slots::Slots;
+use crate::watchdog::Watchdog;
 
 /// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace. With the default grace and
 /// the goodbye that is 27 s: spot VMs and Kubernetes give 30 s.
@@ -79,6 +80,8 @@ pub(crate) struct Dispatcher {
     held: Held,
     heard: mpsc::UnboundedReceiver<Heard>,
     wakes: Wakes,
+    /// The heartbeat's own way to Redis.
+    heartbeats: Queue,
     runs: Runs,
     slots: Slots,
     running: HashMap<Key, Running>,
@@ -94,6 +97,7 @@ pub(crate) struct Dispatcher {
     away_since: Option<Instant>,
     machine_faults: u32,
     disk_full: bool,
+    watchdog: Watchdog,
 }
 
 /// What a dispatcher is made of.
@@ -105,13 +109,15 @@ pub(crate) struct Parts {
     pub(crate) held: Held,
     pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
     pub(crate) wakes: Wakes,
+    pub(crate) heartbeats: Queue,
 }
 
 impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { shared, worker, place, open_store, held, heard, wakes } = parts;
+        let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats } = parts;
         let runs = Runs::new(&shared.config.runs);
         let slots = Slots::new(shared.config.cores);
+        let watchdog = Watchdog::new(shared.config.unfed_max);
         Self {
             shared,
             worker,
@@ -120,6 +126,7 @@ impl Dispatcher {
             held,
             heard,
             wakes,
+            heartbeats,
             runs,
             slots,
             running: HashMap::new(),
@@ -131,6 +138,7 @@ impl Dispatcher {
             away_since: None,
             machine_faults: 0,
             disk_full: false,
+            watchdog,
         }
     }
 
@@ -143,6 +151,7 @@ impl Dispatcher {
             if let Some(left) = self.reason_to_leave() {
                 break left;
             }
+            self.watch();
             self.ask();
             let deadline = self.next_deadline();
             tokio::select! {
@@ -244,7 +253,8 @@ impl Dispatcher {
         if !self.asking.is_empty() {
             return longest;
         }
-        self.runs.next_due(self.slots).map_or(longest, |due| due.max(self.ask_at).min(longest))
+        let due = self.runs.next_due(self.slots).into_iter().chain(self.watch_due()).min();
+        due.map_or(longest, |due| due.max(self.ask_at).min(longest))
     }
 
     /// Starts the next request, unless one is under way.
@@ -271,6 +281,25 @@ impl Dispatcher {
                 });
             }
             None => {}
+        }
+    }
+
+    /// When the watchdog barks next; a worker without a free slot needs none.
+    fn watch_due(&self) -> Option<Instant> {
+        (self.slots.fit(1) > 0).then(|| self.watchdog.due())
+    }
+
+    /// Connects anew if nothing was given for too long. Both connections: a heartbeat at the wrong server would hear that all is lost.
+    fn watch(&mut self) {
+        if self.watch_due().is_none() || self.leave_by.is_some() || self.away_since.is_some() {
+            return;
+        }
+        if let Some(unfed) = self.watchdog.bark() {
+            let seconds = unfed.as_secs();
+            tracing::info!(seconds, "connected, and given no task for a while: connecting anew to be sure");
+            self.shared.queue.reconnect();
+            self.heartbeats.reconnect();
+            self.runs.wake();
         }
     }
 
@@ -380,13 +409,15 @@ impl Dispatcher {
         let pause = REDIS_BACKOFF.pause(self.redis_tries, &mut rand::rng());
         // A longer pause, after a fault of this machine, stands.
         self.ask_at = self.ask_at.max(Instant::now() + pause);
-        tracing::warn!(tries = self.redis_tries, error = %chain(error), "asking for work failed, trying again");
+        let (tries, hint) = (self.redis_tries, error.hint());
+        tracing::warn!(tries, error = %chain(error), hint, "asking for work failed, trying again");
     }
 
     fn leased(&mut self, run: &RunId, reply: LeaseReply) {
         match reply {
             LeaseReply::Granted { now_ms, grants } => {
                 self.runs.granted(run);
+                self.watchdog.fed();
                 let clock = RedisClock::new(now_ms);
                 for grant in grants {
                     self.start(run, grant, clock);

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{Creation, StorageError, key};
 use common::task::{AttemptFile, AttemptRecord, Ending, StepRecord};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::attempt::Attempt;
 use crate::carry::ROWS;
@@ -19,6 +20,8 @@ use crate::stage::LOGS;
 
 /// How much of an engine's last output a task keeps in Redis.
 const TAIL_BYTES_MAX: usize = 2048;
+/// Files of an attempt that are on their way to the store at once.
+const FILES_AT_ONCE: usize = 8;
 /// How long the evidence of an attempt without a result may hold up the worker.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -99,8 +102,21 @@ impl Attempt {
         files
     }
 
+    /// Stores files of the attempt, some at a time: a store takes its time for each, and more at once.
+    pub(crate) async fn put_files(
+        &self,
+        scratch: &Path,
+        paths: &[PathBuf],
+    ) -> Result<Vec<AttemptFile>, StorageError> {
+        let puts: Vec<_> = paths
+            .iter()
+            .map(|path| insist_store("keep a file", move || self.put_file(scratch, path)))
+            .collect();
+        stream::iter(puts).buffered(FILES_AT_ONCE).try_collect().await
+    }
+
     /// Stores a file of the attempt.
-    pub(crate) async fn put_file(&self, scratch: &Path, path: &Path) -> Result<AttemptFile, StorageError> {
+    async fn put_file(&self, scratch: &Path, path: &Path) -> Result<AttemptFile, StorageError> {
         let object = key::attempt_file(self.grant.task, &self.grant.lease, &path.to_string_lossy());
         let local = |source| StorageError::Local { object: object.clone(), source };
         let bytes = Bytes::from(tokio::fs::read(scratch.join(path)).await.map_err(local)?);
@@ -127,10 +143,7 @@ impl Attempt {
         paths.extend(self.evidence.kept.iter().filter(|path| *path != Path::new(ROWS)).cloned());
         loop {
             insist_store("confirm", || store.confirm(&self.serving.info.digest)).await?;
-            let mut files = Vec::with_capacity(paths.len() + 1);
-            for path in &paths {
-                files.push(insist_store("keep a file", || self.put_file(scratch, path)).await?);
-            }
+            let mut files = self.put_files(scratch, &paths).await?;
             files.extend(self.put_rows().await?);
             let record = self.record(ending, reason, files);
             let json = serde_json::to_vec_pretty(&record).expect("a record always becomes JSON");

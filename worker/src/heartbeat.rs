@@ -194,7 +194,8 @@ impl Heart {
             Err(QueueError::NoSuchRun(_)) => Some(vec![Pulse::Lost; leases]),
             Err(error) => {
                 let unreachable_ms = now_ms - self.reached_ms;
-                tracing::warn!(%run, unreachable_ms, error = %chain(&error), "heartbeat failed, the engines go on");
+                let (said, hint) = (chain(&error), error.hint());
+                tracing::warn!(%run, unreachable_ms, error = %said, hint, "heartbeat failed, the engines go on");
                 None
             }
         }

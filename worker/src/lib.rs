@@ -16,6 +16,7 @@ use common::{telemetry, usage};
 mod attempt;
 mod cache;
 mod carry;
+mod completions;
 mod config;
 mod control;
 mod dispatcher;
@@ -36,12 +37,14 @@ mod slots;
 mod stage;
 mod upload;
 mod verdicts;
+mod watchdog;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen};
 pub use serving::OpenStore;
 
 use attempt::Shared;
 use cache::Cache;
+use completions::Completions;
 use config::{CommandLine, Doctor, Instead};
 use dispatcher::{Dispatcher, Left, Parts};
 use heartbeat::{Held, chain};
@@ -126,24 +129,25 @@ async fn assemble(
     open_store: OpenStore,
 ) -> Result<Parts, Box<dyn std::error::Error>> {
     let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-    let (queue, wakes) = Queue::open_listening(&config.redis, &worker)?;
+    let (queue, wakes) = Queue::open_listening(config.redis.clone(), &worker)?;
     tracing::info!(
         %worker, %host, redis = queue.url(), cores = config.cores, runs = ?config.runs, exit_when = ?config.exit_when,
         scratch = %config.scratch.display(), cache = %config.cache.display(), "worker starts"
     );
     let guardian = start_guardian(&worker).await?;
     let held = Held::default();
-    let heartbeats = Queue::open(&config.redis)?;
-    let heard = heartbeat::start(heartbeats, worker.clone(), held.clone())?;
+    let heartbeats = Queue::open(config.redis.clone())?;
+    let heard = heartbeat::start(heartbeats.clone(), worker.clone(), held.clone())?;
     let place = Place { host, region: config.region.clone(), machine_type: config.machine_type.clone() };
     let shared = Shared {
+        completions: Completions::start(queue.clone()),
         queue,
         launcher: Launcher::new(guardian),
         cache: Cache::open(&config.cache),
         scratch: ScratchRoot::open(&config.scratch, &worker)?,
         config,
     };
-    Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes })
+    Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes, heartbeats })
 }
 
 async fn start_guardian(worker: &WorkerId) -> std::io::Result<Guardian> {

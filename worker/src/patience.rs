@@ -22,7 +22,8 @@ where
         match call().await {
             Err(error) if error.disposition() == Disposition::Retry => {
                 tries += 1;
-                tracing::warn!(what, tries, error = %chain(&error), "Redis was not reached, trying again");
+                let (said, hint) = (chain(&error), error.hint());
+                tracing::warn!(what, tries, error = %said, hint, "Redis did not take it, trying again");
                 let pause = BACKOFF.pause(tries, &mut rand::rng());
                 tokio::time::sleep(pause).await;
             }

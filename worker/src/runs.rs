@@ -44,6 +44,8 @@ struct Known {
     request: u64,
     /// Whether the last request got no answer: it may have given tasks that nobody renews until it is made again.
     is_unanswered: bool,
+    /// Whether there was a hint since it was asked: it may have overtaken an answer that is older than the new work.
+    is_hinted: bool,
     due: Instant,
     /// Why it gave nothing last; `None` if it gave something, or was not asked yet.
     why: Option<Why>,
@@ -72,6 +74,7 @@ impl Known {
             unfit: None,
             request: 1,
             is_unanswered: false,
+            is_hinted: false,
             due: Instant::now(),
             why: None,
         }
@@ -139,7 +142,7 @@ impl Runs {
 
     /// This run is being asked for tasks.
     pub(crate) fn asked(&mut self, run: &RunId) {
-        self.with(run, |known| known.is_unanswered = true);
+        self.with(run, |known| (known.is_unanswered, known.is_hinted) = (true, false));
     }
 
     /// The runs that were asked for tasks, with the number of the next request.
@@ -152,6 +155,7 @@ impl Runs {
         let now = Instant::now();
         for known in self.known.iter_mut().filter(|known| known.unfit.is_none()) {
             known.due = now;
+            known.is_hinted = true;
         }
         self.registry_due = self.registry_due.map(|_| now);
     }
@@ -242,7 +246,7 @@ impl Runs {
             }
             known.is_unanswered = false;
             known.why = Some(Why::Said(why));
-            known.later(wait);
+            known.later(if known.is_hinted { Duration::ZERO } else { wait });
         });
     }
 
@@ -340,6 +344,18 @@ mod tests {
         assert!(runs.next(Slots::new(1)).is_none());
         runs.wake();
         assert!(matches!(runs.next(Slots::new(1)), Some(Next::Serve(next)) if next == run("a")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hint_that_overtakes_an_older_answer_is_not_forgotten() {
+        let mut runs = Runs::new(&[run("a")]);
+        runs.asked(&run("a"));
+        runs.wake();
+        runs.nothing(&run("a"), WhyNothing::Empty, Duration::from_secs(5));
+        assert!(matches!(runs.next(Slots::new(1)), Some(Next::Serve(next)) if next == run("a")));
+        runs.asked(&run("a"));
+        runs.nothing(&run("a"), WhyNothing::Empty, Duration::from_secs(5));
+        assert!(runs.next(Slots::new(1)).is_none(), "it was heeded once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,10 +49,9 @@ impl ScratchRoot {
     pub(crate) fn create(&self, run: &RunId, task: TaskId, lease: &LeaseName) -> io::Result<Scratch> {
         let parent = self.root.join(run.as_str()).join(task.padded());
         let path = parent.join(lease.to_string());
-        // Another attempt's end may remove the empty parent in between: then it is made again.
+        // The end of the run's last other attempt may remove the empty parents in between: then they are made again.
         for _ in 0..10 {
-            fs::create_dir_all(&parent)?;
-            match fs::create_dir(&path) {
+            match fs::create_dir_all(&parent).and_then(|()| fs::create_dir(&path)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 made => return made.map(|()| Scratch { path }),
             }
@@ -186,6 +185,23 @@ mod tests {
         fs::write(root.path().join("r1/below/a"), "four").unwrap();
         fs::write(root.path().join("r1/b"), "x").unwrap();
         assert_eq!(used_bytes(&root.path().join("r1")), 5);
+    }
+
+    #[test]
+    fn attempts_that_end_take_no_folder_from_those_that_begin() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = ScratchRoot::open(root.path(), &worker("aaa")).unwrap();
+        let (run, lease): (RunId, LeaseName) = ("r1".parse().unwrap(), "1.aaa.1".parse().unwrap());
+        std::thread::scope(|scope| {
+            for task in 0..4 {
+                let (scratch, run, lease) = (&scratch, &run, &lease);
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        drop(scratch.create(run, TaskId(task), lease).unwrap());
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use common::queue::{Queue, QueueError, RunInfo};
 use common::storage::{RunStore, StorageError, Store};
 use common::task::{EngineOptions, Provenance, RunId};
+use tokio::time::Instant;
 
 use crate::engine::{Engine, engine_for};
 use crate::process::{How, Launcher, engine_environment};
@@ -24,10 +26,29 @@ pub(crate) struct Serving {
     pub(crate) info: RunInfo,
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) store: RunStore,
+    pub(crate) confirmed: Confirmed,
     /// The `PATH` on which all programs of the engine were found.
     pub(crate) path: OsString,
     /// What every attempt of the run on this machine has in its provenance.
     pub(crate) provenance: Provenance,
+}
+
+/// How long a look at the store holds: no longer than an upload of some files takes, during which it may go away just as well.
+const CONFIRMED_FOR: Duration = Duration::from_millis(100);
+
+/// When the store was last found to be the run's.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmed(Mutex<Option<Instant>>);
+
+impl Confirmed {
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.0.lock().expect("no holder panics").is_some_and(|at| at.elapsed() < CONFIRMED_FOR)
+    }
+
+    /// Notes a look that began then.
+    pub(crate) fn note(&self, at: Instant) {
+        *self.0.lock().expect("no holder panics") = Some(at);
+    }
 }
 
 /// Why this worker can't serve a run.
@@ -118,7 +139,7 @@ impl Serving {
             region: means.place.region.clone(),
             machine_type: means.place.machine_type.clone(),
         };
-        Ok(Self { run: run.clone(), info, engine, store, path, provenance })
+        Ok(Self { run: run.clone(), info, engine, store, confirmed: Confirmed::default(), path, provenance })
     }
 
     /// The time limit of one step.

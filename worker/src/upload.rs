@@ -7,6 +7,7 @@ use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{Creation, key};
 use common::task::{AttemptFile, Ending, Shard, TaskId};
+use tokio::time::Instant;
 
 use crate::attempt::{Attempt, Halt};
 use crate::failure;
@@ -22,16 +23,20 @@ pub(crate) struct Stored {
 
 impl Stored {
     /// Name and digest of its index.
-    fn index(&self, task: TaskId) -> [(String, String); 1] {
-        [(key::index(task, &self.shard_sha256), self.index_sha256.clone())]
+    fn index(&self, task: TaskId) -> (String, String) {
+        (key::index(task, &self.shard_sha256), self.index_sha256.clone())
+    }
+
+    /// Name and digest of the shard.
+    fn shard(&self, task: TaskId) -> (String, String) {
+        (key::shard(task), self.shard_sha256.clone())
     }
 }
 
 impl Attempt {
     /// The shard of an earlier attempt, if there is one: our own lost answer, or somebody else's.
     pub(crate) async fn find_stored(&mut self) -> Result<Option<Stored>, Halt> {
-        let digest = &self.serving.info.digest;
-        self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
+        self.confirm().await?;
         let name = key::shard(self.grant.task);
         let found = self.ask_store("look for the shard", || self.serving.store.find(&name)).await?;
         match found {
@@ -76,12 +81,8 @@ impl Attempt {
         paths.extend(self.evidence.kept.iter().cloned());
         loop {
             // An empty mount point must not collect results: the disk may have gone since this attempt began.
-            let digest = &self.serving.info.digest;
-            self.ask_store("confirm", || self.serving.store.confirm(digest)).await?;
-            if let Some(stored) = self.put_all(scratch, &paths, &shard).await?
-                && self.stands(&stored.index(self.grant.task)).await?
-                && self.stands(&[(key::shard(self.grant.task), stored.shard_sha256.clone())]).await?
-            {
+            self.confirm().await?;
+            if let Some(stored) = self.put_all(scratch, &paths, &shard).await? {
                 self.moments.upload_ended = Some(self.clock.now_ms());
                 return Ok(stored);
             }
@@ -89,8 +90,20 @@ impl Attempt {
         }
     }
 
+    /// Makes sure that this is the run's store, unless the worker has just found so: attempts that end by the hundred a second need not
+    /// each ask.
+    async fn confirm(&self) -> Result<(), Halt> {
+        if self.serving.confirmed.is_fresh() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        self.ask_store("confirm", || self.serving.store.confirm(&self.serving.info.digest)).await?;
+        self.serving.confirmed.note(asked);
+        Ok(())
+    }
+
     /// Attempt files, record, index, shard: each is created or found, so all of it can be done again. Without an index that stands in
-    /// the run's store, no shard is made: `None`.
+    /// the run's store, no shard is made; without a shard that does, nothing was achieved: `None`.
     async fn put_all(
         &mut self,
         scratch: &Path,
@@ -98,23 +111,30 @@ impl Attempt {
         shard: &Shard,
     ) -> Result<Option<Stored>, Halt> {
         self.bytes_up = 0;
-        let mut files = self.carried.files.clone();
-        for path in paths {
-            let file = self.ask_store("upload a file", || self.put_file(scratch, path)).await?;
-            self.bytes_up += file.bytes;
-            files.push(file);
-        }
+        let own = self.unless_stopped(self.put_files(scratch, paths)).await??;
+        self.bytes_up += own.iter().map(|file| file.bytes).sum::<u64>();
+        let files = [self.carried.files.clone(), own].concat();
         let shard_bytes = Bytes::from(shard.encode());
         let shard_sha256 = sha256_hex(&shard_bytes);
         let record = self.put_record(files, &shard_sha256).await?;
         let index = self.put(&key::index(self.grant.task, &shard_sha256), &record).await?;
         let (molecules_ok, molecules_bad) = shard.counts();
         let ours = Stored { shard_sha256, index_sha256: sha256_hex(&index), molecules_ok, molecules_bad };
-        if !self.stands(&ours.index(self.grant.task)).await? {
+        let task = self.grant.task;
+        if !self.stands(&[ours.index(task)]).await? {
             return Ok(None);
         }
-        let stored = self.put(&key::shard(self.grant.task), &shard_bytes).await?;
-        if stored == shard_bytes { Ok(Some(ours)) } else { self.adopt(&stored).await.map(Some) }
+        let found = self.put(&key::shard(task), &shard_bytes).await?;
+        // What stood once in the run's store, stands for ever: of our own index, that is known.
+        let (stored, unseen) = if found == shard_bytes {
+            let unseen = vec![ours.shard(task)];
+            (ours, unseen)
+        } else {
+            let theirs = self.adopt(&found).await?;
+            let unseen = vec![theirs.index(task), theirs.shard(task)];
+            (theirs, unseen)
+        };
+        Ok(self.stands(&unseen).await?.then_some(stored))
     }
 
     /// Stores the record of a success with this shard, and gives its bytes.

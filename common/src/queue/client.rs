@@ -1,37 +1,36 @@
-//! The connection to Redis, and what launchpad does to a run: create, push, seal, set, cancel, requeue, remove.
+//! What launchpad does to a run: create, push, seal, set, cancel, requeue, remove; and the connection behind all calls.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime};
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, IntoConnectionInfo as _, ProtocolVersion, PushInfo, PushKind, ToRedisArgs,
-};
+use deadpool::Runtime;
+use deadpool::managed::{Pool, PoolError};
+use redis::{PushInfo, PushKind, ToRedisArgs};
 use tokio::sync::mpsc;
 
+use super::access::Access;
+use super::connector::{Connector, Listening, Manager};
 use super::keys::{self, RunKeys};
+use super::link::Link;
 use super::reply::Reply;
 use super::scripts::NamedScript;
-use super::{Disposition, QueueError, scripts};
+use super::{QueueError, scripts};
 use crate::task::{Limits, RunId, SPEC_SCHEMA, TaskId, WorkerId};
 
-/// How long to wait for a connection, TLS and login included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for an answer. Far above the slowest script; redis-rs would give up after 0.5 s.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call waits for another one that is connecting.
+const WAIT_FOR_LINK: Duration = Duration::from_secs(10);
 
 /// A way to one Redis. Cheap to clone; a broken connection is replaced at the next call.
 #[derive(Clone)]
 pub struct Queue {
-    pool: Pool,
-    in_use: Arc<Mutex<Option<MultiplexedConnection>>>,
-    url: String,
+    pool: Pool<Manager>,
+    in_use: Arc<Mutex<Option<Link>>>,
+    connector: Arc<Connector>,
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Queue").field("url", &self.url()).finish_non_exhaustive()
     }
 }
 
@@ -121,78 +120,64 @@ pub enum Sealed {
 }
 
 impl Queue {
-    /// A queue behind this URL, over one connection, which carries many calls at once. Nothing is sent yet.
-    pub fn open(url: &str) -> Result<Self, QueueError> {
-        Self::build(url, AsyncConnectionConfig::new(), None)
+    /// A queue behind a URL, over one connection, which carries many calls at once. Nothing is sent yet.
+    pub fn open(access: impl Into<Access>) -> Result<Self, QueueError> {
+        Self::build(access.into(), None)
     }
 
     /// The same, and its connection also listens for hints to this worker.
-    pub fn open_listening(url: &str, worker: &WorkerId) -> Result<(Self, Wakes), QueueError> {
+    pub fn open_listening(access: impl Into<Access>, worker: &WorkerId) -> Result<(Self, Wakes), QueueError> {
         let (sender, pushes) = mpsc::unbounded_channel();
-        let config = AsyncConnectionConfig::new().set_push_sender(sender);
-        let queue = Self::build(url, config, Some(keys::wake(worker)))?;
-        Ok((queue, Wakes { pushes }))
+        let listening = Listening { channel: keys::wake(worker), sender };
+        Ok((Self::build(access.into(), Some(listening))?, Wakes { pushes }))
     }
 
-    fn build(
-        url: &str,
-        config: AsyncConnectionConfig,
-        wake_channel: Option<String>,
-    ) -> Result<Self, QueueError> {
-        let shown = without_password(url);
-        let invalid = |source| QueueError::Url { url: shown.clone(), source };
-        let mut info = url.into_connection_info().map_err(invalid)?;
-        if wake_channel.is_some() {
-            let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-            info = info.set_redis_settings(redis);
-        }
-        let config =
-            config.set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let manager = Manager::new_with_config(info, config).map_err(invalid)?;
-        let mut pool = Pool::builder(manager).max_size(1).runtime(Runtime::Tokio1);
-        if let Some(channel) = wake_channel {
-            pool = pool.post_create(Hook::async_fn(move |connection, _| {
-                let channel = channel.clone();
-                Box::pin(async move { connection.subscribe(channel).await.map_err(HookError::Backend) })
-            }));
-        }
-        let pool = pool.build().expect("a pool without time-outs needs no timer");
-        Ok(Self { pool, in_use: Arc::default(), url: shown })
+    fn build(access: Access, listening: Option<Listening>) -> Result<Self, QueueError> {
+        let connector = Arc::new(Connector::new(access, listening)?);
+        let pool = Pool::builder(Manager(Arc::clone(&connector)))
+            .max_size(1)
+            .wait_timeout(Some(WAIT_FOR_LINK))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .expect("there is a timer for its time-outs");
+        Ok(Self { pool, in_use: Arc::default(), connector })
     }
 
     /// The URL, without its password.
     pub fn url(&self) -> &str {
-        &self.url
+        self.connector.url()
+    }
+
+    /// Has the next call make a new connection, which finds out anew who is the primary.
+    pub fn reconnect(&self) {
+        if let Some(link) = self.in_use().as_ref() {
+            link.give_up();
+        }
     }
 
     /// The connection in use, which carries many calls at once, so that a heartbeat never waits behind another call. Only after an
-    /// error does the pool look whether it is alive, and replaces it if not: a look before each call would double the round trips.
-    pub(super) async fn connection(&self) -> Result<MultiplexedConnection, QueueError> {
-        if let Some(connection) = self.in_use().as_ref() {
-            return Ok(connection.clone());
+    /// error that may be the connection's does the pool replace it: a look before each call would double the round trips.
+    pub(super) async fn connection(&self) -> Result<Link, QueueError> {
+        if let Some(link) = self.in_use().as_ref().filter(|link| !link.is_broken()) {
+            return Ok(link.clone());
         }
-        let pooled = self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(source) | PoolError::PostCreateHook(HookError::Backend(source)) => {
-                self.error(source)
-            }
+        // Boxed: connecting is large and rare, and would make every call as large.
+        let pooled = Box::pin(self.pool.get()).await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
             other => self.error(std::io::Error::other(other.to_string()).into()),
         })?;
-        let connection = MultiplexedConnection::clone(&pooled);
-        *self.in_use() = Some(connection.clone());
-        Ok(connection)
+        let link = Link::clone(&pooled);
+        *self.in_use() = Some(link.clone());
+        Ok(link)
     }
 
-    fn in_use(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+    fn in_use(&self) -> MutexGuard<'_, Option<Link>> {
         self.in_use.lock().expect("no holder panics")
     }
 
-    /// What to make of an error. If it may be the connection's, the next call looks at that first.
+    /// What to make of an error of a call.
     pub(super) fn error(&self, source: redis::RedisError) -> QueueError {
-        let error = QueueError::from_redis(&self.url, source);
-        if error.disposition() == Disposition::Retry {
-            *self.in_use() = None;
-        }
-        error
+        QueueError::from_redis(self.url(), source)
     }
 
     /// Runs a script of a run.
@@ -342,18 +327,6 @@ pub(super) fn limit_fields(limits: &Limits) -> [(&'static str, u64); 8] {
 
 fn differs(run: &RunId, theirs: &str, ours: &str) -> QueueError {
     QueueError::Differs { run: run.clone(), theirs: theirs.to_owned(), ours: ours.to_owned() }
-}
-
-/// A URL that can be shown.
-fn without_password(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut parsed) if parsed.password().is_some() => {
-            // Only a URL without a host refuses a password, and then it had none.
-            _ = parsed.set_password(Some("***"));
-            parsed.into()
-        }
-        _ => url.to_owned(),
-    }
 }
 
 #[cfg(test)]

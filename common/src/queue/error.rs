@@ -1,5 +1,8 @@
 //! What can go wrong between a program and the queue, and what to do about each.
 
+use std::path::PathBuf;
+
+use super::{AddressError, advice};
 use crate::task::{LimitsError, RunId, SpecError};
 
 /// What a caller should do about an error.
@@ -21,8 +24,28 @@ pub enum QueueError {
         url: String,
         /// What is wrong with it.
         #[source]
-        source: redis::RedisError,
+        source: AddressError,
     },
+    /// A file with a secret or a certificate can't be read.
+    #[error("{what} can't be read from `{}`", path.display())]
+    File {
+        /// What it holds.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Certificates for a connection without TLS.
+    #[error("certificates were named, and the Redis URL `{url}` asks for no TLS")]
+    NotTls {
+        /// Without its password.
+        url: String,
+    },
+    /// A client certificate without its key, or the other way round.
+    #[error("one of client certificate and key was named without the other")]
+    HalfCertificate,
     /// No connection, or no answer in time.
     #[error("Redis at `{url}` can't be reached")]
     Unreachable {
@@ -118,8 +141,11 @@ impl QueueError {
     /// What to do about it.
     pub const fn disposition(&self) -> Disposition {
         match self {
-            Self::Unreachable { .. } | Self::Unready { .. } => Disposition::Retry,
+            // A file may be in exchange for a newer one.
+            Self::Unreachable { .. } | Self::Unready { .. } | Self::File { .. } => Disposition::Retry,
             Self::Url { .. }
+            | Self::NotTls { .. }
+            | Self::HalfCertificate
             | Self::Refused { .. }
             | Self::Reply { .. }
             | Self::NoSuchRun(_)
@@ -143,26 +169,30 @@ impl QueueError {
             | Self::Digest { .. }
             | Self::Limits { .. }
             | Self::Field { .. } => true,
-            Self::Url { .. } | Self::Unreachable { .. } | Self::Unready { .. } | Self::Refused { .. } => {
-                false
-            }
+            Self::Url { .. }
+            | Self::File { .. }
+            | Self::NotTls { .. }
+            | Self::HalfCertificate
+            | Self::Unreachable { .. }
+            | Self::Unready { .. }
+            | Self::Refused { .. } => false,
         }
     }
 
     /// What a person could do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Url { .. } => Some("a Redis URL looks like redis://:password@host:6379/0".into()),
-            Self::Unreachable { .. } => Some(
-                "`launchpad local up` starts a private Redis; --redis or MOLFLEET_REDIS names another one"
+            Self::Url { .. } => Some(
+                "a Redis URL looks like redis://user:password@host:6379/0, redis+sentinel://host:26379,host:26379/service \
+                 or redis+cluster://host:6379,host:6379; with TLS it begins with rediss"
                     .into(),
             ),
-            Self::Unready { .. } => {
-                Some("`redis-cli INFO` tells why: its memory, clients and replication".into())
-            }
-            Self::Refused { .. } => {
-                Some("check the user and password of the URL, and that user's ACL".into())
-            }
+            Self::File { .. } => Some("name a file that this user may read".into()),
+            Self::NotTls { .. } => Some("rediss:// in the URL asks for TLS".into()),
+            Self::HalfCertificate => Some("name both, --redis-cert and --redis-key".into()),
+            Self::Unreachable { url, source } => Some(advice::unreachable(url, source).into()),
+            Self::Unready { source, .. } => Some(advice::unready(source).into()),
+            Self::Refused { source, .. } => Some(advice::refused(source).into()),
             Self::Spec { run, .. } | Self::Digest { run, .. } | Self::Limits { run, .. } => Some(format!(
                 "no `launchpad push` of this version writes that: who else writes to this Redis? `launchpad remove {run}` takes the run away"
             )),
@@ -187,7 +217,8 @@ impl QueueError {
                 | ServerErrorKind::ClusterDown
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ReadOnly,
-            ) => Self::Unready { url, source },
+            )
+            | ErrorKind::MasterNameNotFoundBySentinel => Self::Unready { url, source },
             _ if source
                 .code()
                 .is_some_and(|code| matches!(code, "OOM" | "BUSY" | "MISCONF" | "NOREPLICAS")) =>
@@ -196,7 +227,7 @@ impl QueueError {
             }
             // It has no code of its own, and comes in place of the first answer.
             _ if source.to_string().contains("max number of clients") => Self::Unready { url, source },
-            ErrorKind::Io => Self::Unreachable { url, source },
+            ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Self::Unreachable { url, source },
             _ if source.is_connection_dropped() || source.is_timeout() || source.is_connection_refusal() => {
                 Self::Unreachable { url, source }
             }

@@ -2,18 +2,25 @@
 //!
 //! `docs/protocol.md` is the contract; [`model`] says the same in pure Rust, and the tests hold both against each other.
 
+mod access;
+mod address;
+mod advice;
 mod audit;
 mod client;
+mod connector;
 mod error;
 mod inspect;
 pub mod keys;
 mod lease;
+mod link;
 mod live;
 pub mod model;
 mod reply;
 mod scripts;
 mod server;
 
+pub use access::{Access, Password};
+pub use address::AddressError;
 pub use audit::{Adoption, Places};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};

@@ -6,16 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Completed, Failed, Failure, Fate, LeaseReply, Nothing, Pulse, Released, WhyNothing};
-use crate::queue::Grant;
-use crate::task::{Ending, LeaseName, Limits, Molecule, State, TaskId, WorkerId};
+use super::{
+    Adoption, Completed, Completion, Failed, Failure, Fate, Grant, Histogram, LeaseReply, Nothing, Pulse,
+    Released, WhyNothing,
+};
+use crate::task::{Ending, LeaseName, Limits, Molecule, Phase, State, TaskId, WorkerId};
 
 /// Tasks that one lease call reclaims, and promotes, at most.
 const BOUND: usize = 100;
 /// Tasks that one lease call gives at most.
 const GRANTS_MAX: u64 = 1_000;
+/// Pieces of live output that are kept.
+const PIECES_MAX: usize = 64;
 /// How old the last transition into a terminal state must be before a run is drained, in ms.
 const SETTLE_MS: u64 = 5_000;
+/// Idle workers, the first of the list, that ask again when a lease expires.
+const EARLY_WORKERS: usize = 64;
+/// None of them asks again before this, in ms.
+const EARLY_MS: u64 = 250;
 /// Idle workers that one call strikes off at most.
 const WAKES_MAX: usize = 1_000;
 
@@ -33,6 +41,22 @@ pub struct Task {
     pub reason: Option<String>,
     pub queued_at: Option<u64>,
     pub input: Vec<Molecule>,
+    pub tail: Option<String>,
+    pub success: Option<Success>,
+}
+
+/// What is recorded of a success.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "each field is the one of that name in docs/protocol.md")]
+pub struct Success {
+    pub shard_sha256: String,
+    pub index_sha256: String,
+    pub molecules_ok: u64,
+    pub molecules_bad: u64,
+    /// Not of an adopted result.
+    pub bytes: Option<(u64, u64)>,
+    /// Not of an adopted result.
+    pub timings_ms: Option<String>,
 }
 
 /// A run.
@@ -41,7 +65,7 @@ pub struct Task {
 pub struct Model {
     pub limits: Limits,
     pub pushed_at: u64,
-    pub paused: bool,
+    pub paused: Option<String>,
     pub sealed: bool,
     pub clock_ms: u64,
     pub ran_at: Option<u64>,
@@ -53,8 +77,15 @@ pub struct Model {
     pub dead: Vec<u64>,
     pub grants: BTreeMap<WorkerId, (u64, Vec<u64>)>,
     pub idle: BTreeSet<(u64, WorkerId)>,
+    pub stats: BTreeMap<Phase, Histogram>,
+    /// The live output, each piece as the fields and values of its entry, joined by spaces.
+    pub live: VecDeque<String>,
     /// Workers that hear their channel.
     pub listening: BTreeSet<WorkerId>,
+    /// The transitions so far, as the fields and values of their entries in the stream, joined by spaces. A test may take them.
+    pub events: Vec<String>,
+    /// Workers that were told, and heard, that there may be work, in this order. A test may take them.
+    pub told: Vec<WorkerId>,
 }
 
 /// Where a task goes.
@@ -72,7 +103,7 @@ impl Model {
         Self {
             limits,
             pushed_at,
-            paused: false,
+            paused: None,
             sealed: false,
             clock_ms: 0,
             ran_at: None,
@@ -84,7 +115,11 @@ impl Model {
             dead: Vec::new(),
             grants: BTreeMap::new(),
             idle: BTreeSet::new(),
+            stats: BTreeMap::new(),
+            live: VecDeque::new(),
             listening: BTreeSet::new(),
+            events: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -121,9 +156,13 @@ impl Model {
                 reason: None,
                 queued_at: None,
                 input: input.clone(),
+                tail: None,
+                success: None,
             });
         }
-        self.wake(inputs.len() - known);
+        let pushed = inputs.len() - known;
+        self.event("push", total, &format!(" tasks {pushed}"));
+        self.wake(pushed);
         self.tasks.len() as u64
     }
 
@@ -134,10 +173,11 @@ impl Model {
         is_whole
     }
 
-    /// Pauses or resumes.
-    pub fn set_paused(&mut self, paused: bool) {
-        self.paused = paused;
-        if !paused {
+    /// Pauses, and says why; `None` resumes.
+    pub fn set_paused(&mut self, why: Option<&str>) {
+        self.paused = why.map(str::to_owned);
+        self.events.push(format!("verb set field paused value {}", why.unwrap_or("")));
+        if why.is_none() {
             self.wake(self.pending.len());
         }
     }
@@ -145,6 +185,7 @@ impl Model {
     /// Sets the cap.
     pub fn set_parallelism(&mut self, leases: u64) {
         self.limits.parallelism = leases;
+        self.events.push(format!("verb set field parallelism value {leases}"));
         self.wake(self.pending.len());
     }
 
@@ -163,13 +204,26 @@ impl Model {
         };
         let (why, wait) = match () {
             () if slots == 0 => (WhyNothing::NoneAsked, longest),
-            () if self.paused => (WhyNothing::Paused, longest),
+            () if self.paused.is_some() => (WhyNothing::Paused, longest),
             () if room == 0 => (WhyNothing::Cap, longest),
             () if self.pending.is_empty() => self.why_empty(longest, now_ms),
             () => return self.give(worker, request, (slots, room), now_ms),
         };
         self.set_idle(worker, slots);
-        LeaseReply::Nothing(Nothing { why, wait_ms: wait.min(longest).max(1) })
+        let wait = wait.min(longest).max(1);
+        let may_be_reclaimed = matches!(why, WhyNothing::Cap | WhyNothing::Empty);
+        let wait_ms = if may_be_reclaimed { self.until_reclaim(worker, wait) } else { wait };
+        LeaseReply::Nothing(Nothing { why, wait_ms })
+    }
+
+    /// How long an idle worker waits that would wait so long if no lease expired.
+    fn until_reclaim(&self, worker: &WorkerId, wait: u64) -> u64 {
+        let is_early = self.idle.iter().take(EARLY_WORKERS).any(|(_, idle)| idle == worker);
+        let next = self.leases.iter().map(|(expiry, _)| *expiry).find(|expiry| *expiry > self.clock_ms);
+        match next {
+            Some(expiry) if is_early => wait.min(EARLY_MS.max(expiry - self.clock_ms + 1)),
+            _ => wait,
+        }
     }
 
     fn repeat(&mut self, worker: &WorkerId, request: u64, now_ms: u64) -> Option<LeaseReply> {
@@ -203,6 +257,7 @@ impl Model {
             } else {
                 self.place(id, State::Pending, Place::Head, now_ms);
             }
+            self.event("reclaim", id, &self.lease_field(id));
         }
     }
 
@@ -210,6 +265,7 @@ impl Model {
         let ready = self.delayed.iter().filter(|(ready_at, _)| *ready_at <= now_ms).take(BOUND);
         for id in ids_of(ready) {
             self.place(id, State::Pending, Place::Tail, now_ms);
+            self.event("promote", id, "");
         }
     }
 
@@ -238,6 +294,7 @@ impl Model {
             }
             task.lease = Some(LeaseName { number, worker: worker.clone(), request });
             self.place(*id, State::Leased, Place::At(expiry), now_ms);
+            self.event("lease", *id, &self.lease_field(*id));
         }
         self.grants.insert(worker.clone(), (request, given.clone()));
         self.set_idle(worker, free - given.len() as u64);
@@ -279,19 +336,100 @@ impl Model {
     }
 
     /// Records a success, also of a task that nobody holds any more.
-    pub fn complete(&mut self, id: TaskId, name: &LeaseName, now_ms: u64) -> Completed {
+    pub fn complete(
+        &mut self,
+        id: TaskId,
+        name: &LeaseName,
+        completion: &Completion<'_>,
+        now_ms: u64,
+    ) -> Completed {
         self.tick(now_ms);
         match self.named(id, name) {
             Some(State::Succeeded) => Ok(()),
             Some(State::Cancelled) => Err(Fate::Cancelled),
             Some(State::Leased | State::Pending | State::Delayed) => {
                 self.place(id.0, State::Succeeded, Place::Nowhere, now_ms);
-                let task = &mut self.tasks[at(id.0)];
-                (task.ending, task.reason, task.queued_at) = (None, None, None);
+                self.succeed(id.0, completion, now_ms);
                 Ok(())
             }
             Some(State::Waiting | State::Dead) | None => Err(self.lost(id)),
         }
+    }
+
+    fn succeed(&mut self, id: u64, completion: &Completion<'_>, now_ms: u64) {
+        let &Completion { molecules_ok, molecules_bad, bytes_down, bytes_up, ref moments, .. } = completion;
+        let task = &mut self.tasks[at(id)];
+        (task.ending, task.reason, task.queued_at, task.tail) = (None, None, None, None);
+        task.success = Some(Success {
+            shard_sha256: completion.shard_sha256.to_owned(),
+            index_sha256: completion.index_sha256.to_owned(),
+            molecules_ok,
+            molecules_bad,
+            bytes: Some((bytes_down, bytes_up)),
+            timings_ms: Some(steps(&moments.in_order(), now_ms)),
+        });
+        for (phase, from, to) in [
+            (Phase::Queue, Some(moments.queued), Some(moments.leased)),
+            (Phase::Stage, Some(moments.leased), moments.staged),
+            (Phase::Engine, moments.engine_started, moments.engine_ended),
+            (Phase::Upload, moments.upload_started, moments.upload_ended),
+            (Phase::Total, Some(moments.leased), Some(now_ms)),
+        ] {
+            let Some(ms) = from.zip(to).map(|(from, to)| to.saturating_sub(from)) else { continue };
+            let histogram = self.stats.entry(phase).or_default();
+            histogram.count += 1;
+            histogram.sum_ms += ms;
+            *histogram.buckets.entry(bucket_of(ms)).or_default() += 1;
+        }
+        let molecules = molecules_ok + molecules_bad;
+        self.event("complete", id, &format!("{} molecules {molecules}", self.lease_field(id)));
+    }
+
+    /// Records stored results of tasks that nobody holds and that were not leased since, and returns how many.
+    pub fn adopt(&mut self, results: &[Adoption], now_ms: u64) -> u64 {
+        let mut adopted = 0;
+        for found in results {
+            let id = found.task.0;
+            let Some(task) = self.tasks.get(at(id)) else { continue };
+            let is_seen = task.lease.as_ref().map_or(0, |name| name.number) == found.lease_number;
+            if !is_seen || !matches!(task.state, State::Pending | State::Delayed) {
+                continue;
+            }
+            self.place(id, State::Succeeded, Place::Nowhere, now_ms);
+            let task = &mut self.tasks[at(id)];
+            (task.ending, task.reason, task.queued_at, task.tail) = (None, None, None, None);
+            task.success = Some(Success {
+                shard_sha256: found.shard_sha256.clone(),
+                index_sha256: found.index_sha256.clone(),
+                molecules_ok: found.molecules_ok,
+                molecules_bad: found.molecules_bad,
+                bytes: None,
+                timings_ms: None,
+            });
+            self.event("adopt", id, "");
+            adopted += 1;
+        }
+        adopted
+    }
+
+    /// Adds a piece of a log to the live output.
+    pub fn tell(
+        &mut self,
+        id: TaskId,
+        name: &LeaseName,
+        (log, from, text): (&str, u64, &str),
+        now_ms: u64,
+    ) -> Released {
+        self.tick(now_ms);
+        self.held(id, name)?;
+        let piece = format!("task {id} lease {name} log {log} from {from} text {text}");
+        if self.live.back() != Some(&piece) {
+            self.live.push_back(piece);
+        }
+        if self.live.len() > PIECES_MAX {
+            self.live.pop_front();
+        }
+        Ok(())
     }
 
     /// Charges a failure.
@@ -304,12 +442,15 @@ impl Model {
         let task = &mut self.tasks[at(id.0)];
         task.failures += 1;
         task.reason = Some(failure.reason.to_owned());
+        task.tail = Some(failure.tail.to_owned());
         task.ending = Some(Ending::Failed);
-        if failure.is_final || task.failures >= failures_max {
+        let failures = task.failures;
+        self.event("fail", id.0, &format!("{} reason {}", self.lease_field(id.0), failure.reason));
+        if failure.is_final || failures >= failures_max {
             self.place(id.0, State::Dead, Place::Nowhere, now_ms);
             return Failed::Dead;
         }
-        let doubled = u32::try_from(task.failures - 1).ok().and_then(|n| 2_u64.checked_pow(n));
+        let doubled = u32::try_from(failures - 1).ok().and_then(|n| 2_u64.checked_pow(n));
         let longest = doubled.map_or(backoff_max_ms, |n| n.saturating_mul(backoff_ms)).min(backoff_max_ms);
         let ready_at_ms = now_ms + (longest * u64::from(failure.jitter_ppm)).div_ceil(1_000_000);
         self.place(id.0, State::Delayed, Place::At(ready_at_ms), now_ms);
@@ -317,13 +458,14 @@ impl Model {
     }
 
     /// Hands a task back unharmed.
-    pub fn release(&mut self, id: TaskId, name: &LeaseName, now_ms: u64) -> Released {
+    pub fn release(&mut self, id: TaskId, name: &LeaseName, why: &str, now_ms: u64) -> Released {
         self.tick(now_ms);
         self.held(id, name)?;
         let task = &mut self.tasks[at(id.0)];
         task.releases += 1;
         task.ending = Some(Ending::Released);
         self.place(id.0, State::Pending, Place::Head, now_ms);
+        self.event("release", id.0, &format!("{} reason {why}", self.lease_field(id.0)));
         self.wake(1);
         Ok(())
     }
@@ -338,6 +480,7 @@ impl Model {
                 Some(State::Waiting | State::Succeeded | State::Dead | State::Cancelled) | None => continue,
             }
             self.place(id.0, State::Cancelled, Place::Nowhere, now_ms);
+            self.event("cancel", id.0, "");
         }
         (self.count(State::Cancelled) - before) as u64
     }
@@ -360,6 +503,7 @@ impl Model {
             if is_stopped && task.lease.as_ref().map_or(0, |name| name.number) == *number {
                 (task.failures, task.lapses, task.reason) = (0, 0, None);
                 self.place(id.0, State::Pending, Place::Tail, now_ms);
+                self.event("requeue", id.0, "");
                 requeued += 1;
             }
         }
@@ -422,6 +566,15 @@ impl Model {
         }
     }
 
+    fn event(&mut self, verb: &str, id: u64, fields: &str) {
+        self.events.push(format!("verb {verb} task {id}{fields}"));
+    }
+
+    /// The lease of a task as its events name it.
+    fn lease_field(&self, id: u64) -> String {
+        self.tasks[at(id)].lease.as_ref().map_or(String::new(), |name| format!(" lease {name}"))
+    }
+
     fn set_idle(&mut self, worker: &WorkerId, slots: u64) {
         self.idle.retain(|(_, other)| other != worker);
         if slots > 0 {
@@ -435,7 +588,10 @@ impl Model {
                 return;
             }
             let Some((_, worker)) = self.idle.pop_first() else { return };
-            tasks -= usize::from(self.listening.contains(&worker));
+            if self.listening.contains(&worker) {
+                self.told.push(worker);
+                tasks -= 1;
+            }
         }
     }
 }
@@ -447,4 +603,26 @@ fn at(number: u64) -> usize {
 
 fn ids_of<'a>(entries: impl Iterator<Item = &'a (u64, String)>) -> Vec<u64> {
     entries.map(|(_, id)| id.parse().expect("ids are numbers")).collect()
+}
+
+/// The moments of an attempt and its end, each as the ms since the one before, `-` for what did not take place.
+fn steps(moments: &[Option<u64>], completed: u64) -> String {
+    let mut latest = 0;
+    let mut step = |moment: Option<u64>| {
+        let step = moment.map_or("-".to_owned(), |at| at.saturating_sub(latest).to_string());
+        latest = latest.max(moment.unwrap_or(0));
+        step
+    };
+    let steps: Vec<String> = moments.iter().copied().chain([Some(completed)]).map(&mut step).collect();
+    steps.join("+")
+}
+
+/// The lowest power of the square root of 2, rounded up, that is not below a duration.
+fn bucket_of(ms: u64) -> u64 {
+    let powers = (0..63).flat_map(|exponent| {
+        let power = 1_u128 << exponent;
+        [power, (2 * power * power - 1).isqrt() + 1]
+    });
+    let bucket = powers.map(|power| u64::try_from(power).unwrap_or(u64::MAX)).find(|power| *power >= ms);
+    bucket.unwrap_or(u64::MAX)
 }

@@ -70,7 +70,8 @@ impl Queue {
     pub async fn server(&self) -> Result<Server, QueueError> {
         let mut connection = self.connection().await?;
         #[expect(clippy::disallowed_methods, reason = "this is common/src/queue")]
-        let info = redis::cmd("INFO").query_async::<String>(&mut connection).await;
+        let info = connection.ask_one(redis::cmd("INFO")).await;
+        let info = info.and_then(|info| Ok(redis::from_redis_value::<String>(info)?));
         info.map(|info| Server::parse(&info)).map_err(|source| self.error(source))
     }
 }

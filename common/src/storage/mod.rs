@@ -2,11 +2,13 @@
 
 mod error;
 pub mod key;
+mod local;
 mod probe;
 mod retry;
 mod store;
 mod stream;
 
 pub use error::{StorageDisposition, StorageError};
+pub use local::LocalStore;
 pub use retry::RetryPolicy;
 pub use store::{Creation, RunStore, Store};

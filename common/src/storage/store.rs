@@ -7,6 +7,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 
+use super::local::LocalStore;
 use super::retry::GaveUp;
 use super::{RetryPolicy, StorageError, key};
 use crate::digest::sha256_hex;
@@ -45,7 +46,7 @@ impl Store {
             .map_err(|source| failed(Error::Generic { store: "LocalFileSystem", source: source.into() }))?;
         let files = LocalFileSystem::new_with_prefix(&folder).map_err(failed)?;
         let files = files.with_fsync(true).with_automatic_cleanup(true);
-        Ok(Self::over(Arc::new(files), url))
+        Ok(Self::over(Arc::new(LocalStore::over(files)), url))
     }
 
     /// A store over an object store that the caller made.

@@ -9,6 +9,7 @@ mod values;
 
 use clap::{Parser, Subcommand};
 use common::env;
+use common::redis_flags::RedisFlags;
 
 pub use look::{Having, Logs, Show, Status, Tasks};
 pub use push::{CommandFlags, EngineName, Push, Trial};
@@ -26,6 +27,9 @@ pub struct Cli {
     /// Where Redis is [default: the private Redis of this folder or one above, then `redis://127.0.0.1:6379`]
     #[arg(long, global = true, env = env::REDIS, value_name = "URL", hide_env_values = true)]
     pub redis: Option<String>,
+    /// How to get into it
+    #[command(flatten)]
+    pub redis_flags: RedisFlags,
     /// Where objects are, a URL or a folder [default: the store of the run, or .molfleet/store]
     #[arg(long, global = true, env = env::STORE, value_name = "URL")]
     pub store: Option<String>,

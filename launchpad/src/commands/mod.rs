@@ -42,7 +42,7 @@ pub(crate) struct Context {
 /// Does what a command line says.
 pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadError> {
     let folder = std::env::current_dir().map_err(LaunchpadError::Runtime)?;
-    let context = Context { output, location: Location::new(cli.redis, cli.store, folder) };
+    let context = Context { output, location: Location::new(cli.redis, cli.redis_flags, cli.store, folder) };
     match cli.command {
         Command::Push(arguments) => push::push(&context, &arguments).await,
         Command::Status(arguments) => status::status(&context, &arguments).await,

@@ -12,6 +12,8 @@ use serde::Serialize;
 
 pub(crate) use why::Why;
 
+use crate::redis_checks;
+
 /// Leases and workers that are listed at most.
 const LISTED_MAX: usize = 1000;
 /// Transitions that the rate is taken from at most.
@@ -46,6 +48,8 @@ pub(crate) struct RunStatus {
     /// A stable word; `why_text` says the same to people.
     pub(crate) why: &'static str,
     pub(crate) why_text: String,
+    /// What keeps Redis from taking results now; `None` also if it does not tell.
+    pub(crate) redis_trouble: Option<String>,
     pub(crate) leases: Vec<HeldTask>,
     /// The registered workers that were seen lately, of all runs.
     pub(crate) workers: Vec<Worker>,
@@ -97,6 +101,11 @@ impl RunStatus {
         let alive =
             !workers.is_empty() || rate::has_work_since(&events, now_ms.saturating_sub(WORKER_GONE_MS));
         let why = Why::find(&info, &progress, alive);
+        let redis_trouble = match queue.server().await {
+            Ok(server) => redis_checks::trouble(&server),
+            Err(QueueError::Refused { .. }) => None, // its user may not ask
+            Err(error) => return Err(error),
+        };
         let seconds_left = rate::seconds_left(rate, &info, &progress);
         let phases = phases(queue, run).await?;
         let total = phases.get(Phase::Total.name());
@@ -120,6 +129,7 @@ impl RunStatus {
             phases,
             why: why.word(),
             why_text: why.text(run),
+            redis_trouble,
             leases: leases.collect(),
             drained,
             workers,

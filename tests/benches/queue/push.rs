@@ -16,8 +16,8 @@ pub(crate) async fn measure() {
     for _ in 0..ROUNDS {
         let redis = TestRedis::start_with(Persistence::EverySecond).await;
         let run = TestRun::create(&redis, "pushed", &Limits::default()).await;
-        rates.push(TASKS as f64 / spend(&redis, push(&run, &inputs)).await.seconds);
-        ceilings.push(TASKS as f64 / spend(&redis, fill_list(&redis, &inputs)).await.seconds);
+        rates.push(TASKS as f64 / spend(&redis, Box::pin(push(&run, &inputs))).await.seconds);
+        ceilings.push(TASKS as f64 / spend(&redis, Box::pin(fill_list(&redis, &inputs))).await.seconds);
     }
     print_rate("push", "tasks/s", &rates, "pipelined RPUSH of the same inputs", &ceilings);
 }

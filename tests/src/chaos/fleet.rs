@@ -12,6 +12,7 @@ use std::time::Duration;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
+use tokio::sync::RwLock;
 use tokio::time::Instant;
 
 use super::Options;
@@ -40,6 +41,8 @@ pub(super) struct Fleet {
     pub(super) start: Instant,
     /// How long it lasts.
     pub(super) length: Duration,
+    /// Held while a worker is frozen, and alone while the disk is full: a worker that can't look does not know that it was.
+    pub(super) sight: RwLock<()>,
     notes: Mutex<Notes>,
     workers: AtomicU32,
     _roles: TempDir,
@@ -86,7 +89,8 @@ impl Fleet {
         let disk = ScratchDisk::mount(lab.path("scratch"));
         let (notes, workers) = (Mutex::default(), AtomicU32::new(0));
         let (start, length) = (Instant::now(), options.length);
-        Self { disk, lab, lines, start, length, notes, workers, _roles: roles }
+        let sight = RwLock::new(());
+        Self { disk, lab, lines, start, length, sight, notes, workers, _roles: roles }
     }
 
     /// Leaves everything there that a post-mortem needs, once nobody else has a hold on it.

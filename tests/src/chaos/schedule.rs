@@ -169,7 +169,8 @@ const STORE: Deck = Deck {
         (Kind::StoreStalls, (LEASE_MS, 2 * LEASE_MS)),
     ],
 };
-const DISK: Deck = Deck { pause: (20_000, 45_000), kinds: &[(Kind::DiskFull, (1_000, 4_000))] };
+// Longer by far than workers look away on a busy machine.
+const DISK: Deck = Deck { pause: (20_000, 45_000), kinds: &[(Kind::DiskFull, (4_000, 8_000))] };
 const PERSON: Deck = Deck {
     pause: (1_000, 6_000),
     kinds: &[

@@ -85,8 +85,12 @@ impl Site {
     async fn befall(&mut self, fault: &Fault) {
         let pid = self.worker.pid();
         match fault.kind {
-            Kind::WorkerFrozen => return frozen([pid], fault).await,
+            Kind::WorkerFrozen => {
+                let _seen = self.fleet.sight.read().await;
+                return frozen([pid], fault).await;
+            }
             Kind::MachineFrozen => {
+                let _seen = self.fleet.sight.read().await;
                 // The worker first, so that it starts nothing more.
                 signal([pid], Signal::SIGSTOP);
                 let others = descendants(pid).into_keys();
@@ -201,6 +205,7 @@ async fn store(fleet: &Fleet, fault: &Fault) -> bool {
 
 async fn disk(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
     if fleet.disk.can_be_filled() {
+        let _alone = fleet.sight.write().await;
         let filled = Arc::clone(fleet);
         tokio::task::spawn_blocking(move || filled.disk.fill()).await.unwrap();
         last(fault).await;

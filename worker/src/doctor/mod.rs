@@ -55,7 +55,7 @@ pub(crate) async fn examine(
 /// The queue if Redis answers, and how that went.
 async fn redis(config: &Config) -> (Option<Queue>, Check) {
     let reach = async || {
-        let queue = Queue::open(&config.redis)?;
+        let queue = Queue::open(config.redis.clone())?;
         queue.now_ms().await?; // so that the time below is not that of connecting
         let clock = SystemClock::start();
         queue.now_ms().await?;

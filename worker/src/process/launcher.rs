@@ -71,7 +71,7 @@ impl Launcher {
             });
         }
         let executable = locate(program)?;
-        let (stdout_log, stderr_log) = create_logs(program.logs.as_ref()).await?;
+        let (stdout_log, stderr_log) = create_logs(program.logs.as_ref())?;
         let mut group = self.start(program, &executable)?;
         let clock = SystemClock::start();
         let registration =
@@ -157,11 +157,11 @@ fn locate(program: &Program) -> Result<PathBuf, SpawnError> {
     found.ok_or_else(|| SpawnError::NotFound { program: name.clone(), path: path.to_owned() })
 }
 
-async fn create_logs(logs: Option<&Logs>) -> Result<(Option<Log>, Option<Log>), SpawnError> {
+fn create_logs(logs: Option<&Logs>) -> Result<(Option<Log>, Option<Log>), SpawnError> {
     let Some(logs) = logs else { return Ok((None, None)) };
-    let create = async |ending: &str| {
+    let create = |ending: &str| {
         let path = logs.folder.join(format!("{}.{ending}", logs.name));
-        Log::create(&path, logs.bytes_max).await.map_err(|source| SpawnError::Log { path, source })
+        Log::create(&path, logs.bytes_max).map_err(|source| SpawnError::Log { path, source })
     };
-    Ok((Some(create("stdout").await?), Some(create("stderr").await?)))
+    Ok((Some(create("stdout")?), Some(create("stderr")?)))
 }

@@ -12,6 +12,8 @@
 local BOUND = 100
 local GRANTS_MAX = 1000
 local SETTLE_MS = 5000
+local EARLY_WORKERS = 64
+local EARLY_MS = 250
 
 local worker, request, slots = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest, last_terminal_at =
@@ -48,6 +50,17 @@ local function nothing(why, wait_ms)
     call('ZREM', key('idle'), worker)
   end
   return finish({ 'nothing', now, why, math.max(1, math.min(wait_ms, longest_wait)) })
+end
+
+-- The same for work that may turn up when a lease expires: the first of the idle workers then ask in time to reclaim it. All of them
+-- would be a storm, and none before EARLY_MS, however many leases expire.
+local function nothing_yet(why, wait_ms)
+  local reply = nothing(why, wait_ms)
+  if counter('leased') > 0 and call('ZRANK', key('idle'), worker) < EARLY_WORKERS then
+    local expiry = call('ZRANGEBYSCORE', key('leases'), '(' .. clock, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    reply[4] = expiry and math.min(reply[4], math.max(EARLY_MS, expiry - clock + 1)) or reply[4]
+  end
+  return reply
 end
 
 -- The same request again: its answer was lost. What it gave is given again, and nothing new.
@@ -104,16 +117,16 @@ parallelism = tonumber(parallelism)
 if parallelism > 0 then
   room = math.min(slots, parallelism - counter('leased'))
   if room <= 0 then
-    return nothing('cap', longest_wait)
+    return nothing_yet('cap', longest_wait)
   end
 end
 
 if counter('pending') == 0 then
   if counter('delayed') > 0 then
-    return nothing('empty', tonumber(call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')[2]) - now)
+    return nothing_yet('empty', tonumber(call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')[2]) - now)
   end
   if not sealed or counter('waiting') + counter('leased') > 0 then
-    return nothing('empty', longest_wait)
+    return nothing_yet('empty', longest_wait)
   end
   -- As terminal as a task that has just been reclaimed and found dead.
   local settled = (differences.dead and now or tonumber(last_terminal_at) or 0) + SETTLE_MS

@@ -198,9 +198,7 @@ local function add_to_fields(name, sums)
   for sum in pairs(sums) do
     names[#names + 1] = sum
   end
-  if #names == 1 then
-    call('HINCRBY', key(name), names[1], sums[names[1]])
-  elseif #names > 1 then
+  if #names > 0 then
     local before, pairs_of = call('HMGET', key(name), unpack(names)), {}
     for i, sum in ipairs(names) do
       pairs_of[2 * i - 1] = sum

@@ -50,7 +50,7 @@ impl Guardian {
         };
         let running = Some(recipe.start(&BTreeSet::new()).await?);
         let (orders, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(Keeper { recipe, groups: BTreeSet::new(), running }.keep(inbox));
+        tokio::spawn(Keeper { recipe, groups: BTreeSet::new(), unsaid: Vec::new(), running }.keep(inbox));
         Ok(Self { marker: marker.to_owned(), orders })
     }
 
@@ -138,6 +138,9 @@ impl Running {
 struct Keeper {
     recipe: Recipe,
     groups: BTreeSet<Pid>,
+    /// What the guardian is told together with the next group: which ones have ended. Each line wakes a process, and this one can
+    /// wait: a group that has ended has no process with the marker, so knowing it for too long kills nobody.
+    unsaid: Vec<Pid>,
     /// `None` while it can't be started.
     running: Option<Running>,
 }
@@ -164,7 +167,8 @@ impl Keeper {
         match order {
             Order::Register(group, reply) => {
                 self.groups.insert(group);
-                let told = match self.tell(&format!("+{group}\n")).await {
+                let ended: Vec<String> = self.unsaid.drain(..).map(|ended| format!("-{ended}\n")).collect();
+                let told = match self.tell(&format!("{}+{group}\n", ended.concat())).await {
                     Ok(()) => Ok(()),
                     Err(_) => self.restart().await,
                 };
@@ -172,9 +176,9 @@ impl Keeper {
                 _ = reply.send(told);
             }
             Order::Unregister(group) => {
+                // A guardian that dies before it hears of it leaves a next one that won't be told of this group.
                 self.groups.remove(&group);
-                // A guardian that can't be told is dead, which `died` sees; the next one won't be told of this group.
-                _ = self.tell(&format!("-{group}\n")).await;
+                self.unsaid.push(group);
             }
         }
     }
@@ -192,6 +196,7 @@ impl Keeper {
             // Dead before its pipe closes, or it would kill the engines of a living worker.
             old.child.kill().await?;
         }
+        self.unsaid.clear();
         self.running = Some(self.recipe.start(&self.groups).await?);
         Ok(())
     }

@@ -1,0 +1,155 @@
+//! One connection to Redis, or to the nodes of a cluster: carries many calls at once, and knows when it is of no more use.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
+
+/// Parts of one pipeline that are on their way to a cluster at once.
+const PARTS_AT_ONCE: usize = 64;
+
+/// A connection. Clones share it.
+#[derive(Clone)]
+pub(super) struct Link {
+    way: Way,
+    is_broken: Arc<AtomicBool>,
+}
+
+#[derive(Clone)]
+enum Way {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    pub(super) fn single(connection: MultiplexedConnection) -> Self {
+        Self { way: Way::Single(connection), is_broken: Arc::default() }
+    }
+
+    pub(super) fn cluster(connection: ClusterConnection) -> Self {
+        Self { way: Way::Cluster(connection), is_broken: Arc::default() }
+    }
+
+    /// Whether a new one has to be made: it was cut, did not answer, or leads to a server that takes no writes any more.
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// Has the next call make a new one.
+    pub(super) fn give_up(&self) {
+        self.is_broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) async fn subscribe(&mut self, channel: &str) -> RedisResult<()> {
+        match &mut self.way {
+            Way::Single(connection) => connection.subscribe(channel).await,
+            Way::Cluster(connection) => connection.subscribe(channel).await,
+        }
+    }
+
+    /// Sends a command that names no key: to the server, or to any primary of a cluster.
+    pub(super) async fn ask_one(&mut self, command: Cmd) -> RedisResult<Value> {
+        let answer = match &mut self.way {
+            Way::Single(connection) => connection.req_packed_command(&command).await,
+            Way::Cluster(connection) => {
+                let one = RoutingInfo::SingleNode(SingleNodeRoutingInfo::RandomPrimary);
+                connection.route_command(command, one).await
+            }
+        };
+        self.noting(answer)
+    }
+
+    fn noting<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
+        if answer.as_ref().is_err_and(ends_link) {
+            self.give_up();
+        }
+        answer
+    }
+}
+
+/// Whether an error says that another connection may do better, so that this one is not used again.
+fn ends_link(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || matches!(
+            error.kind(),
+            ErrorKind::ClusterConnectionNotFound
+                // A primary that became a replica: the sentinels, or the cluster, know the new one.
+                | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+        )
+}
+
+impl ConnectionLike for Link {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        async move {
+            let answer = match &mut self.way {
+                Way::Single(connection) => connection.req_packed_command(command).await,
+                Way::Cluster(connection) => connection.req_packed_command(command).await,
+            };
+            self.noting(answer)
+        }
+        .boxed()
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        async move {
+            let answer = match &mut self.way {
+                Way::Single(connection) => connection.req_packed_commands(pipeline, offset, count).await,
+                Way::Cluster(connection) => by_slot(connection, pipeline).await,
+            };
+            self.noting(answer)
+        }
+        .boxed()
+    }
+
+    fn get_db(&self) -> i64 {
+        match &self.way {
+            Way::Single(connection) => connection.get_db(),
+            Way::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+/// Sends a pipeline to a cluster: the commands of each slot in their order, the slots side by side. Nothing here uses transactions:
+/// what belongs together is one script.
+async fn by_slot(connection: &ClusterConnection, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    let mut parts: HashMap<Option<Route>, (Vec<usize>, Pipeline)> = HashMap::new();
+    for (place, command) in pipeline.cmd_iter().enumerate() {
+        let (places, part) = parts.entry(route(command)).or_default();
+        places.push(place);
+        part.add_command(command.clone());
+    }
+    let sent = parts.into_values().map(|(places, part)| {
+        let mut connection = connection.clone();
+        async move {
+            let answers = connection.req_packed_commands(&part, 0, part.len()).await?;
+            Ok::<_, RedisError>(places.into_iter().zip(answers))
+        }
+    });
+    let mut answers = vec![Value::Nil; pipeline.len()];
+    let mut arriving = futures::stream::iter(sent).buffer_unordered(PARTS_AT_ONCE);
+    while let Some(part) = arriving.try_next().await? {
+        for (place, answer) in part {
+            answers[place] = answer;
+        }
+    }
+    Ok(answers)
+}
+
+/// Where a command of a pipeline belongs: each of ours names one key, behind its name.
+fn route(command: &Cmd) -> Option<Route> {
+    match command.args_iter().nth(1) {
+        Some(Arg::Simple(key)) => Some(Route::with_key(key, SlotAddr::Master)),
+        _ => None,
+    }
+}

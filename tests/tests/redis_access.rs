@@ -1,0 +1,432 @@
+//! Ways into Redis: passwords, TLS and users with the least rights, each with real servers and the real programs.
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::fs;
+use std::path::Path;
+
+use common::digest::sha256_hex;
+use nix::sys::signal::Signal;
+use tests::{Authority, Outpost, Programs, Server, eventually};
+
+const PROGRAMS: Programs = Programs {
+    launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
+    worker: env!("CARGO_BIN_EXE_worker-under-test"),
+    stub: env!("CARGO_BIN_EXE_stub-engine"),
+};
+
+const SECRET: &str = "a very s3cret:/?@ word";
+
+/// What a process was started with: its command line and environment.
+fn started_with(pid: u32) -> String {
+    let read =
+        |name: &str| String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/{name}")).unwrap()).into_owned();
+    read("cmdline") + &read("environ")
+}
+
+fn command_line(pid: u32) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap()).into_owned()
+}
+
+/// The processes that a process has started.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let children =
+        tasks.flatten().map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    children
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+async fn server_with_password() -> Server {
+    Server::start(|_, _| format!("requirepass \"{SECRET}\"")).await
+}
+
+/// Works off a run with a password from wherever, and looks for it where it must not be.
+async fn the_password_stays_secret(post: &Outpost) {
+    post.close_gate();
+    post.push("r", 1);
+    let mut worker = post.worker("one", &["--run", "r"]);
+    let engine = post.until_started(1).await[0];
+    let guardians: Vec<u32> =
+        children(worker.pid()).into_iter().filter(|pid| command_line(*pid).contains("guardian")).collect();
+    assert_eq!(guardians.len(), 1);
+    assert!(!command_line(worker.pid()).contains("s3cret"));
+    for pid in [engine, guardians[0]] {
+        assert!(!started_with(pid).contains("s3cret"), "{pid}: {}", started_with(pid));
+    }
+    for arguments in [
+        &["doctor", "r"][..],
+        &["status", "r"],
+        &["status", "r", "--json"],
+        &["workers"],
+        &["show", "r", "0"],
+    ] {
+        let ran = post.launchpad(arguments);
+        assert!(!ran.stdout.is_empty() && !(ran.stdout + &ran.stderr).contains("s3cret"), "{arguments:?}");
+    }
+    post.open_gate();
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    assert!(!worker.log().contains("s3cret"), "{}", worker.log());
+    post.consolidate("r");
+}
+
+#[tokio::test]
+async fn a_password_from_a_file_stays_secret() {
+    let server = server_with_password().await;
+    let mut post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &server.url())]);
+    let file = post.path("password");
+    fs::write(&file, format!("{SECRET}\n")).unwrap();
+    post.with(&[("MOLFLEET_REDIS_PASSWORD_FILE", file.to_str().unwrap())]);
+    the_password_stays_secret(&post).await;
+}
+
+#[tokio::test]
+async fn a_password_from_the_environment_stays_secret() {
+    let server = server_with_password().await;
+    let post =
+        Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &server.url()), ("MOLFLEET_REDIS_PASSWORD", SECRET)]);
+    the_password_stays_secret(&post).await;
+}
+
+#[tokio::test]
+async fn a_password_from_the_url_stays_secret() {
+    let server = server_with_password().await;
+    let escaped =
+        url::form_urlencoded::byte_serialize(SECRET.as_bytes()).collect::<String>().replace('+', "%20");
+    let url = format!("redis://:{escaped}@127.0.0.1:{}", server.port());
+    let post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &url)]);
+    the_password_stays_secret(&post).await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_with_a_hint_and_a_missing_file_by_name() {
+    let server = server_with_password().await;
+    let mut post =
+        Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &server.url()), ("MOLFLEET_REDIS_PASSWORD", "wr0ng")]);
+    let ran = post.launchpad(&["status"]);
+    assert!(ran.code == 69 && ran.stderr.contains("--redis-password-file"), "{ran:?}");
+    assert!(!ran.stderr.contains("wr0ng"), "{ran:?}");
+    post.with(&[("MOLFLEET_REDIS_PASSWORD_FILE", "absent")]);
+    let ran = post.launchpad(&["status"]);
+    assert!(
+        ran.code == 78 && ran.stderr.contains("the password of Redis can't be read from `absent`"),
+        "{ran:?}"
+    );
+    let mut worker = post.worker("one", &[]);
+    assert_eq!(worker.left().await, 78);
+}
+
+#[tokio::test]
+async fn a_changed_password_file_is_read_at_the_next_connection() {
+    let mut server = Server::start(|_, _| "requirepass first\nappendonly yes".to_owned()).await;
+    let mut post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &server.url())]);
+    let file = post.path("password");
+    fs::write(&file, "first").unwrap();
+    post.with(&[("MOLFLEET_REDIS_PASSWORD_FILE", file.to_str().unwrap())]);
+    post.close_gate();
+    post.push("r", 1);
+    let mut worker = post.worker("one", &["--run", "r"]);
+    post.until_started(1).await;
+    server.kill9();
+    fs::write(&file, "second").unwrap();
+    let configuration = fs::read_to_string(server.path("redis.conf")).unwrap();
+    fs::write(server.path("redis.conf"), configuration.replace("first", "second")).unwrap();
+    server.restart().await;
+    post.open_gate();
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+}
+
+/// A server with TLS whose certificate is `name`, and who asks clients for one if `wants_client`.
+async fn tls_server(files: &Path, name: &str, wants_client: bool) -> Server {
+    let file = |name: &str| files.join(name).display().to_string();
+    let (certificate, key, ca) = (file(&format!("{name}.pem")), file(&format!("{name}.key")), file("ca.pem"));
+    let clients = if wants_client { "yes" } else { "no" };
+    Server::start(|port, _| {
+        format!(
+            "tls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\ntls-auth-clients {clients}"
+        )
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_fleet_works_over_tls_with_certificates_on_both_sides() {
+    let files = tempfile::tempdir().unwrap();
+    let ca = Authority::new(files.path(), "ca");
+    ca.sign("server", &["127.0.0.1", "localhost"]);
+    ca.sign("client", &[]);
+    let file = |name: &str| files.path().join(name).display().to_string();
+    let server = tls_server(files.path(), "server", true).await;
+    let url = format!("rediss://localhost:{}", server.port());
+    let (ca, certificate, key) = (file("ca.pem"), file("client.pem"), file("client.key"));
+    let mut post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &url), ("MOLFLEET_REDIS_CA", &ca)]);
+    let ran = post.launchpad(&["status"]);
+    assert!(ran.code == 69 && ran.stderr.contains("--redis-cert and --redis-key"), "{ran:?}");
+    post.with(&[("MOLFLEET_REDIS_CERT", &certificate)]);
+    let ran = post.launchpad(&["status"]);
+    assert!(ran.code == 78 && ran.stderr.contains("without the other"), "{ran:?}");
+    post.with(&[("MOLFLEET_REDIS_KEY", &key)]);
+    post.push("r", 2);
+    let mut worker = post.worker("one", &["--run", "r"]);
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    post.consolidate("r");
+    let doctor = post.launchpad(&["doctor", "r"]);
+    assert!(doctor.stdout.contains(&format!("{url} answers")), "{doctor:?}");
+}
+
+#[tokio::test]
+async fn each_mistake_with_tls_has_a_hint_of_its_own() {
+    let files = tempfile::tempdir().unwrap();
+    let ca = Authority::new(files.path(), "ca");
+    Authority::new(files.path(), "other");
+    ca.sign("server", &["localhost"]);
+    ca.sign_until("old", &["localhost"], 2001);
+    let server = tls_server(files.path(), "server", false).await;
+    let old = tls_server(files.path(), "old", false).await;
+    let plain = Server::start(|_, _| String::new()).await;
+    let (right, other) = (files.path().join("ca.pem"), files.path().join("other.pem"));
+    let check = |url: String, ca: Option<&Path>, code: i32, hint: &str| {
+        let mut post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &url)]);
+        if let Some(ca) = ca {
+            post.with(&[("MOLFLEET_REDIS_CA", ca.to_str().unwrap())]);
+        }
+        let ran = post.launchpad(&["status"]);
+        assert!(ran.code == code && ran.stderr.contains(hint), "{url}: {ran:?}");
+    };
+    let port = server.port();
+    check(format!("rediss://localhost:{port}"), Some(&right), 0, "");
+    check(format!("rediss://localhost:{port}"), Some(&other), 69, "--redis-ca names the right one");
+    check(format!("rediss://localhost:{port}"), None, 69, "--redis-ca names the right one");
+    check(format!("rediss://127.0.0.1:{port}"), Some(&right), 69, "for another host name");
+    check(format!("rediss://localhost:{}", old.port()), Some(&right), 69, "has expired");
+    check(format!("rediss://localhost:{}", plain.port()), Some(&right), 69, "does not speak TLS");
+    check(format!("redis://localhost:{port}"), None, 69, "wants TLS");
+    check(format!("redis://localhost:{}", plain.port()), Some(&right), 78, "rediss://");
+    let key = files.path().join("server.key");
+    check(format!("rediss://localhost:{port}"), Some(&key), 69, "hint:");
+}
+
+const USERS: [&str; 3] = ["launchpad", "worker", "viewer"];
+
+/// A Redis with the users of the ready ACL file, and one who may do all.
+async fn server_with_users() -> Server {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/users.acl");
+    let mut acl = fs::read_to_string(file).unwrap();
+    for user in USERS {
+        let digest = sha256_hex(format!("password of {user}").as_bytes());
+        acl = acl.replace(&format!("@{}@", user.to_uppercase()), &digest);
+    }
+    acl.push_str("user admin on >admin ~* &* +@all\n");
+    Server::start(|_, folder| {
+        fs::write(folder.join("users.acl"), &acl).unwrap();
+        format!("aclfile {}", folder.join("users.acl").display())
+    })
+    .await
+}
+
+/// What Redis answers a user.
+fn ask(server: &Server, user: &str, words: &[&str]) -> String {
+    let password = if user == "admin" { "admin".to_owned() } else { format!("password of {user}") };
+    server.cli(&[&["--user", user, "--pass", &password][..], words].concat())
+}
+
+fn posts(server: &Server) -> [Outpost; 3] {
+    USERS.map(|user| {
+        let url = format!("redis://{user}@127.0.0.1:{}", server.port());
+        let password = format!("password of {user}");
+        Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &url), ("MOLFLEET_REDIS_PASSWORD", &password)])
+    })
+}
+
+#[tokio::test]
+async fn three_users_can_do_their_jobs() {
+    let server = server_with_users().await;
+    let [chemist, mut worker_post, mut viewer] = posts(&server);
+    let store = chemist.store_url();
+    worker_post.with(&[("MOLFLEET_STORE", &store)]);
+    viewer.with(&[("MOLFLEET_STORE", &store)]);
+    // A worker that is there before its run, so that it is woken; then release, fail, lapse and complete.
+    chemist.close_gate();
+    let mut first = worker_post.worker("first", &["--run", "r"]);
+    eventually("the worker shows itself", || async {
+        let seen = ask(&server, "admin", &["ZCARD", "molfleet:workers"]);
+        if seen == "1" { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    chemist.push("r", 3);
+    chemist.until_started(1).await;
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.left().await, 75);
+    assert_eq!(ask(&server, "admin", &["ZCARD", "molfleet:workers"]), "0", "it took itself off the registry");
+    let mut killed = worker_post.worker("killed", &["--run", "r"]);
+    chemist.until_started(2).await;
+    killed.kill9();
+    fs::write(chemist.path("crash"), "").unwrap();
+    chemist.open_gate();
+    assert_eq!(worker_post.worker("second", &["--run", "r"]).left().await, 0);
+    assert_eq!(viewer.counter("r", "dead"), Some(3));
+    fs::remove_file(chemist.path("crash")).unwrap();
+    let requeued = chemist.launchpad(&["retry", "r", "--task", "0", "--task", "1"]);
+    assert_eq!(requeued.code, 0, "{}", requeued.stderr);
+    for command in [
+        &["pause", "r"][..],
+        &["resume", "r"],
+        &["set", "r", "parallelism=5"],
+        &["cancel", "r", "--yes"],
+        &["retry", "r", "--cancelled"],
+    ] {
+        let ran = chemist.launchpad(command);
+        assert_eq!(ran.code, 0, "{command:?}: {}", ran.stderr);
+    }
+    assert_eq!(worker_post.worker("third", &["--run", "r"]).left().await, 0);
+    let look: [&[&str]; 9] = [
+        &["status"],
+        &["status", "r"],
+        &["show", "r", "0"],
+        &["tasks", "r"],
+        &["tasks", "r", "--state", "succeeded"],
+        &["workers"],
+        &["logs", "r", "0"],
+        &["export", "r", "--csv", "-o", "timings.csv"],
+        &["doctor", "r"],
+    ];
+    for command in look {
+        for post in [&viewer, &chemist] {
+            let ran = post.launchpad(command);
+            // A doctor finds that this Redis keeps no append-only file.
+            let fine = ran.code == 0 || command[0] == "doctor" && ran.stdout.contains("redis_version");
+            assert!(fine && !ran.stderr.contains("NOPERM"), "{command:?}: {ran:?}");
+        }
+    }
+    let audit = chemist.launchpad(&["audit", "r", "--fix"]);
+    assert_eq!(audit.code, 0, "{audit:?}");
+    for command in [&["pause", "r"][..], &["cancel", "r", "--yes"], &["remove", "r", "--yes"]] {
+        let ran = viewer.launchpad(command);
+        assert!(ran.code == 69 && ran.stderr.contains("may not do that"), "{command:?}: {ran:?}");
+    }
+    nothing_was_denied_but(&server, "viewer");
+    let removed = chemist.launchpad(&["remove", "r", "--yes"]);
+    assert_eq!(removed.code, 0, "{}", removed.stderr);
+    nothing_was_denied_but(&server, "viewer");
+}
+
+/// No user but this one was refused anything: programs may pass over a refusal in silence, the server remembers it.
+fn nothing_was_denied_but(server: &Server, user: &str) {
+    let log = ask(server, "admin", &["ACL", "LOG", "128"]);
+    let entries = log.split("count\n").skip(1);
+    let others: Vec<&str> = entries.filter(|entry| !entry.contains(&format!("username\n{user}\n"))).collect();
+    assert!(others.is_empty(), "{}", others.join("\n"));
+}
+
+/// What none of the three may do.
+const FORBIDDEN: &[&str] = &[
+    "KEYS *",
+    "SCAN 0",
+    "RANDOMKEY",
+    "DBSIZE",
+    "FLUSHALL",
+    "FLUSHDB",
+    "SWAPDB 0 1",
+    "CONFIG GET *",
+    "CONFIG SET maxmemory 1",
+    "ACL LIST",
+    "ACL SETUSER x",
+    "CLIENT LIST",
+    "CLIENT KILL TYPE normal",
+    "MONITOR",
+    "SHUTDOWN NOSAVE",
+    "SAVE",
+    "BGREWRITEAOF",
+    "REPLICAOF no one",
+    "SLOWLOG GET",
+    "LATENCY DOCTOR",
+    "MODULE LIST",
+    "FUNCTION LIST",
+    "SCRIPT FLUSH",
+    "EVAL return(1) 0",
+    "GET other",
+    "SET other 2",
+    "DEL other",
+    "HSET other a b",
+    "HGETALL other",
+    "RENAME molfleet:{r}:run other",
+    "MIGRATE h 1 other 0 1",
+    "PUBLISH other x",
+    "PUBLISH molfleet:other x",
+    "SUBSCRIBE other",
+    "SUBSCRIBE molfleet:other",
+    "PSUBSCRIBE *",
+];
+
+#[tokio::test]
+async fn three_users_can_do_nothing_else() {
+    let server = server_with_users().await;
+    let [chemist, ..] = posts(&server);
+    chemist.push("r", 1);
+    for words in ["SET other 1", "SET molfleet:other 1"] {
+        assert_eq!(ask(&server, "admin", &words.split(' ').collect::<Vec<_>>()), "OK");
+    }
+    let check = |user: &str, line: &str| {
+        let told = ask(&server, user, &line.split(' ').collect::<Vec<_>>());
+        assert!(told.contains("NOPERM"), "{user}: {line}: {told}");
+    };
+    for (user, line) in USERS.iter().flat_map(|user| FORBIDDEN.iter().map(move |line| (user, line))) {
+        check(user, line);
+    }
+    for line in [
+        "DEL molfleet:{r}:run",
+        "UNLINK molfleet:{r}:run",
+        "ZADD molfleet:runs 1 x",
+        "ZREM molfleet:runs r",
+        "HSET molfleet:other a b",
+    ] {
+        check("worker", line);
+    }
+    for line in [
+        "ZADD molfleet:workers 1 x",
+        "HSET molfleet:worker:w a b",
+        "SUBSCRIBE molfleet:worker:w:wake",
+        "HSET molfleet:other a b",
+    ] {
+        check("launchpad", line);
+    }
+    for line in [
+        "HSET molfleet:{r}:run paused x",
+        "DEL molfleet:{r}:run",
+        "ZADD molfleet:runs 1 x",
+        "LPOP molfleet:{r}:pending",
+        "EVALSHA 0000000000000000000000000000000000000000 1 molfleet:{r}:run",
+        "SCRIPT LOAD return",
+        "EXPIRE molfleet:runs 1",
+        "PUBLISH molfleet:worker:w:wake x",
+        "SUBSCRIBE molfleet:worker:w:wake",
+    ] {
+        check("viewer", line);
+    }
+    let nobody = server.cli(&["PING"]);
+    assert!(nobody.contains("NOAUTH"), "{nobody}");
+}
+
+#[test]
+fn a_script_calls_nothing_that_its_caller_may_not() {
+    let acl = include_str!("../../docker/users.acl");
+    let page = include_str!("../../docs/protocol.md").split("\n## Scripts\n").nth(1).unwrap();
+    for (name, source) in common::queue::SOURCES {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` | "))).unwrap();
+        let user = row.split(" | ").nth(1).unwrap();
+        let rights = acl.lines().find(|line| line.starts_with(&format!("user {user} "))).unwrap();
+        let commands = source.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());
+        for command in commands {
+            let right = format!(" +{}", command.to_lowercase());
+            assert!(rights.split(" (").next().unwrap().contains(&right), "{name}: {user} may not {command}");
+        }
+    }
+}
+
+#[test]
+fn an_acl_file_whose_passwords_were_not_filled_in_lets_nobody_in() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/users.acl");
+    let text = fs::read_to_string(file).unwrap();
+    assert_eq!(text.lines().filter(|line| line.contains(" on #@")).count(), USERS.len());
+    assert!(text.starts_with("user default off\n"));
+}
