@@ -44,7 +44,7 @@ pub enum CnnScoring {
 
 /// Says that a word names nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{found}` is none of {expected}")]
+#[error("`{found}` is not one of: {expected}")]
 pub struct UnknownWord {
     /// The word.
     pub found: String,
@@ -154,6 +154,6 @@ mod tests {
             assert_eq!(serde_json::to_value(score).unwrap(), score.tag());
         }
         let refused = "CNN_vs".parse::<GninaScore>().unwrap_err().to_string();
-        assert_eq!(refused, "`CNN_vs` is none of minimizedAffinity, CNNscore, CNNaffinity, CNN_VS");
+        assert_eq!(refused, "`CNN_vs` is not one of: minimizedAffinity, CNNscore, CNNaffinity, CNN_VS");
     }
 }

@@ -6,7 +6,6 @@ mod kept;
 mod mol_block;
 mod pdbqt;
 mod record;
-mod sdf;
 
 pub(crate) use error::PosesError;
 pub(crate) use kept::{Kept, fetch};

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use common::sdf::records;
 use common::task::{GninaScore, RunId};
 
 use super::mol_block::MolBlock;
 use super::pdbqt::{self, Model};
-use super::{Kept, PosesError, sdf};
+use super::{Kept, PosesError};
 use crate::ranking::Ranked;
 
 /// How poses are written.
@@ -81,12 +82,12 @@ fn sdf_text(
 ) -> Result<(String, u64), PosesError> {
     let (object, text) = &kept.poses;
     let content = |detail| PosesError::Content { object: object.clone(), detail };
-    let records = sdf::records(text).map_err(content)?;
-    check_best(records.first().map_or("", |record| record.tag(score_tag)), molecule).map_err(content)?;
+    let records = records(text).map_err(|error| content(error.to_string()))?;
+    check_best(records.first().map_or("", |record| record.item(score_tag)), molecule).map_err(content)?;
     let mut text = String::new();
     for (record, mode) in records.iter().take(modes).zip(1..) {
-        let mut tags = tags(run, molecule, kept, (mode, record.tag(score_tag)));
-        let own = GninaScore::ALL.map(|number| (number.tag(), record.tag(number.tag()).to_owned()));
+        let mut tags = tags(run, molecule, kept, (mode, record.item(score_tag)));
+        let own = GninaScore::ALL.map(|number| (number.tag(), record.item(number.tag()).to_owned()));
         tags.extend(own.into_iter().filter(|(_, value)| !value.is_empty()));
         text += &record.titled(&molecule.molecule_id);
         text += &tagged(&tags);

@@ -364,7 +364,7 @@ mod tests {
         };
         check(
             "--engine gnina --score vinardo",
-            "the score `vinardo` is none of minimizedAffinity, CNNscore, CNNaffinity, CNN_VS",
+            "the score `vinardo` is not one of: minimizedAffinity, CNNscore, CNNaffinity, CNN_VS",
         );
         check(
             "--cnn-scoring none --score CNNscore",

@@ -9,7 +9,7 @@ use super::pdbqt::Poses;
 use super::pose_check::{self, Region};
 use super::pose_sdf::PosesSdf;
 use super::prepared::Prepared;
-use super::reason::{Reason, Refusal};
+use super::reason::{Reason, Refusal, failure};
 use super::receptor::Receptor;
 use super::{EngineFailure, Judged, StepOutcome, Workload};
 use crate::process::How;
@@ -52,15 +52,18 @@ impl Docking<'_> {
         let lost = |detail: &str| self.attempt.lost(&step, ended, detail);
         let text = self.attempt.read(&poses_sdf(prepared.index)).map_err(|detail| lost(&detail))?;
         let poses = PosesSdf::parse(&text).map_err(|error| lost(&error.to_string()))?;
-        if poses.count == 0 && prints_poses(&ended.stdout_tail, TABLE_NUMBERS) {
+        if poses.count() == 0 && prints_poses(&ended.stdout_tail, TABLE_NUMBERS) {
             return Err(lost("Gnina printed poses and its output has none"));
         }
         Ok(self.checked(&poses, prepared, program))
     }
 
-    /// What the program calls itself: a stand-in for Gnina is named in every row that it makes.
+    /// What the program calls itself: a stand-in for Gnina is named in every row that it makes. A breakdown over that is no molecule's.
     fn program(&self) -> Result<String, EngineFailure> {
-        let ended = self.attempt.ended(VERSION_STEP)?;
+        let ended = self.attempt.ended(VERSION_STEP).map_err(|found| {
+            let reason = if found.is_breakdown() { failure::ENGINE_FAILED } else { found.reason };
+            EngineFailure { reason, ..found }
+        })?;
         let line = ended.stdout_tail.lines().find(|line| !line.trim().is_empty());
         match line {
             Some(line) if ended.how == How::Exited(0) => {
@@ -71,11 +74,11 @@ impl Docking<'_> {
     }
 
     fn checked(&self, poses: &PosesSdf<'_>, prepared: &Prepared, program: String) -> Result<Scored, Refusal> {
-        let tag = |number: GninaScore| poses.tag(number.tag()).to_owned();
+        let tag = |number: GninaScore| poses.item(number.tag()).to_owned();
         let best = Poses {
-            count: poses.count,
+            count: poses.count(),
             score: tag(GninaScore::MinimizedAffinity),
-            heavy_atoms: poses.heavy_atoms.clone().map_err(|error| error.to_string()),
+            heavy_atoms: poses.heavy_atoms(),
         };
         let docked = pose_check::check(best, prepared.heavy_atoms, &self.receptor.heavy_atoms, &self.region)?;
         let mut columns = vec![docked.score];
@@ -324,6 +327,8 @@ mod tests {
         fails("time_limit", "of molecule `toluene`", |left| {
             left.step("dock_00000", Some(How::TimeLimit), "");
         });
-        fails("engine_failed", "step `version`", |left| left.step(VERSION_STEP, Some(How::Exited(0)), "\n"));
+        for how in [How::Exited(0), How::Signalled(11), How::TimeLimit] {
+            fails("engine_failed", "step `version`", |left| left.step(VERSION_STEP, Some(how), "\n"));
+        }
     }
 }

@@ -57,9 +57,9 @@ proptest! {
     fn records_of_any_bytes_are_refused_or_finite(damaged in damaged(POSES_SDF), any in any::<String>()) {
         for text in [damaged, any] {
             if let Ok(poses) = pose_sdf::PosesSdf::parse(&text) {
-                prop_assert!(poses.count <= text.lines().count());
-                _ = poses.tag("CNNscore");
-                prop_assert!(poses.heavy_atoms.into_iter().flatten().flatten().all(f64::is_finite));
+                prop_assert!(poses.count() <= text.lines().count());
+                _ = poses.item("CNNscore");
+                prop_assert!(poses.heavy_atoms().into_iter().flatten().flatten().all(f64::is_finite));
             }
         }
     }
