@@ -89,7 +89,7 @@ fn only_output_prints() {
 
 #[test]
 fn nothing_lists_a_store() {
-    only_in(&[], &[".list(", "list_with_delimiter(", "list_with_offset("], "no command lists a bucket");
+    only_in(&[], &[".list(", ".list_with_delimiter(", ".list_with_offset("], "no command lists a bucket");
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub struct Mutant {
     pub script: &'static str,
     /// What is wrong: a name, or the line as it was and as it is.
     pub what: String,
+    /// The line before the mistake, and the line with it.
+    lines: String,
     /// The text of the script's part with the mistake.
     text: String,
 }
@@ -46,7 +48,7 @@ impl Mutant {
 /// The scripts without a mistake.
 pub fn sound() -> Mutant {
     let (script, text) = parts()[0];
-    Mutant { script, what: "nothing".to_owned(), text: text.to_owned() }
+    Mutant { script, what: "nothing".to_owned(), lines: String::new(), text: text.to_owned() }
 }
 
 /// The mistakes with a name. Panics if a text that one of them exchanges is not in its script exactly once: then it is no mistake.
@@ -55,7 +57,7 @@ pub fn named() -> Vec<Mutant> {
         let (script, text) = *parts().iter().find(|(name, _)| name == script).expect("a script's name");
         let times = text.matches(from).count();
         assert_eq!(times, 1, "`{what}`: `{from}` is in {script}.lua {times} times");
-        Mutant { script, what: (*what).to_owned(), text: text.replace(from, to) }
+        Mutant { script, what: (*what).to_owned(), lines: String::new(), text: text.replace(from, to) }
     };
     NAMED.iter().map(mutant).collect()
 }
@@ -67,9 +69,9 @@ pub fn generated() -> Vec<Mutant> {
     for (script, why, lines) in EQUIVALENT {
         for line in *lines {
             let before = mutants.len();
-            mutants.retain(|mutant| {
-                mutant.script != *script || !mutant.what.ends_with(&format!("became `{line}`"))
-            });
+            let is_it =
+                |mutant: &Mutant| mutant.lines == *line || mutant.lines.ends_with(&format!("\n{line}"));
+            mutants.retain(|mutant| mutant.script != *script || !is_it(mutant));
             assert!(mutants.len() < before, "`{line}` ({why}) is no slip of {script}.lua");
         }
     }
@@ -89,20 +91,20 @@ const NOT_PLAYED: &str = "repair";
 fn slips_everywhere() -> Vec<Mutant> {
     let mut mutants = Vec::new();
     for (script, text) in parts().into_iter().filter(|(script, _)| *script != NOT_PLAYED) {
+        let mut before = "";
         for (number, line) in text.lines().enumerate() {
-            let is_continued = number > 0
-                && text.lines().nth(number - 1).is_some_and(|last| last.ends_with(['=', ',', '(']));
-            for slip in slips(line, is_continued) {
+            for slip in slips(line, before.ends_with(['=', ',', '('])) {
                 let lines = text.lines().enumerate().map(|(n, line)| if n == number { &slip } else { line });
-                let text = lines.flat_map(|line| [line, "\n"]).collect();
                 let (was, is) = (line.trim(), slip.trim());
                 let what = if is == FORGOTTEN {
                     format!("`{was}` forgotten")
                 } else {
                     format!("`{was}` became `{is}`")
                 };
-                mutants.push(Mutant { script, what, text });
+                let text = lines.flat_map(|line| [line, "\n"]).collect();
+                mutants.push(Mutant { script, what, lines: format!("{}\n{is}", before.trim()), text });
             }
+            before = line;
         }
     }
     mutants

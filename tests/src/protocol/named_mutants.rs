@@ -683,13 +683,10 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     ("a run is gone after the first step", "remove", "if first + count_max < total then", "if false then"),
 ];
 
-/// Slips that are no mistakes: the script, why nobody could see them, and the lines that they make.
+/// Slips that are no mistakes: the script, why nobody could see them, and the lines that they make; each behind the line before it,
+/// where the same slip elsewhere is one.
 pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
-    (
-        "prelude",
-        "only how much goes into one command",
-        &["local ARGUMENTS_MAX = 2001", "local EVENTS_MAX = 10001"],
-    ),
+    ("prelude", "only how much goes into one command", &["local EVENTS_MAX = 10001"]),
     ("cancel", "only how much goes into one command", &["local CHUNK = 1001"]),
     ("push", "only how much goes into one command", &["local BATCH = 1001"]),
     ("prelude", "less than a ms", &["local now = time[1] * 1000 + math.floor(time[2] / 1001)"]),
@@ -727,7 +724,11 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
             "if true or is_many then",
         ],
     ),
-    ("cancel", "takes from a place what is not there", &["if true or state == 'pending' then"]),
+    (
+        "cancel",
+        "takes from a place what is not there",
+        &["local state = state_and_lease(id)\nif true or state == 'pending' then"],
+    ),
     (
         "complete",
         "reads one argument more than it uses",
@@ -757,8 +758,8 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
             "local expiry = call('ZRANGEBYSCORE', key('leases'), '(' .. clock, '+inf', 'WITHSCORES', 'LIMIT', 0, 2)[2]",
             "if counter('leased') >= 0 then",
             "if true or counter('leased') > 0 then",
-            "if counter('delayed') >= 0 then",
-            "if true or counter('delayed') > 0 then",
+            "\nif counter('delayed') >= 0 then",
+            "\nif true or counter('delayed') > 0 then",
         ],
     ),
     (

@@ -137,6 +137,10 @@ if counter('pending') == 0 then
 end
 
 local ids = call('LPOP', key('pending'), math.min(room, GRANTS_MAX))
+if not ids then
+  -- Another hand than a script's has made the list shorter than its counter says; `launchpad audit` names it.
+  return nothing('empty', longest_wait)
+end
 for _, id in ipairs(ids) do
   local number, former = 1, field(id, 'lease')
   if former then
