@@ -134,8 +134,8 @@ async fn what_gnina_gets_wrong_is_named_or_tried_again() {
         ("empty", "no_pose"),
     ];
     let dead = [("silent", "output_lost"), ("refuse", "engine_failed")];
-    let ligands: String = bad.iter().chain(&dead).map(|(lie, _)| format!("c1ccccc1 {lie}\n")).collect();
-    lab.push("r", &ligands, &["--engine", "gnina", "--failures-max", "1"]);
+    let ligands: Vec<_> = bad.iter().chain(&dead).map(|(lie, _)| format!("c1ccccc1 {lie}\n")).collect();
+    lab.push("r", &ligands.concat(), &["--engine", "gnina", "--failures-max", "1"]);
     drained(&lab, "r", "2").await;
     for (task, (lie, reason)) in (0..).zip(bad) {
         let shard = fs::read_to_string(lab.object("r", &format!("shards/shard_{task:07}.csv"))).unwrap();

@@ -158,7 +158,7 @@ pub struct CommandFlags {
     /// Column that the program writes; may be given several times
     #[arg(long = "column", value_name = "NAME[,unit=U][,min=X][,max=Y][,kind=text]")]
     pub columns: Vec<DeclaredColumn>,
-    /// Column that is the score; of gnina minimizedAffinity, CNNscore, CNNaffinity or CNN_VS [default of gnina: minimizedAffinity]
+    /// Column that is the score; of gnina `minimizedAffinity`, `CNNscore`, `CNNaffinity` or `CNN_VS` [default of gnina: the first]
     #[arg(long, value_name = "NAME")]
     pub score: Option<String>,
     /// File of rows that the program writes, .csv or .jsonl [default: rows.csv]

@@ -105,8 +105,8 @@ fn check_best(found: &str, molecule: &Ranked) -> Result<(), String> {
 
 /// Data items, and the end of the record.
 fn tagged(tags: &[(&str, String)]) -> String {
-    let items: String = tags.iter().map(|(name, value)| format!(">  <{name}>\n{value}\n\n")).collect();
-    items + "$$$$\n"
+    let items: Vec<_> = tags.iter().map(|(name, value)| format!(">  <{name}>\n{value}\n\n")).collect();
+    items.concat() + "$$$$\n"
 }
 
 /// What is said of a pose: name and value, without what is empty.

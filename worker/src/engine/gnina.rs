@@ -1,5 +1,5 @@
 //! The engine `gnina`: SMILES or 3D SDF records → RDKit → Gnina, which docks as Vina does and scores poses with convolutional neural
-//! networks (McNutt et al. 2021, doi:10.1186/s13321-021-00522-2).
+//! networks (GNINA 1.0, 2021, doi:10.1186/s13321-021-00522-2).
 //!
 //! This file plans; `gnina_verdict` judges. Spawns nothing and reads nothing but the shared receptor.
 

@@ -293,7 +293,7 @@ mod tests {
         refuses("score_not_finite", "CNNscore is `inf`", |left| left.poses("0.7882226706", "inf"));
         refuses("score_not_finite", "CNNaffinity is ``", |left| left.poses("CNNaffinity", "affinity"));
         refuses("score_out_of_range", "CNNscore is `1.2` (expected 0 to 1)", |left| {
-            left.poses("0.7882226706", "1.2")
+            left.poses("0.7882226706", "1.2");
         });
         refuses("score_out_of_range", "CNNaffinity is `43.8", |left| left.poses("4.3889470100", "43.88947"));
         refuses("score_out_of_range", "`0.00000` kcal/mol", |left| left.poses("-4.91046", "0.00000"));
