@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, RunId};
+use super::{CommandOptions, GninaOptions, RunId};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -68,6 +68,8 @@ impl ObjectRef {
 pub enum EngineOptions {
     /// Docking with AutoDock Vina.
     Vina(VinaOptions),
+    /// Docking with Gnina, which scores poses with neural networks.
+    Gnina(GninaOptions),
     /// Any program, or a driver script.
     Command(CommandOptions),
 }
@@ -77,6 +79,7 @@ impl EngineOptions {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Vina(_) => "vina",
+            Self::Gnina(_) => "gnina",
             Self::Command(_) => "command",
         }
     }

@@ -5,23 +5,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{CommandOptions, EngineOptions, Limits, RunId, VinaOptions};
+use common::task::{CommandOptions, EngineOptions, Limits, RunId};
 
-use super::{PushError, command_options};
-use crate::cli::{self, Center, Edges, EngineName};
+use super::{PushError, command_options, docking_options};
+use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
-use crate::input::{Columns, Format, HeavyAtoms};
+use crate::input::{Columns, Format};
 use crate::location::as_url;
-use crate::run_file::{LimitsTable, OptionsTable, RunFile};
-use crate::search_box::SearchBox;
+use crate::run_file::{LimitsTable, RunFile};
 
 /// The role of the receptor among the inputs of a docking run.
 pub(super) const RECEPTOR_ROLE: &str = "receptor";
 const SEED_DEFAULT: u64 = 42;
-/// Vina's own defaults.
-const EXHAUSTIVENESS_DEFAULT: u32 = 8;
-const MODES_DEFAULT: u32 = 9;
 
 /// A push, completely described.
 #[derive(Debug)]
@@ -128,43 +124,64 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// The engine's parameters and the files that every task gets. Without a name, parameters that only `command` has mean that engine.
+    /// The engine's parameters and the files that every task gets.
     fn engine(
         self,
         driver: Option<&DriverSource>,
     ) -> Result<(EngineOptions, BTreeMap<String, PathBuf>), LaunchpadError> {
         let Self { flags, file, folder, from } = self;
-        let (of_vina, of_command) = (
-            first_of_vina(flags, &file.options),
-            command_options::first_given(&flags.command, &file.options),
-        );
-        let theirs = from.map(|from| match from.spec.engine {
-            EngineOptions::Vina(_) => EngineName::Vina,
-            EngineOptions::Command(_) => EngineName::Command,
-        });
-        let named = flags.engine.or(file.engine);
-        if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
-            return Err(PushError::Contradiction { one: "engine", other: "from" }.into());
-        }
-        let by_parameters = if of_command.is_some() { EngineName::Command } else { EngineName::Vina };
-        let engine = named.or(theirs).unwrap_or(by_parameters);
-        let (parameter, engine_name, owner) = match engine {
-            EngineName::Vina => (of_command, "vina", "command"),
-            EngineName::Command => (of_vina, "command", "vina"),
-        };
-        if let Some(parameter) = parameter {
-            return Err(PushError::OtherEngine { parameter, engine: engine_name, owner }.into());
-        }
-        Ok(match engine {
+        Ok(match self.engine_name()? {
             EngineName::Vina => {
                 let inputs = self.receptor()?;
-                (EngineOptions::Vina(vina(flags, file, folder, from)?), inputs)
+                (EngineOptions::Vina(docking_options::vina(flags, file, folder, from)?), inputs)
+            }
+            EngineName::Gnina => {
+                let inputs = self.receptor()?;
+                (EngineOptions::Gnina(docking_options::gnina(flags, file, folder, from)?), inputs)
             }
             EngineName::Command => {
                 let inputs = command_options::inputs(&flags.command, &file.options, folder)?;
                 (EngineOptions::Command(self.command(driver)?), inputs)
             }
         })
+    }
+
+    /// The engine that was named, or that of the other run, or that which alone has the parameters; no other may have any.
+    fn engine_name(self) -> Result<EngineName, PushError> {
+        let Self { flags, file, from, .. } = self;
+        let of_docking = docking_options::first_given(flags, &file.options);
+        let of_gnina = docking_options::first_of_gnina(flags, &file.options);
+        let of_command = command_options::first_given(&flags.command, &file.options);
+        let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
+        let theirs = from.map(|from| match from.spec.engine {
+            EngineOptions::Vina(_) => EngineName::Vina,
+            EngineOptions::Gnina(_) => EngineName::Gnina,
+            EngineOptions::Command(_) => EngineName::Command,
+        });
+        let named = flags.engine.or(file.engine);
+        if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
+            return Err(PushError::Contradiction { one: "engine", other: "from" });
+        }
+        let by_parameters = if of_gnina.is_some() {
+            EngineName::Gnina
+        } else if of_command.or(score).is_some() {
+            EngineName::Command
+        } else {
+            EngineName::Vina
+        };
+        let engine = named.or(theirs).unwrap_or(by_parameters);
+        let foreign = |parameter: Option<&'static str>, owner| Some((parameter?, owner));
+        let (engine_name, stranger) = match engine {
+            EngineName::Vina => {
+                ("vina", foreign(of_command.or(score), "command").or(foreign(of_gnina, "gnina")))
+            }
+            EngineName::Gnina => ("gnina", foreign(of_command, "command")),
+            EngineName::Command => ("command", foreign(of_docking, "vina").or(foreign(of_gnina, "gnina"))),
+        };
+        match stranger {
+            Some((parameter, owner)) => Err(PushError::OtherEngine { parameter, engine: engine_name, owner }),
+            None => Ok(engine),
+        }
     }
 
     fn receptor(self) -> Result<BTreeMap<String, PathBuf>, PushError> {
@@ -179,7 +196,7 @@ impl Said<'_> {
     fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Command(command) => Some(command),
-            EngineOptions::Vina(_) => None,
+            EngineOptions::Vina(_) | EngineOptions::Gnina(_) => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
@@ -190,11 +207,11 @@ impl Said<'_> {
     }
 }
 
-const fn nothing(what: &'static str, how: &'static str) -> PushError {
+pub(super) const fn nothing(what: &'static str, how: &'static str) -> PushError {
     PushError::Nothing { what, how }
 }
 
-fn positive<T: Default + PartialEq>(
+pub(super) fn positive<T: Default + PartialEq>(
     name: &'static str,
     value: Option<T>,
     default: T,
@@ -233,97 +250,10 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
     fields.into_iter().collect()
 }
 
-/// The first parameter of the engine `vina` alone that somebody gave.
-fn first_of_vina(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
-    let given = [
-        ("receptor", flags.receptor.is_some() || file.receptor.is_some()),
-        ("box_ligand", flags.box_ligand.is_some() || file.box_ligand.is_some()),
-        ("box_center", flags.box_center.is_some() || file.box_center.is_some()),
-        ("box_size", flags.box_size.is_some() || file.box_size.is_some()),
-        ("box_padding", flags.box_padding.is_some() || file.box_padding.is_some()),
-        ("exhaustiveness", flags.exhaustiveness.is_some() || file.exhaustiveness.is_some()),
-        ("modes", flags.modes.is_some() || file.modes.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}
-
-fn vina(
-    flags: &cli::Push,
-    file: &RunFile,
-    folder: &Path,
-    from: Option<&RunInfo>,
-) -> Result<VinaOptions, LaunchpadError> {
-    let base = from.and_then(|from| match &from.spec.engine {
-        EngineOptions::Vina(vina) => Some(vina),
-        EngineOptions::Command(_) => None,
-    });
-    let search_box = search_box(flags, file, folder, base)?;
-    let options = &file.options;
-    Ok(VinaOptions {
-        center: search_box.center(),
-        size: search_box.size(),
-        exhaustiveness: positive(
-            "exhaustiveness",
-            flags.exhaustiveness.or(options.exhaustiveness),
-            base.map_or(EXHAUSTIVENESS_DEFAULT, |base| base.exhaustiveness),
-        )?,
-        modes: positive(
-            "modes",
-            flags.modes.or(options.modes),
-            base.map_or(MODES_DEFAULT, |base| base.modes),
-        )?,
-    })
-}
-
-/// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes. The box of
-/// another run fills in for what neither says.
-fn search_box(
-    flags: &cli::Push,
-    file: &RunFile,
-    folder: &Path,
-    base: Option<&VinaOptions>,
-) -> Result<SearchBox, LaunchpadError> {
-    let options = &file.options;
-    let (ligand, center) = if flags.box_ligand.is_some() || flags.box_center.is_some() {
-        (flags.box_ligand.clone(), flags.box_center)
-    } else {
-        (options.box_ligand.as_ref().map(|path| folder.join(path)), options.box_center.map(Center::from))
-    };
-    let (size, padding) = if flags.box_size.is_some() || flags.box_padding.is_some() {
-        (flags.box_size, flags.box_padding)
-    } else {
-        (options.box_size.map(Edges::from), options.box_padding)
-    };
-    let (center, size) = match base {
-        Some(base) if ligand.is_none() => (
-            center.or(Some(Center(base.center))),
-            if padding.is_some() { size } else { size.or(Some(Edges(base.size))) },
-        ),
-        _ => (center, size),
-    };
-    let contradiction = |one, other| Err(PushError::Contradiction { one, other }.into());
-    match (ligand, center, size, padding) {
-        (Some(_), Some(_), ..) => contradiction("box_ligand", "box_center"),
-        (_, _, Some(_), Some(_)) => contradiction("box_size", "box_padding"),
-        (_, Some(_), _, Some(_)) => contradiction("box_center", "box_padding"),
-        (None, None, ..) => {
-            let how = "--box-ligand puts it round a ligand's pose; or give --box-center and --box-size";
-            Err(nothing("search box", how).into())
-        }
-        (None, Some(_), None, None) => Err(nothing("size of the search box", "give --box-size, in Å").into()),
-        (None, Some(center), Some(size), None) => Ok(SearchBox::new(center.0, size.0)?),
-        (Some(ligand), None, Some(size), None) => {
-            Ok(SearchBox::centered_on(&HeavyAtoms::read(&ligand)?, size.0)?)
-        }
-        (Some(ligand), None, None, padding) => {
-            Ok(SearchBox::around(&HeavyAtoms::read(&ligand)?, padding.unwrap_or(SearchBox::PADDING_DEFAULT))?)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use common::task::{CnnScoring, GninaOptions, GninaScore, VinaOptions};
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -344,14 +274,14 @@ mod tests {
     fn vina_of(request: &PushRequest) -> &VinaOptions {
         match &request.engine {
             EngineOptions::Vina(vina) => vina,
-            EngineOptions::Command(_) => panic!("not vina"),
+            other => panic!("not vina: {other:?}"),
         }
     }
 
     fn command_of(request: &PushRequest) -> &CommandOptions {
         match &request.engine {
             EngineOptions::Command(command) => command,
-            EngineOptions::Vina(_) => panic!("not command"),
+            other => panic!("not command: {other:?}"),
         }
     }
 
@@ -402,6 +332,49 @@ mod tests {
 
     const FILE: &str = "run = 'a'\ninput = 'x.smi'\nseed = 7\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'pose.pdb'\n\
                         box_size = 20\n[limits]\nparallelism = 5\nbackoff_ms = 1\n[labels]\nb = 'file'\na = 'file'\n";
+
+    fn gnina_of(request: &PushRequest) -> &GninaOptions {
+        match &request.engine {
+            EngineOptions::Gnina(gnina) => gnina,
+            other => panic!("not gnina: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn gnina_has_the_parameters_of_a_docking_and_its_own() {
+        let file = FILE.replace("box_size = 20", "box_size = 20\ncnn_scoring = 'refinement'\ndevice = 2");
+        let request = resolve(&file, "").unwrap();
+        let gnina = gnina_of(&request);
+        assert_eq!(
+            (gnina.center, gnina.size, gnina.exhaustiveness, gnina.modes),
+            ([41.0, 44.0, 18.0], [20.0; 3], 8, 9)
+        );
+        assert_eq!((gnina.cnn_scoring, gnina.device), (CnnScoring::Refinement, 2));
+        assert_eq!(gnina.score, GninaScore::MinimizedAffinity);
+        let request = resolve(FILE, "--engine gnina --score CNN_VS --modes 3 --device 1").unwrap();
+        let gnina = gnina_of(&request);
+        assert_eq!((gnina.score, gnina.modes, gnina.device), (GninaScore::CnnVs, 3, 1));
+        assert_eq!(gnina.cnn_scoring, CnnScoring::Rescore);
+    }
+
+    #[test]
+    fn gninas_parameters_are_checked() {
+        let check = |flags: &str, expect: &str| {
+            assert_eq!(resolve(FILE, flags).unwrap_err().to_string(), expect);
+        };
+        check(
+            "--engine gnina --score vinardo",
+            "the score `vinardo` is not one of: minimizedAffinity, CNNscore, CNNaffinity, CNN_VS",
+        );
+        check(
+            "--cnn-scoring none --score CNNscore",
+            "the score `CNNscore` needs the neural networks, and cnn_scoring is none",
+        );
+        check("--engine vina --device 0", "`device` is no parameter of the engine `vina`");
+        check("--engine vina --score CNN_VS", "`score` is no parameter of the engine `vina`");
+        check("--engine gnina --column mw", "`columns` is no parameter of the engine `gnina`");
+        check("--engine command --cnn-scoring all", "`receptor` is no parameter of the engine `command`");
+    }
 
     #[test]
     fn the_file_says_what_no_flag_says_with_paths_beside_it() {

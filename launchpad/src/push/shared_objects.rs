@@ -104,7 +104,7 @@ fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> Pinned {
 /// The role of an engine's driver.
 const fn driver_role(engine: &EngineOptions) -> &'static str {
     match engine {
-        EngineOptions::Vina(_) => "prepare",
+        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => "prepare",
         EngineOptions::Command(_) => "driver",
     }
 }
@@ -112,7 +112,7 @@ const fn driver_role(engine: &EngineOptions) -> &'static str {
 /// The driver that an engine has by itself.
 fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
     match engine {
-        EngineOptions::Vina(_) => {
+        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => {
             let bytes = Bytes::from_static(VINA_PREPARE.text.as_bytes());
             Some(DriverScript { name: VINA_PREPARE.name.to_owned(), bytes })
         }
@@ -122,7 +122,7 @@ fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
 
 /// Reads an input. The receptor of a docking run has to be a PDB or PDBQT with at least one heavy atom.
 fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned, LaunchpadError> {
-    if matches!(engine, EngineOptions::Vina(_)) && role == RECEPTOR_ROLE {
+    if matches!(engine, EngineOptions::Vina(_) | EngineOptions::Gnina(_)) && role == RECEPTOR_ROLE {
         let extension =
             path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         if !["pdb", "ent", "pdbqt"].contains(&extension.as_str()) {

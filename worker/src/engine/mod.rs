@@ -5,17 +5,23 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{EngineOptions, Molecule, Row, RunSpec, VinaOptions};
+use common::task::{
+    CnnScoring, EngineOptions, GninaOptions, GninaScore, Molecule, Row, RunSpec, VinaOptions,
+};
 
 use crate::process::Ended;
 
 mod command;
 mod command_rows;
 mod command_verdict;
+mod docking;
 mod ending;
+mod gnina;
+mod gnina_verdict;
 mod left_file;
 mod pdbqt;
 mod pose_check;
+mod pose_sdf;
 mod prepared;
 mod reason;
 mod receptor;
@@ -24,6 +30,7 @@ mod vina;
 mod vina_verdict;
 
 pub use command::CommandEngine;
+pub use gnina::Gnina;
 pub use vina::Vina;
 
 pub(crate) use left_file::is_own;
@@ -180,13 +187,23 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 /// Every engine that is built in, with parameters that only stand for those of a run.
 pub fn built_in() -> Vec<EngineOptions> {
     let vina = VinaOptions { center: [0.0; 3], size: [20.0; 3], exhaustiveness: 8, modes: 9 };
-    vec![EngineOptions::Vina(vina)]
+    let gnina = GninaOptions {
+        center: [0.0; 3],
+        size: [20.0; 3],
+        exhaustiveness: 8,
+        modes: 9,
+        cnn_scoring: CnnScoring::Rescore,
+        score: GninaScore::MinimizedAffinity,
+        device: 0,
+    };
+    vec![EngineOptions::Vina(vina), EngineOptions::Gnina(gnina)]
 }
 
 /// The engine that a run asks for.
 pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
         EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
+        EngineOptions::Gnina(options) => Box::new(Gnina::new(options.clone())),
         EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
     }
 }
