@@ -87,6 +87,28 @@ install_packages() {
     reasons=()
 }
 
+# Python packages of the tests, in a folder of their own that is made once: GNINA's networks on a CPU, for the engine `gnina`.
+rustina_venv() { echo "${root:?}/target/rustina-0.9.0"; }
+
+want_for_rustina() {
+    [ -x "$(rustina_venv)/bin/python3" ] || python3 -c 'import ensurepip' 2>/dev/null ||
+        want python3-venv "keeps the Python packages of the tests in a folder of their own"
+}
+
+# Appears under its name only when it is whole, so that an installation that was cut off is made again.
+prepare_rustina() {
+    local venv new
+    venv=$(rustina_venv) new="$(rustina_venv).new"
+    [ ! -x "$venv/bin/python3" ] || return 0
+    say "Installing rustina 0.9.0 from PyPI into $venv, some 550 MB: the tests dock with it where gnina would be."
+    rm -rf "$venv" "$new"
+    python3 -m venv "$new"
+    "$new/bin/pip" install -q --disable-pip-version-check 'rustina[prep]==0.9.0' >&2 ||
+        die "rustina can't be installed from PyPI" "is PyPI reachable? pip says above what is wrong"
+    "$new/bin/python3" -c 'import rustina, meeko'
+    mv "$new" "$venv"
+}
+
 # The Rust version of rust-toolchain.toml.
 wanted_rust() { sed -n 's/^channel *= *"\(.*\)"/\1/p' "${root:?}/rust-toolchain.toml"; }
 

@@ -12,6 +12,7 @@ pub mod exit_code;
 pub mod local;
 pub mod queue;
 pub mod redis_flags;
+pub mod sdf;
 pub mod storage;
 pub mod task;
 pub mod telemetry;

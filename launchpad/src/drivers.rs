@@ -11,10 +11,10 @@ use common::task::RunId;
 
 use crate::error::LaunchpadError;
 
-/// The default driver of the engine `vina`.
+/// The default driver of the docking engines.
 pub(crate) const VINA_PREPARE: Shipped = Shipped {
     name: "vina_prepare.py",
-    purpose: "engine vina: SMILES or SDF records to 3D structures",
+    purpose: "engines vina and gnina: SMILES or SDF records to 3D structures",
     text: include_str!("../../drivers/vina_prepare.py"),
 };
 

@@ -15,6 +15,7 @@ mod consolidation;
 mod drivers;
 mod error;
 mod followed;
+mod formulae;
 pub mod input;
 pub mod local_redis;
 mod location;

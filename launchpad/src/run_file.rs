@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{Column, RunId};
+use common::task::{CnnScoring, Column, RunId};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -53,6 +53,8 @@ pub(crate) struct OptionsTable {
     pub(crate) box_padding: Option<f64>,
     pub(crate) exhaustiveness: Option<u32>,
     pub(crate) modes: Option<u32>,
+    pub(crate) cnn_scoring: Option<CnnScoring>,
+    pub(crate) device: Option<u32>,
     pub(crate) charges: Option<Charges>,
     pub(crate) md_ps: Option<f64>,
     pub(crate) frames: Option<u32>,
@@ -228,6 +230,8 @@ const OPTIONS_KEYS: &[&str] = &[
     "box_padding",
     "exhaustiveness",
     "modes",
+    "cnn_scoring",
+    "device",
     "charges",
     "md_ps",
     "frames",
@@ -369,7 +373,8 @@ mod tests {
         let file = parse(
             "run = 'a'\nengine = 'vina'\ninput = 'x.smi'\nstore = 's'\nseed = 1\nbatch_size = 2\nthreads_per_task = 3\n\
              campaign = 'c'\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'l.pdb'\nbox_center = [1, 2, 3.5]\nbox_size = 14\n\
-             box_padding = 4\nexhaustiveness = 5\nmodes = 6\ncharges = 'gasteiger'\nmd_ps = 1\nframes = 5\ndriver = 'd.py'\nargv = ['python3', '{driver}']\n\
+             box_padding = 4\nexhaustiveness = 5\nmodes = 6\ncnn_scoring = 'all'\ndevice = 3\ncharges = 'gasteiger'\nmd_ps = 1\nframes = 5\n\
+             driver = 'd.py'\nargv = ['python3', '{driver}']\n\
              score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
              lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\n\

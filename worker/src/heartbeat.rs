@@ -25,7 +25,7 @@ const SHOW_AGAIN_AFTER: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Held {
     inner: Arc<Mutex<Inner>>,
-    /// A run has its first lease, so that the next beat may be due earlier.
+    /// A run has its first lease, so that the next beat may be due earlier, or there is a first card to show.
     sooner: Arc<Notify>,
 }
 
@@ -73,7 +73,12 @@ impl Held {
     }
 
     pub(crate) fn show(&self, card: WorkerCard) {
-        self.inner.lock().expect("no holder panics").card = card;
+        let mut inner = self.inner.lock().expect("no holder panics");
+        let is_first = inner.card.fields.is_empty() && !card.fields.is_empty();
+        inner.card = card;
+        if is_first {
+            self.sooner.notify_one();
+        }
     }
 
     /// The leases of the runs whose beat is due, each with its run's next one put down.
@@ -153,7 +158,11 @@ impl Heart {
             let due = self.held.next_due().map_or(show_at, |due| due.min(show_at));
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
-                () = self.held.sooner.notified() => {}
+                () = self.held.sooner.notified() => {
+                    if self.shown.is_none() {
+                        show_at = Instant::now();
+                    }
+                }
                 () = self.heard.closed() => {}
             }
         }

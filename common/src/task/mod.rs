@@ -2,6 +2,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod command;
+mod gnina;
 mod id;
 mod manifest;
 mod mmgbsa;
@@ -19,6 +20,7 @@ pub use command::{
     Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, INDEX_PLACEHOLDER,
     ROWS_DEFAULT, RowsFormat, THREADS_PLACEHOLDER,
 };
+pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
 pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, MmgbsaOptions, RunId};
+use super::{CommandOptions, GninaOptions, MmgbsaOptions, RunId};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -68,6 +68,8 @@ impl ObjectRef {
 pub enum EngineOptions {
     /// Docking with AutoDock Vina.
     Vina(VinaOptions),
+    /// Docking with Gnina, which scores poses with neural networks.
+    Gnina(GninaOptions),
     /// Any program, or a driver script.
     Command(CommandOptions),
     /// MM-GBSA with GROMACS and gmx_MMPBSA.
@@ -79,6 +81,7 @@ impl EngineOptions {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Vina(_) => "vina",
+            Self::Gnina(_) => "gnina",
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
         }

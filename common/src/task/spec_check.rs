@@ -3,7 +3,10 @@
 
 use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
-use super::{DRIVER_ROLE, EngineOptions, MmgbsaError, ObjectRef, RunId, RunSpec, SPEC_SCHEMA, VinaOptions};
+use super::{
+    CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, MmgbsaError, ObjectRef, RunId, RunSpec,
+    SPEC_SCHEMA, VinaOptions,
+};
 use crate::excerpt::excerpt;
 
 /// The longest spec, in bytes of its JSON.
@@ -65,9 +68,9 @@ pub enum SpecError {
         /// The digest in its name.
         named: String,
     },
-    /// A parameter of Vina that no docking can have.
+    /// A parameter that no docking can have.
     #[error("`{name}` is {found} (expected {expected})")]
-    Vina {
+    Docking {
         /// The parameter.
         name: &'static str,
         /// Its value.
@@ -123,6 +126,7 @@ impl RunSpec {
         }
         match &self.engine {
             EngineOptions::Vina(vina) => vina.validate(),
+            EngineOptions::Gnina(gnina) => gnina.validate(),
             EngineOptions::Command(command) => Ok(command.validate(self.drivers.contains_key(DRIVER_ROLE))?),
             EngineOptions::GromacsMmgbsa(mmgbsa) => {
                 Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
@@ -146,20 +150,38 @@ fn check_pinned(role: &str, pinned: &ObjectRef, folder: Folder) -> Result<(), Sp
 
 impl VinaOptions {
     fn validate(&self) -> Result<(), SpecError> {
-        let refuse = |name, found: String, expected| Err(SpecError::Vina { name, found, expected });
-        if self.center.iter().any(|x| !x.is_finite()) {
-            return refuse("center", format!("{:?}", self.center), "three finite numbers");
-        }
-        if self.size.iter().any(|edge| !edge.is_finite() || *edge <= 0.0) {
-            return refuse("size", format!("{:?}", self.size), "three finite numbers above 0");
-        }
-        if self.exhaustiveness == 0 {
-            return refuse("exhaustiveness", "0".to_owned(), "1 or more");
-        }
-        if self.modes == 0 {
-            return refuse("modes", "0".to_owned(), "1 or more");
+        check_search(self.center, self.size, [("exhaustiveness", self.exhaustiveness), ("modes", self.modes)])
+    }
+}
+
+impl GninaOptions {
+    /// Checks each part and their relations.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        check_search(
+            self.center,
+            self.size,
+            [("exhaustiveness", self.exhaustiveness), ("modes", self.modes)],
+        )?;
+        if self.cnn_scoring == CnnScoring::None && self.score.is_of_cnn() {
+            let (name, found) = ("score", self.score.tag().to_owned());
+            let expected = "minimizedAffinity, since cnn_scoring is none";
+            return Err(SpecError::Docking { name, found, expected });
         }
         Ok(())
+    }
+}
+
+fn check_search(center: [f64; 3], size: [f64; 3], counts: [(&'static str, u32); 2]) -> Result<(), SpecError> {
+    let refuse = |name, found: String, expected| Err(SpecError::Docking { name, found, expected });
+    if center.iter().any(|x| !x.is_finite()) {
+        return refuse("center", format!("{center:?}"), "three finite numbers");
+    }
+    if size.iter().any(|edge| !edge.is_finite() || *edge <= 0.0) {
+        return refuse("size", format!("{size:?}"), "three finite numbers above 0");
+    }
+    match counts.into_iter().find(|(_, count)| *count == 0) {
+        Some((name, _)) => refuse(name, "0".to_owned(), "1 or more"),
+        None => Ok(()),
     }
 }
 
@@ -211,6 +233,13 @@ mod tests {
         );
         check("python3", "python3\\u0000", "an argument of the command has a NUL");
         check(r#""threads_per_task":1"#, r#""threads_per_task":0"#, "threads_per_task is 0");
+        let command =
+            json().split_once("\"engine\":").unwrap().1.split_once(",\"seed\"").unwrap().0.to_owned();
+        let gnina = r#"{"name":"gnina","center":[0,0,0],"size":[9,9,0],"exhaustiveness":8,"modes":9,"cnn_scoring":"none",
+            "score":"CNN_VS","device":0}"#;
+        check(&command, gnina, "`size` is [9.0, 9.0, 0.0] (expected three finite numbers above 0)");
+        let gnina = gnina.replace("9,9,0", "9,9,9");
+        check(&command, &gnina, "`score` is CNN_VS (expected minimizedAffinity, since cnn_scoring is none)");
         let long = format!("{}{}", json(), " ".repeat(SPEC_BYTES_MAX));
         let error = RunSpec::read(&long, &"r".parse().unwrap()).unwrap_err().to_string();
         assert!(error.ends_with("bytes (expected 1048576 at most)"), "{error}");

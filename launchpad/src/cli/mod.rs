@@ -14,7 +14,7 @@ use common::redis_flags::RedisFlags;
 pub use look::{Having, Logs, Show, Status, Tasks};
 pub use push::{Charges, CommandFlags, EngineName, Push, Trial};
 pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
-pub use setup::{Completions, Doctor, Driver, Local, LocalFolder, Man, Shell};
+pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Shell};
 pub use steer::{Cancel, Pause, Remove, Resume, Retry, Set};
 pub use values::{
     Argv, Center, DeclaredColumn, Edges, InputFile, InvalidValue, Label, MeasuredColumn, Setting,
@@ -112,6 +112,8 @@ meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 
     /// List, show, publish and compare driver scripts
     #[command(subcommand)]
     Driver(Driver),
+    /// List the molecular formulae of up to so many heavy atoms, which a structure generator starts from
+    Formulae(Formulae),
     /// Check Redis and the store, and say what has to be changed
     Doctor(Doctor),
     /// Print the Redis keys and what they hold: a contract that scripts can rely on

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::task::{ChargeModel, RunId};
+use common::task::{ChargeModel, CnnScoring, RunId};
 use serde::Deserialize;
 
 use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label};
@@ -20,6 +20,7 @@ Examples:
   launchpad push a.smi --run third --driver mw.py --column mw,unit=g/mol,min=1,max=5000 --batch-size 100
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
   launchpad push --from first --run second --exhaustiveness 32
+  launchpad push a.smi --run cnn --engine gnina --receptor r.pdb --box-ligand pose.sdf --score CNN_VS
   launchpad push --from first --sample 10 --of-top 100 --run look
   launchpad push poses.sdf --run rescored --engine gromacs-mmgbsa --receptor receptor.pdb --batch-size 10
 
@@ -72,12 +73,18 @@ pub struct Push {
     /// Space in Å between the box ligand and each side of the box, where no size is given [default: 4]
     #[arg(long, value_name = "Å", allow_negative_numbers = true, conflicts_with_all = ["box_size", "box_center"])]
     pub box_padding: Option<f64>,
-    /// How hard Vina searches [default: 8]
+    /// How hard Vina or Gnina searches [default: 8]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub exhaustiveness: Option<u32>,
     /// Poses kept per molecule at most [default: 9]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub modes: Option<u32>,
+    /// What Gnina uses its neural networks for: none, rescore, refinement, metrorescore, metrorefine or all [default: rescore]
+    #[arg(long, value_name = "WHAT")]
+    pub cnn_scoring: Option<CnnScoring>,
+    /// GPU that Gnina computes on, from 0; as many processes share it as a worker has slots [default: 0]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub device: Option<u32>,
     /// Ligands' partial charges for gromacs-mmgbsa [default: am1-bcc]
     #[arg(long, value_name = "MODEL")]
     pub charges: Option<Charges>,
@@ -161,7 +168,7 @@ pub struct CommandFlags {
     /// Column that the program writes; may be given several times
     #[arg(long = "column", value_name = "NAME[,unit=U][,min=X][,max=Y][,kind=text]")]
     pub columns: Vec<DeclaredColumn>,
-    /// Column that is the score
+    /// Column that is the score; of gnina `minimizedAffinity`, `CNNscore`, `CNNaffinity` or `CNN_VS` [default of gnina: the first]
     #[arg(long, value_name = "NAME")]
     pub score: Option<String>,
     /// File of rows that the program writes, .csv or .jsonl [default: rows.csv]
@@ -192,6 +199,8 @@ pub struct Trial {
 pub enum EngineName {
     /// Docking with AutoDock Vina
     Vina,
+    /// Docking with Gnina, poses scored by neural networks
+    Gnina,
     /// Any program, or a driver script
     Command,
     /// MM-GBSA of poses with GROMACS and gmx_MMPBSA
@@ -203,6 +212,7 @@ impl EngineName {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Vina => "vina",
+            Self::Gnina => "gnina",
             Self::Command => "command",
             Self::GromacsMmgbsa => "gromacs-mmgbsa",
         }

@@ -1,9 +1,11 @@
-//! The command lines for what a run needs round it: `driver`, `doctor`, `completions`, `man` and `local`.
+//! The command lines for what a run needs round it: `driver`, `formulae`, `doctor`, `completions`, `man` and `local`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use common::task::RunId;
+
+use crate::formulae::HEAVY_ATOMS_MAX;
 
 /// What to do with driver scripts.
 #[derive(Debug, Subcommand)]
@@ -33,6 +35,29 @@ pub enum Driver {
         /// The run
         run: RunId,
     },
+}
+
+/// Arguments of `formulae`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad formulae --heavy-atoms 5 --count
+  launchpad formulae --heavy-atoms 9 -o formulae.txt
+  launchpad formulae --heavy-atoms 6 --json | jq -r 'select(.heavy_atoms == 6).formula'
+
+Elements C N O S F Cl Br I with valences 4 3 2 2 1 1 1 1; every number of hydrogens from saturated down by twos.
+In the order of Hill, one per line; with --json one object per line.")]
+pub struct Formulae {
+    /// Atoms other than hydrogen, at most
+    #[arg(long, value_name = "N", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(HEAVY_ATOMS_MAX)))]
+    pub heavy_atoms: u32,
+    /// Only say how many there are
+    #[arg(long, conflicts_with = "output")]
+    pub count: bool,
+    /// Write them to this file
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Arguments of `doctor`.

@@ -8,6 +8,7 @@ mod doctor;
 mod driver;
 mod export;
 mod follow;
+mod formulae;
 mod local;
 mod logs;
 mod man;
@@ -67,6 +68,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
             completions::completions(&context, &arguments);
             Ok(())
         }
+        Command::Formulae(arguments) => formulae::formulae(&context, &arguments),
         Command::Man(arguments) => man::man(&context, &arguments),
         Command::Schema => {
             schema::schema(&context);

@@ -47,7 +47,10 @@ pub(super) async fn poses(context: &Context, arguments: &cli::Poses) -> Result<(
     let failed = |source| LaunchpadError::File { action: "write", path: arguments.output.clone(), source };
     let fetches = ranking.best.iter().map(async |molecule| {
         let index_sha256 = indices.get(&molecule.task).map_or("", String::as_str);
-        Ok::<_, LaunchpadError>((molecule, fetch(&store, molecule, index_sha256, format).await?))
+        Ok::<_, LaunchpadError>((
+            molecule,
+            fetch(&store, &info.spec.engine, molecule, index_sha256, format).await?,
+        ))
     });
     let mut fetched = futures::stream::iter(fetches).buffered(FETCHES);
     let mut written = 0;

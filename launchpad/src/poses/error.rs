@@ -13,6 +13,12 @@ pub(crate) enum PosesError {
         /// The file.
         path: PathBuf,
     },
+    /// The engine's poses are in another format.
+    #[error("the poses of the engine `{engine}` are SDF records, not PDBQT")]
+    OnlySdf {
+        /// The engine.
+        engine: &'static str,
+    },
     /// The attempt did not keep a file.
     #[error("task {task} kept no `{file}`")]
     NotKept {
@@ -45,6 +51,7 @@ impl PosesError {
     /// What the user can do about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::OnlySdf { .. } => Some("-o best.sdf"),
             Self::Format { .. } => Some("-o best.sdf, or -o best.pdbqt"),
             Self::NotKept { .. } => Some(
                 "an SDF needs the prepared ligands, which older workers did not keep: -o best.pdbqt does without",

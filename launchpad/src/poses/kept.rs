@@ -2,7 +2,7 @@
 
 use common::digest::sha256_hex;
 use common::storage::{RunStore, key};
-use common::task::{AttemptFile, AttemptRecord, LeaseName};
+use common::task::{AttemptFile, AttemptRecord, EngineOptions, LeaseName};
 
 use super::{PoseFormat, PosesError};
 use crate::error::LaunchpadError;
@@ -14,6 +14,8 @@ pub(crate) struct Kept {
     pub(super) lease: LeaseName,
     /// Name and text of the docked poses.
     pub(super) poses: (String, String),
+    /// The tag that has the score of a pose, where the poses are SDF records already.
+    pub(super) score_tag: Option<&'static str>,
     /// The ligand as it was docked: as SDF, and name and text of the PDBQT that was made of it. Only what an SDF needs.
     pub(super) ligand: Option<(String, (String, String))>,
 }
@@ -21,6 +23,7 @@ pub(crate) struct Kept {
 /// Fetches what a format needs of a molecule. `index_sha256` is what Redis recorded of the index.
 pub(crate) async fn fetch(
     store: &RunStore,
+    engine: &EngineOptions,
     molecule: &Ranked,
     index_sha256: &str,
     format: PoseFormat,
@@ -31,6 +34,14 @@ pub(crate) async fn fetch(
         .map_err(|error| PosesError::Content { object, detail: error.to_string() })?;
     let position = molecule.position;
     let file = async |path: String| file(store, molecule, &record, path).await;
+    let lease = record.maker(&molecule.molecule_id).clone();
+    if let EngineOptions::Gnina(gnina) = engine {
+        if format != PoseFormat::Sdf {
+            return Err(PosesError::OnlySdf { engine: engine.name() }.into());
+        }
+        let poses = file(format!("poses/{position:05}.sdf")).await?;
+        return Ok(Kept { poses, score_tag: Some(gnina.score.tag()), ligand: None, lease });
+    }
     let ligand = match format {
         PoseFormat::Pdbqt => None,
         PoseFormat::Sdf => {
@@ -39,7 +50,7 @@ pub(crate) async fn fetch(
         }
     };
     let poses = file(format!("poses/{position:05}.pdbqt")).await?;
-    Ok(Kept { poses, ligand, lease: record.maker(&molecule.molecule_id).clone() })
+    Ok(Kept { poses, score_tag: None, ligand, lease })
 }
 
 /// Name and text of a file of the molecule that the record names. It lies where the attempt that made the row had it: below the

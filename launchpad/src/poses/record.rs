@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use common::task::RunId;
+use common::sdf::records;
+use common::task::{GninaScore, RunId};
 
 use super::mol_block::MolBlock;
 use super::pdbqt::{self, Model};
@@ -42,12 +43,11 @@ pub(crate) fn pose_text(
         let object = object.to_owned();
         move |detail| PosesError::Content { object, detail }
     };
-    let models = pdbqt::models(text).map_err(content(object))?;
-    let best = models.first().map_or("", |model| model.score);
-    if best != molecule.score {
-        let detail = format!("its best pose has the score `{best}` (expected `{}`)", molecule.score);
-        return Err(content(object)(detail));
+    if let Some(score_tag) = kept.score_tag {
+        return sdf_text(run, molecule, kept, (modes, score_tag));
     }
+    let models = pdbqt::models(text).map_err(content(object))?;
+    check_best(models.first().map_or("", |model| model.score), molecule).map_err(content(object))?;
     let ligand = match &kept.ligand {
         Some((sdf, (name, pdbqt))) => {
             let block = MolBlock::parse(sdf).map_err(content(name))?;
@@ -65,13 +65,48 @@ pub(crate) fn pose_text(
                 let pose = pdbqt::atoms(model.lines.iter().copied()).map_err(content(object))?;
                 let title = molecule.molecule_id.as_str();
                 text += &block.posed(title, matched, &pose).map_err(content(object))?;
-                text.extend(tags.iter().map(|(name, value)| format!(">  <{name}>\n{value}\n\n")));
-                text += "$$$$\n";
+                text += &tagged(&tags);
             }
             None => text += &model_text(model, written + mode as u64 + 1, &tags),
         }
     }
     Ok((text, models.len().min(modes) as u64))
+}
+
+/// The poses of an engine that writes SDF records, with its own numbers behind what is said of every pose.
+fn sdf_text(
+    run: &RunId,
+    molecule: &Ranked,
+    kept: &Kept,
+    (modes, score_tag): (usize, &str),
+) -> Result<(String, u64), PosesError> {
+    let (object, text) = &kept.poses;
+    let content = |detail| PosesError::Content { object: object.clone(), detail };
+    let records = records(text).map_err(|error| content(error.to_string()))?;
+    check_best(records.first().map_or("", |record| record.item(score_tag)), molecule).map_err(content)?;
+    let mut text = String::new();
+    for (record, mode) in records.iter().take(modes).zip(1..) {
+        let mut tags = tags(run, molecule, kept, (mode, record.item(score_tag)));
+        let own = GninaScore::ALL.map(|number| (number.tag(), record.item(number.tag()).to_owned()));
+        tags.extend(own.into_iter().filter(|(_, value)| !value.is_empty()));
+        text += &record.titled(&molecule.molecule_id);
+        text += &tagged(&tags);
+    }
+    Ok((text, records.len().min(modes) as u64))
+}
+
+/// The poses are those of the table only if the best one has the score that stands there.
+fn check_best(found: &str, molecule: &Ranked) -> Result<(), String> {
+    if found == molecule.score {
+        return Ok(());
+    }
+    Err(format!("its best pose has the score `{found}` (expected `{}`)", molecule.score))
+}
+
+/// Data items, and the end of the record.
+fn tagged(tags: &[(&str, String)]) -> String {
+    let items: Vec<_> = tags.iter().map(|(name, value)| format!(">  <{name}>\n{value}\n\n")).collect();
+    items.concat() + "$$$$\n"
 }
 
 /// What is said of a pose: name and value, without what is empty.

@@ -70,14 +70,13 @@ pub(super) fn inputs(
     }
 }
 
-/// The first parameter of the engine `command` alone that somebody gave.
+/// The first parameter of the engine `command` alone that somebody gave; `score` is not its alone.
 pub(super) fn first_given(flags: &cli::CommandFlags, file: &OptionsTable) -> Option<&'static str> {
     let given = [
         ("argv", flags.argv.is_some() || file.argv.is_some()),
         ("inputs", !flags.inputs.is_empty() || !file.inputs.is_empty()),
         ("versions", file.versions.is_some()),
         ("columns", !flags.columns.is_empty() || file.columns.is_some()),
-        ("score", flags.score.is_some() || file.score.is_some()),
         ("rows", flags.rows.is_some() || file.rows.is_some()),
         ("expect", !flags.expect.is_empty() || file.expect.is_some()),
         ("keep", !flags.keep.is_empty() || file.keep.is_some()),

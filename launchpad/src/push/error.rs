@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, MmgbsaError, RunId};
+use common::task::{CommandError, MmgbsaError, RunId, UnknownWord};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,15 @@ pub(crate) enum PushError {
     /// The parameters of the engine `command`.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// A score that Gnina does not give.
+    #[error("the score {0}")]
+    Score(UnknownWord),
+    /// A score of the neural networks, which are switched off.
+    #[error("the score `{score}` needs the neural networks, and cnn_scoring is none")]
+    ScoreWithoutCnn {
+        /// The score.
+        score: &'static str,
+    },
     /// The parameters of the engine `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
@@ -153,9 +162,12 @@ impl PushError {
             | Self::Contradiction { .. }
             | Self::Zero { .. }
             | Self::OwnFollowUp { .. } => exit_code::USAGE,
-            Self::OtherEngine { .. } | Self::Role { .. } | Self::Command(_) | Self::Mmgbsa(_) => {
-                exit_code::CONFIG
-            }
+            Self::OtherEngine { .. }
+            | Self::Role { .. }
+            | Self::Command(_)
+            | Self::Mmgbsa(_)
+            | Self::Score(_)
+            | Self::ScoreWithoutCnn { .. } => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::NeedsPose { .. }
@@ -198,6 +210,8 @@ impl PushError {
             Self::Unconfirmed { .. } => {
                 "push again once Redis is settled; it goes on where it stopped".into()
             }
+            Self::Score(_) => "docs/science.md says what each of them means".into(),
+            Self::ScoreWithoutCnn { .. } => "leave out one of the two, or --score minimizedAffinity".into(),
             Self::Role { .. } => "name it as the driver looks for it: --input site=protein.pdb".into(),
             Self::Contradiction { one, other } => format!("leave out {one} or {other}"),
             Self::Zero { .. } => "leave it out for the default".into(),

@@ -2,6 +2,7 @@
 //! order; nothing here prints, and every step may be cut off and done again.
 
 mod command_options;
+mod docking_options;
 mod enqueue;
 mod error;
 mod follow_up;

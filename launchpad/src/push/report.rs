@@ -158,12 +158,22 @@ impl Report for DryRun {
     }
 }
 
+fn box_text(center: [f64; 3], size: [f64; 3]) -> String {
+    let triple = |[x, y, z]: [f64; 3]| format!("{x:.3} {y:.3} {z:.3} Å");
+    format!("box center  {}\nbox size    {}\n", triple(center), triple(size))
+}
+
 /// What tells most easily that the wrong thing would be computed.
 fn engine_text(engine: &EngineOptions) -> String {
     match engine {
-        EngineOptions::Vina(vina) => {
-            let triple = |[x, y, z]: [f64; 3]| format!("{x:.3} {y:.3} {z:.3} Å");
-            format!("box center  {}\nbox size    {}\n", triple(vina.center), triple(vina.size))
+        EngineOptions::Vina(vina) => box_text(vina.center, vina.size),
+        EngineOptions::Gnina(gnina) => {
+            let search_box = box_text(gnina.center, gnina.size);
+            format!(
+                "{search_box}CNN         {}\nscore       {}\n",
+                gnina.cnn_scoring.name(),
+                gnina.score.tag()
+            )
         }
         EngineOptions::GromacsMmgbsa(MmgbsaOptions { charges, md_ps, frames }) => {
             format!("charges     {}\ndynamics    {md_ps} ps, {frames} frames\n", charges.name())

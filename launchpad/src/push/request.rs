@@ -5,23 +5,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{ChargeModel, CommandOptions, EngineOptions, Limits, MmgbsaOptions, RunId, VinaOptions};
+use common::task::{ChargeModel, CommandOptions, EngineOptions, Limits, MmgbsaOptions, RunId};
 
-use super::{PushError, command_options};
-use crate::cli::{self, Center, Edges, EngineName};
+use super::{PushError, command_options, docking_options};
+use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
-use crate::input::{Columns, Format, HeavyAtoms};
+use crate::input::{Columns, Format};
 use crate::location::as_url;
 use crate::run_file::{LimitsTable, OptionsTable, RunFile};
-use crate::search_box::SearchBox;
 
 /// The role of the receptor among the inputs of docking and MM-GBSA.
 pub(super) const RECEPTOR_ROLE: &str = "receptor";
 const SEED_DEFAULT: u64 = 42;
-/// Vina's own defaults.
-const EXHAUSTIVENESS_DEFAULT: u32 = 8;
-const MODES_DEFAULT: u32 = 9;
 /// A quick look; `docs/science.md` has its figures.
 const MD_PS_DEFAULT: f64 = 10.0;
 const FRAMES_DEFAULT: u32 = 10;
@@ -131,45 +127,20 @@ struct Said<'a> {
 }
 
 impl Said<'_> {
-    /// The engine's parameters and the files that every task gets. Without a name, parameters that only one engine has mean that one.
+    /// The engine's parameters and the files that every task gets.
     fn engine(
         self,
         driver: Option<&DriverSource>,
     ) -> Result<(EngineOptions, BTreeMap<String, PathBuf>), LaunchpadError> {
         let Self { flags, file, folder, from } = self;
-        let of_command = command_options::first_given(&flags.command, &file.options);
-        let of_mmgbsa = first_of_mmgbsa(flags, &file.options);
-        let theirs = from.map(|from| match from.spec.engine {
-            EngineOptions::Vina(_) => EngineName::Vina,
-            EngineOptions::Command(_) => EngineName::Command,
-            EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
-        });
-        let named = flags.engine.or(file.engine);
-        if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
-            return Err(PushError::Contradiction { one: "engine", other: "from" }.into());
-        }
-        let by_parameters = match (of_command, of_mmgbsa) {
-            (Some(_), _) => EngineName::Command,
-            (None, Some(_)) => EngineName::GromacsMmgbsa,
-            (None, None) => EngineName::Vina,
-        };
-        let engine = named.or(theirs).unwrap_or(by_parameters);
-        let of_vina = first_of_vina(flags, &file.options, engine);
-        let given = [
-            (of_vina, EngineName::Vina),
-            (of_command, EngineName::Command),
-            (of_mmgbsa, EngineName::GromacsMmgbsa),
-        ];
-        let foreign =
-            given.into_iter().find_map(|(given, owner)| Some((given?, owner)).filter(|_| owner != engine));
-        if let Some((parameter, owner)) = foreign {
-            let (engine, owner) = (engine.name(), owner.name());
-            return Err(PushError::OtherEngine { parameter, engine, owner }.into());
-        }
-        Ok(match engine {
+        Ok(match self.engine_name()? {
             EngineName::Vina => {
                 let inputs = self.receptor()?;
-                (EngineOptions::Vina(vina(flags, file, folder, from)?), inputs)
+                (EngineOptions::Vina(docking_options::vina(flags, file, folder, from)?), inputs)
+            }
+            EngineName::Gnina => {
+                let inputs = self.receptor()?;
+                (EngineOptions::Gnina(docking_options::gnina(flags, file, folder, from)?), inputs)
             }
             EngineName::Command => {
                 let inputs = command_options::inputs(&flags.command, &file.options, folder)?;
@@ -180,6 +151,54 @@ impl Said<'_> {
                 (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
         })
+    }
+
+    /// The engine that was named, or that of the other run, or that which alone has the parameters; no other may have any.
+    fn engine_name(self) -> Result<EngineName, PushError> {
+        let Self { flags, file, from, .. } = self;
+        let of_gnina = docking_options::first_of_gnina(flags, &file.options);
+        let of_command = command_options::first_given(&flags.command, &file.options);
+        let of_mmgbsa = first_of_mmgbsa(flags, &file.options);
+        let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
+        let theirs = from.map(|from| match from.spec.engine {
+            EngineOptions::Vina(_) => EngineName::Vina,
+            EngineOptions::Gnina(_) => EngineName::Gnina,
+            EngineOptions::Command(_) => EngineName::Command,
+            EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
+        });
+        let named = flags.engine.or(file.engine);
+        if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
+            return Err(PushError::Contradiction { one: "engine", other: "from" });
+        }
+        let by_parameters = if of_gnina.is_some() {
+            EngineName::Gnina
+        } else if of_command.or(score).is_some() {
+            EngineName::Command
+        } else if of_mmgbsa.is_some() {
+            EngineName::GromacsMmgbsa
+        } else {
+            EngineName::Vina
+        };
+        let engine = named.or(theirs).unwrap_or(by_parameters);
+        let of_docking = docking_options::first_given(flags, &file.options, engine);
+        let foreign = |parameter: Option<&'static str>, owner: EngineName| Some((parameter?, owner.name()));
+        let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
+        let of_gnina = foreign(of_gnina, EngineName::Gnina);
+        let of_docking = foreign(of_docking, EngineName::Vina);
+        let stranger = match engine {
+            EngineName::Vina => foreign(of_command.or(score), EngineName::Command).or(of_gnina).or(of_mmgbsa),
+            EngineName::Gnina => foreign(of_command, EngineName::Command).or(of_mmgbsa),
+            EngineName::Command => of_docking.or(of_gnina).or(of_mmgbsa),
+            EngineName::GromacsMmgbsa => {
+                of_docking.or(of_gnina).or(foreign(of_command.or(score), EngineName::Command))
+            }
+        };
+        match stranger {
+            Some((parameter, owner)) => {
+                Err(PushError::OtherEngine { parameter, engine: engine.name(), owner })
+            }
+            None => Ok(engine),
+        }
     }
 
     fn receptor(self) -> Result<BTreeMap<String, PathBuf>, PushError> {
@@ -194,7 +213,7 @@ impl Said<'_> {
     fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Command(command) => Some(command),
-            EngineOptions::Vina(_) | EngineOptions::GromacsMmgbsa(_) => None,
+            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::GromacsMmgbsa(_) => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
@@ -207,7 +226,7 @@ impl Said<'_> {
     fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::GromacsMmgbsa(mmgbsa) => Some(mmgbsa),
-            EngineOptions::Vina(_) | EngineOptions::Command(_) => None,
+            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Command(_) => None,
         });
         let (flags, file) = (self.flags, &self.file.options);
         let charges = flags.charges.or(file.charges).map(ChargeModel::from);
@@ -222,11 +241,11 @@ impl Said<'_> {
     }
 }
 
-const fn nothing(what: &'static str, how: &'static str) -> PushError {
+pub(super) const fn nothing(what: &'static str, how: &'static str) -> PushError {
     PushError::Nothing { what, how }
 }
 
-fn positive<T: Default + PartialEq>(
+pub(super) fn positive<T: Default + PartialEq>(
     name: &'static str,
     value: Option<T>,
     default: T,
@@ -275,98 +294,10 @@ fn first_of_mmgbsa(flags: &cli::Push, file: &OptionsTable) -> Option<&'static st
     given.into_iter().find_map(|(name, given)| given.then_some(name))
 }
 
-/// The first parameter that somebody gave and that is `vina`'s alone; `gromacs-mmgbsa` has a receptor, too.
-fn first_of_vina(flags: &cli::Push, file: &OptionsTable, engine: EngineName) -> Option<&'static str> {
-    let is_receptor_foreign = engine != EngineName::GromacsMmgbsa;
-    let given = [
-        ("receptor", is_receptor_foreign && (flags.receptor.is_some() || file.receptor.is_some())),
-        ("box_ligand", flags.box_ligand.is_some() || file.box_ligand.is_some()),
-        ("box_center", flags.box_center.is_some() || file.box_center.is_some()),
-        ("box_size", flags.box_size.is_some() || file.box_size.is_some()),
-        ("box_padding", flags.box_padding.is_some() || file.box_padding.is_some()),
-        ("exhaustiveness", flags.exhaustiveness.is_some() || file.exhaustiveness.is_some()),
-        ("modes", flags.modes.is_some() || file.modes.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}
-
-fn vina(
-    flags: &cli::Push,
-    file: &RunFile,
-    folder: &Path,
-    from: Option<&RunInfo>,
-) -> Result<VinaOptions, LaunchpadError> {
-    let base = from.and_then(|from| match &from.spec.engine {
-        EngineOptions::Vina(vina) => Some(vina),
-        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => None,
-    });
-    let search_box = search_box(flags, file, folder, base)?;
-    let options = &file.options;
-    Ok(VinaOptions {
-        center: search_box.center(),
-        size: search_box.size(),
-        exhaustiveness: positive(
-            "exhaustiveness",
-            flags.exhaustiveness.or(options.exhaustiveness),
-            base.map_or(EXHAUSTIVENESS_DEFAULT, |base| base.exhaustiveness),
-        )?,
-        modes: positive(
-            "modes",
-            flags.modes.or(options.modes),
-            base.map_or(MODES_DEFAULT, |base| base.modes),
-        )?,
-    })
-}
-
-/// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes. The box of
-/// another run fills in for what neither says.
-fn search_box(
-    flags: &cli::Push,
-    file: &RunFile,
-    folder: &Path,
-    base: Option<&VinaOptions>,
-) -> Result<SearchBox, LaunchpadError> {
-    let options = &file.options;
-    let (ligand, center) = if flags.box_ligand.is_some() || flags.box_center.is_some() {
-        (flags.box_ligand.clone(), flags.box_center)
-    } else {
-        (options.box_ligand.as_ref().map(|path| folder.join(path)), options.box_center.map(Center::from))
-    };
-    let (size, padding) = if flags.box_size.is_some() || flags.box_padding.is_some() {
-        (flags.box_size, flags.box_padding)
-    } else {
-        (options.box_size.map(Edges::from), options.box_padding)
-    };
-    let (center, size) = match base {
-        Some(base) if ligand.is_none() => (
-            center.or(Some(Center(base.center))),
-            if padding.is_some() { size } else { size.or(Some(Edges(base.size))) },
-        ),
-        _ => (center, size),
-    };
-    let contradiction = |one, other| Err(PushError::Contradiction { one, other }.into());
-    match (ligand, center, size, padding) {
-        (Some(_), Some(_), ..) => contradiction("box_ligand", "box_center"),
-        (_, _, Some(_), Some(_)) => contradiction("box_size", "box_padding"),
-        (_, Some(_), _, Some(_)) => contradiction("box_center", "box_padding"),
-        (None, None, ..) => {
-            let how = "--box-ligand puts it round a ligand's pose; or give --box-center and --box-size";
-            Err(nothing("search box", how).into())
-        }
-        (None, Some(_), None, None) => Err(nothing("size of the search box", "give --box-size, in Å").into()),
-        (None, Some(center), Some(size), None) => Ok(SearchBox::new(center.0, size.0)?),
-        (Some(ligand), None, Some(size), None) => {
-            Ok(SearchBox::centered_on(&HeavyAtoms::read(&ligand)?, size.0)?)
-        }
-        (Some(ligand), None, None, padding) => {
-            Ok(SearchBox::around(&HeavyAtoms::read(&ligand)?, padding.unwrap_or(SearchBox::PADDING_DEFAULT))?)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use common::task::{CnnScoring, GninaOptions, GninaScore, VinaOptions};
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -387,14 +318,14 @@ mod tests {
     fn vina_of(request: &PushRequest) -> &VinaOptions {
         match &request.engine {
             EngineOptions::Vina(vina) => vina,
-            EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => panic!("not vina"),
+            other => panic!("not vina: {other:?}"),
         }
     }
 
     fn command_of(request: &PushRequest) -> &CommandOptions {
         match &request.engine {
             EngineOptions::Command(command) => command,
-            EngineOptions::Vina(_) | EngineOptions::GromacsMmgbsa(_) => panic!("not command"),
+            other => panic!("not command: {other:?}"),
         }
     }
 
@@ -402,7 +333,7 @@ mod tests {
     fn mm_gbsa_is_meant_by_its_name_or_its_parameters() {
         let mmgbsa = |toml: &str, flags: &str| match resolve(toml, flags).unwrap().engine {
             EngineOptions::GromacsMmgbsa(mmgbsa) => mmgbsa,
-            EngineOptions::Vina(_) | EngineOptions::Command(_) => panic!("not gromacs-mmgbsa"),
+            other => panic!("not gromacs-mmgbsa: {other:?}"),
         };
         let named = mmgbsa("", "x.sdf --run a --receptor r.pdb --engine gromacs-mmgbsa");
         let expect = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 10.0, frames: 10 };
@@ -469,6 +400,49 @@ mod tests {
 
     const FILE: &str = "run = 'a'\ninput = 'x.smi'\nseed = 7\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'pose.pdb'\n\
                         box_size = 20\n[limits]\nparallelism = 5\nbackoff_ms = 1\n[labels]\nb = 'file'\na = 'file'\n";
+
+    fn gnina_of(request: &PushRequest) -> &GninaOptions {
+        match &request.engine {
+            EngineOptions::Gnina(gnina) => gnina,
+            other => panic!("not gnina: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn gnina_has_the_parameters_of_a_docking_and_its_own() {
+        let file = FILE.replace("box_size = 20", "box_size = 20\ncnn_scoring = 'refinement'\ndevice = 2");
+        let request = resolve(&file, "").unwrap();
+        let gnina = gnina_of(&request);
+        assert_eq!(
+            (gnina.center, gnina.size, gnina.exhaustiveness, gnina.modes),
+            ([41.0, 44.0, 18.0], [20.0; 3], 8, 9)
+        );
+        assert_eq!((gnina.cnn_scoring, gnina.device), (CnnScoring::Refinement, 2));
+        assert_eq!(gnina.score, GninaScore::MinimizedAffinity);
+        let request = resolve(FILE, "--engine gnina --score CNN_VS --modes 3 --device 1").unwrap();
+        let gnina = gnina_of(&request);
+        assert_eq!((gnina.score, gnina.modes, gnina.device), (GninaScore::CnnVs, 3, 1));
+        assert_eq!(gnina.cnn_scoring, CnnScoring::Rescore);
+    }
+
+    #[test]
+    fn gninas_parameters_are_checked() {
+        let check = |flags: &str, expect: &str| {
+            assert_eq!(resolve(FILE, flags).unwrap_err().to_string(), expect);
+        };
+        check(
+            "--engine gnina --score vinardo",
+            "the score `vinardo` is not one of: minimizedAffinity, CNNscore, CNNaffinity, CNN_VS",
+        );
+        check(
+            "--cnn-scoring none --score CNNscore",
+            "the score `CNNscore` needs the neural networks, and cnn_scoring is none",
+        );
+        check("--engine vina --device 0", "`device` is no parameter of the engine `vina`");
+        check("--engine vina --score CNN_VS", "`score` is no parameter of the engine `vina`");
+        check("--engine gnina --column mw", "`columns` is no parameter of the engine `gnina`");
+        check("--engine command --cnn-scoring all", "`receptor` is no parameter of the engine `command`");
+    }
 
     #[test]
     fn the_file_says_what_no_flag_says_with_paths_beside_it() {

@@ -104,7 +104,7 @@ fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> Pinned {
 /// The role of an engine's driver.
 const fn driver_role(engine: &EngineOptions) -> &'static str {
     match engine {
-        EngineOptions::Vina(_) => "prepare",
+        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => "prepare",
         EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => DRIVER_ROLE,
     }
 }
@@ -112,7 +112,7 @@ const fn driver_role(engine: &EngineOptions) -> &'static str {
 /// The driver that an engine has by itself.
 fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
     let Shipped { name, text, .. } = match engine {
-        EngineOptions::Vina(_) => VINA_PREPARE,
+        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => VINA_PREPARE,
         EngineOptions::GromacsMmgbsa(_) => GROMACS_MMGBSA,
         EngineOptions::Command(_) => return None,
     };
@@ -122,7 +122,7 @@ fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
 /// Reads an input. The receptor of a docking run has to be a PDB or PDBQT, that of MM-GBSA a PDB, with at least one heavy atom.
 fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned, LaunchpadError> {
     let known: &[&str] = match engine {
-        EngineOptions::Vina(_) => &["pdb", "ent", "pdbqt"],
+        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => &["pdb", "ent", "pdbqt"],
         EngineOptions::GromacsMmgbsa(_) => &["pdb", "ent"],
         EngineOptions::Command(_) => &[],
     };

@@ -24,18 +24,33 @@ struct Ghost {
     leases: Vec<(TaskId, LeaseName)>,
 }
 
-/// Watches an idle fleet while one task is leased, then one that beats.
+/// Watches an idle fleet while one task is leased, then one that beats; each in turn with one that asks as often for nothing but the
+/// time, which is the least that so many connections cost.
 pub(crate) async fn measure() {
     let redis = TestRedis::start_with(Persistence::EverySecond).await;
     let run = TestRun::sealed(&redis, "fleet", &Limits::default(), 1).await;
     let idle = assemble(&redis, &run, 0).await;
     run.lease("somebody", 1, 1).await;
     print("idle", &redis, stream::iter(&idle).for_each_concurrent(None, |ghost| be_idle(&run, ghost))).await;
+    print("idle, asking for the time only", &redis, ask_the_time(&idle, Duration::from_secs(5), 0.9)).await;
     drop(idle);
     let run = TestRun::sealed(&redis, "beating", &Limits::default(), WORKERS).await;
     let busy = assemble(&redis, &run, 1).await;
     print("heartbeating", &redis, stream::iter(&busy).for_each_concurrent(None, |ghost| beat(&run, ghost)))
         .await;
+    print(
+        "heartbeating, asking for the time only",
+        &redis,
+        ask_the_time(&busy, Duration::from_secs(15), 0.75),
+    )
+    .await;
+}
+
+async fn ask_the_time(fleet: &[Ghost], longest: Duration, shortest: f64) {
+    let ask = async |ghost: &Ghost| {
+        repeat(longest, shortest, async || _ = ghost.queue.now_ms().await.unwrap()).await;
+    };
+    stream::iter(fleet).for_each_concurrent(None, ask).await;
 }
 
 async fn assemble(redis: &TestRedis, run: &TestRun, leases: u64) -> Vec<Ghost> {
@@ -56,7 +71,7 @@ async fn assemble(redis: &TestRedis, run: &TestRun, leases: u64) -> Vec<Ghost> {
 async fn print(what: &str, redis: &TestRedis, fleet: impl Future<Output = ()>) {
     let spent = spend(redis, fleet).await;
     println!(
-        "{WORKERS} {what} workers: {:.1} % of a core of Redis, over {:.0} s",
+        "{WORKERS} workers {what}: {:.1} % of a core of Redis, over {:.0} s",
         100.0 * spent.redis_seconds / spent.seconds,
         spent.seconds
     );

@@ -14,9 +14,10 @@ use proptest::test_runner::TestCaseResult;
 use super::command_rows::FoundRows;
 use super::complex::Complex;
 use super::mmgbsa_energies::Energies;
-use super::{MoleculeInput, Plan, Workload, command, engine_for, pdbqt, prepared, receptor};
+use super::{MoleculeInput, Plan, Workload, command, engine_for, pdbqt, pose_sdf, prepared, receptor};
 
 const POSES: &str = include_str!("../../../tests/golden/vina-1.2.3-toluene.pdbqt");
+const POSES_SDF: &str = include_str!("../../../tests/golden/rustina-0.9.0-toluene.sdf");
 const COMPLEX: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzene-last.gro");
 const ENERGIES: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-1ps.dat");
 const PREPARED: &str =
@@ -53,6 +54,17 @@ proptest! {
                 prop_assert!(atoms.into_iter().flatten().all(f64::is_finite));
             }
             text.lines().for_each(|line| _ = receptor::is_hydrogen(line));
+        }
+    }
+
+    #[test]
+    fn records_of_any_bytes_are_refused_or_finite(damaged in damaged(POSES_SDF), any in any::<String>()) {
+        for text in [damaged, any] {
+            if let Ok(poses) = pose_sdf::PosesSdf::parse(&text) {
+                prop_assert!(poses.count() <= text.lines().count());
+                _ = poses.item("CNNscore");
+                prop_assert!(poses.heavy_atoms().into_iter().flatten().flatten().all(f64::is_finite));
+            }
         }
     }
 
@@ -154,10 +166,14 @@ fn specs(role: &str, name: &str, path: &str) -> Vec<String> {
     let vina = serde_json::json!({
         "name": "vina", "center": [-1.5, 0.0, 0.0], "size": [9.0, 9.0, 9.0], "exhaustiveness": 1, "modes": 1,
     });
+    let gnina = serde_json::json!({
+        "name": "gnina", "center": [-1.5, 0.0, 0.0], "size": [9.0, 9.0, 9.0], "exhaustiveness": 1, "modes": 1,
+        "cnn_scoring": "rescore", "score": "CNN_VS", "device": 0,
+    });
     let mmgbsa =
         serde_json::json!({ "name": "gromacs-mmgbsa", "charges": "am1-bcc", "md_ps": 1.0, "frames": 1 });
     let mut specs = Vec::new();
-    for (engine, driver) in [(command, "driver"), (vina, "prepare"), (mmgbsa, "driver")] {
+    for (engine, driver) in [(command, "driver"), (vina, "prepare"), (gnina, "prepare"), (mmgbsa, "driver")] {
         specs.push(spec(role, "a.pdb", "kept", engine.clone(), driver));
         specs.push(spec("receptor", name, "kept", engine.clone(), driver));
         specs.push(spec("receptor", "a.pdb", path, engine.clone(), driver));
@@ -176,7 +192,9 @@ fn check_plan(spec: &RunSpec, molecules: &[Molecule]) -> TestCaseResult {
     let pinned = spec.inputs.iter().chain(&spec.drivers);
     let mut shared: BTreeMap<String, PathBuf> =
         pinned.map(|(role, object)| (role.clone(), cached(object.file_name()))).collect();
-    shared.insert("receptor_pdbqt".to_owned(), cached("receptor.pdbqt"));
+    for (role, name) in [("receptor_pdbqt", "receptor.pdbqt"), ("receptor", "receptor.pdb")] {
+        shared.entry(role.to_owned()).or_insert_with(|| cached(name));
+    }
     let input = |(index, molecule): (usize, &Molecule)| MoleculeInput {
         index,
         molecule: molecule.clone(),
@@ -206,7 +224,7 @@ fn check_plan(spec: &RunSpec, molecules: &[Molecule]) -> TestCaseResult {
 
 /// No word is a molecule's, none is a file's name without a folder in front of it, and none is for a shell to read.
 fn check_argv(argv: &[String], spec: &RunSpec, molecules: &[MoleculeInput]) -> TestCaseResult {
-    prop_assert!(["python3", "obabel", "vina"].contains(&argv[0].as_str()), "{argv:?}");
+    prop_assert!(["python3", "obabel", "vina", "gnina"].contains(&argv[0].as_str()), "{argv:?}");
     for word in &argv[1..] {
         let names = spec.inputs.values().chain(spec.drivers.values()).map(ObjectRef::file_name);
         if let Some(name) = names.into_iter().find(|name| word.ends_with(*name)) {

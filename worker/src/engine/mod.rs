@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{ChargeModel, EngineOptions, MmgbsaOptions, Molecule, Row, RunSpec, VinaOptions};
+use common::task::{
+    ChargeModel, CnnScoring, EngineOptions, GninaOptions, GninaScore, MmgbsaOptions, Molecule, Row, RunSpec,
+    VinaOptions,
+};
 
 use crate::process::Ended;
 
@@ -13,13 +16,17 @@ mod command;
 mod command_rows;
 mod command_verdict;
 mod complex;
+mod docking;
 mod ending;
+mod gnina;
+mod gnina_verdict;
 mod left_file;
 mod mmgbsa;
 mod mmgbsa_energies;
 mod mmgbsa_verdict;
 mod pdbqt;
 mod pose_check;
+mod pose_sdf;
 mod prepared;
 mod reason;
 mod receptor;
@@ -28,6 +35,7 @@ mod vina;
 mod vina_verdict;
 
 pub use command::CommandEngine;
+pub use gnina::Gnina;
 pub use mmgbsa::Mmgbsa;
 pub use vina::Vina;
 
@@ -185,14 +193,24 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 /// Every engine that is built in, with parameters that only stand for those of a run.
 pub fn built_in() -> Vec<EngineOptions> {
     let vina = VinaOptions { center: [0.0; 3], size: [20.0; 3], exhaustiveness: 8, modes: 9 };
+    let gnina = GninaOptions {
+        center: [0.0; 3],
+        size: [20.0; 3],
+        exhaustiveness: 8,
+        modes: 9,
+        cnn_scoring: CnnScoring::Rescore,
+        score: GninaScore::MinimizedAffinity,
+        device: 0,
+    };
     let mmgbsa = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 1.0, frames: 1 };
-    vec![EngineOptions::Vina(vina), EngineOptions::GromacsMmgbsa(mmgbsa)]
+    vec![EngineOptions::Vina(vina), EngineOptions::Gnina(gnina), EngineOptions::GromacsMmgbsa(mmgbsa)]
 }
 
 /// The engine that a run asks for.
 pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
         EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
+        EngineOptions::Gnina(options) => Box::new(Gnina::new(options.clone())),
         EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
         EngineOptions::GromacsMmgbsa(options) => Box::new(Mmgbsa::new(options.clone())),
     }

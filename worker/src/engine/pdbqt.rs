@@ -28,7 +28,7 @@ pub(crate) enum PdbqtError {
     },
 }
 
-/// The poses of one ligand, best first.
+/// What is judged of the poses of one ligand, best first.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Poses {
     /// How many there are.
@@ -36,7 +36,7 @@ pub(crate) struct Poses {
     /// The first pose's score with the engine's own digits; empty when it has none.
     pub(crate) score: String,
     /// The first pose's heavy atoms, or why they can't be read.
-    pub(crate) heavy_atoms: Result<Vec<Point>, PdbqtError>,
+    pub(crate) heavy_atoms: Result<Vec<Point>, String>,
 }
 
 /// The heavy atoms of a structure without models.
@@ -68,16 +68,24 @@ pub(crate) fn poses(text: &str) -> Result<Poses, PdbqtError> {
     Ok(Poses {
         count,
         score: score.unwrap_or_default().to_owned(),
-        heavy_atoms: heavy_atoms_of(best.iter().copied()),
+        heavy_atoms: heavy_atoms_of(best.iter().copied()).map_err(|error| error.to_string()),
     })
 }
 
 fn heavy_atoms_of<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<Point>, PdbqtError> {
+    heavy_atoms_but(lines, |line| {
+        line.split_whitespace().next_back().is_some_and(|kind| HYDROGEN_TYPES.contains(&kind))
+    })
+}
+
+/// All atoms but those that a format has as hydrogens.
+pub(crate) fn heavy_atoms_but<'a>(
+    lines: impl Iterator<Item = &'a str>,
+    is_hydrogen: fn(&str) -> bool,
+) -> Result<Vec<Point>, PdbqtError> {
     lines
         .filter(|line| line.starts_with("ATOM") || line.starts_with("HETATM"))
-        .filter(|line| {
-            !line.split_whitespace().next_back().is_some_and(|kind| HYDROGEN_TYPES.contains(&kind))
-        })
+        .filter(|line| !is_hydrogen(line))
         .map(|line| position(line).ok_or_else(|| PdbqtError::Coordinates { line: line.to_owned() }))
         .collect()
 }

@@ -3,8 +3,6 @@
 //!
 //! Pure: poses, receptor and box in, a score or a refusal out.
 
-use common::task::VinaOptions;
-
 use super::pdbqt::{Point, Poses};
 use super::reason::{Reason, Refusal};
 
@@ -19,6 +17,23 @@ const BOX_TOLERANCE_ANGSTROM: f64 = 0.75;
 /// No ligand binds better than about −1.5 kcal/mol per heavy atom, levelling off near −15 kcal/mol (Kuntz et al. 1999,
 /// doi:10.1073/pnas.96.18.9997); twice that is an artefact.
 const SCORE_MIN_KCAL_MOL: f64 = -30.0;
+
+/// Where was searched.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Region {
+    /// Centre of the box, Å.
+    pub(crate) center: Point,
+    /// Its edges, Å.
+    pub(crate) size: Point,
+}
+
+impl Region {
+    fn holds(&self, point: Point) -> bool {
+        (0..3).all(|axis| {
+            (point[axis] - self.center[axis]).abs() <= self.size[axis] / 2.0 + BOX_TOLERANCE_ANGSTROM
+        })
+    }
+}
 
 /// A docked molecule that passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +51,7 @@ pub(crate) fn check(
     poses: Poses,
     heavy_atoms: usize,
     receptor: &[Point],
-    options: &VinaOptions,
+    region: &Region,
 ) -> Result<Docked, Refusal> {
     if poses.count == 0 {
         return Err(refuse(Reason::NoPose, "the output has no model".into()));
@@ -45,13 +60,13 @@ pub(crate) fn check(
     let Some(score_kcal_mol) = score else {
         return Err(refuse(Reason::ScoreNotFinite, format!("the score is `{}`", poses.score)));
     };
-    let pose = poses.heavy_atoms.map_err(|error| refuse(Reason::PoseUnreadable, error.to_string()))?;
+    let pose = poses.heavy_atoms.map_err(|detail| refuse(Reason::PoseUnreadable, detail))?;
     if pose.len() != heavy_atoms || pose.is_empty() {
         let detail = format!("the pose has {} heavy atoms (expected {heavy_atoms})", pose.len());
         return Err(refuse(Reason::PoseUnreadable, detail));
     }
     let centroid = centroid(&pose);
-    if !inside_box(centroid, options) {
+    if !region.holds(centroid) {
         let [x, y, z] = centroid;
         let detail = format!("the pose's centroid is at {x:.1} {y:.1} {z:.1} Å (score `{}`)", poses.score);
         return Err(refuse(Reason::OutsideBox, detail));
@@ -83,12 +98,6 @@ pub(crate) fn centroid(pose: &[Point]) -> Point {
     sum.map(|coordinate| coordinate / pose.len() as f64)
 }
 
-fn inside_box(point: Point, options: &VinaOptions) -> bool {
-    (0..3).all(|axis| {
-        (point[axis] - options.center[axis]).abs() <= options.size[axis] / 2.0 + BOX_TOLERANCE_ANGSTROM
-    })
-}
-
 fn contacts(pose: &[Point], receptor: &[Point]) -> usize {
     receptor.iter().filter(|atom| touches(pose, **atom)).count()
 }
@@ -115,8 +124,8 @@ mod tests {
     const FAR_AWAY: Point = [200.0; 3];
 
     fn judge(output: &str, heavy: usize, center: Point) -> Result<Docked, Refusal> {
-        let options = VinaOptions { center, size: [14.0; 3], exhaustiveness: 8, modes: 9 };
-        check(poses(output).unwrap(), heavy, &heavy_atoms(CAVITY).unwrap(), &options)
+        let region = Region { center, size: [14.0; 3] };
+        check(poses(output).unwrap(), heavy, &heavy_atoms(CAVITY).unwrap(), &region)
     }
 
     #[test]
@@ -156,11 +165,7 @@ mod tests {
 
     #[test]
     fn the_box_has_edges() {
-        let at = |x: f64| {
-            let options =
-                VinaOptions { center: [0.0; 3], size: [10.0, 2.0, 2.0], exhaustiveness: 1, modes: 1 };
-            inside_box([x, 0.0, 0.0], &options)
-        };
+        let at = |x: f64| Region { center: [0.0; 3], size: [10.0, 2.0, 2.0] }.holds([x, 0.0, 0.0]);
         assert!(at(5.7) && at(-5.7));
         assert!(!at(5.8) && !at(-5.8));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::task::RunSpec;
 
-use super::pdbqt::{self, Point};
+use super::pdbqt::{self, PdbqtError, Point};
 use super::reason::failure;
 use super::{EngineFailure, Preparation, Step};
 
@@ -36,6 +36,24 @@ impl Receptor {
     /// one, so nothing but the atoms counts.
     pub(crate) fn read(spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Result<Self, EngineFailure> {
         let role = if is_pdbqt(spec) { GIVEN } else { CONVERTED };
+        Self::of_role(role, spec, shared, pdbqt::heavy_atoms)
+    }
+
+    /// The user's file, for an engine that reads PDB by itself.
+    pub(crate) fn as_given(
+        spec: &RunSpec,
+        shared: &BTreeMap<String, PathBuf>,
+    ) -> Result<Self, EngineFailure> {
+        let read = if is_pdbqt(spec) { pdbqt::heavy_atoms } else { heavy_atoms_of_pdb };
+        Self::of_role(GIVEN, spec, shared, read)
+    }
+
+    fn of_role(
+        role: &str,
+        spec: &RunSpec,
+        shared: &BTreeMap<String, PathBuf>,
+        heavy_atoms: fn(&str) -> Result<Vec<Point>, PdbqtError>,
+    ) -> Result<Self, EngineFailure> {
         let path = shared.get(role).ok_or_else(|| EngineFailure {
             reason: failure::INPUT_MISSING,
             detail: format!("the run has no input `{role}`"),
@@ -44,11 +62,12 @@ impl Receptor {
             reason: failure::RECEPTOR_INVALID,
             detail: format!("the receptor `{}` {detail}", file_name(spec)),
         };
-        let text =
-            std::fs::read_to_string(path).map_err(|error| invalid(format!("is not readable ({error})")))?;
-        let heavy_atoms = pdbqt::heavy_atoms(&text).map_err(|error| invalid(format!("has {error}")))?;
+        let bytes = std::fs::read(path).map_err(|error| invalid(format!("is not readable ({error})")))?;
+        // Remarks may be in any encoding, atoms are ASCII.
+        let text = String::from_utf8_lossy(&bytes);
+        let heavy_atoms = heavy_atoms(&text).map_err(|error| invalid(format!("has {error}")))?;
         if heavy_atoms.is_empty() {
-            return Err(invalid("has no atoms as PDBQT (is it a PDB file with ATOM records?)".into()));
+            return Err(invalid("has no atoms (is it a PDB file with ATOM records?)".into()));
         }
         Ok(Self { path: path.clone(), heavy_atoms })
     }
@@ -96,6 +115,11 @@ fn has_hydrogens(path: &Path) -> bool {
     let atoms = text.lines().filter(|line| line.starts_with("ATOM") || line.starts_with("HETATM"));
     let (hydrogens, heavy): (Vec<_>, Vec<_>) = atoms.partition(|line| is_hydrogen(line));
     hydrogens.len() as f64 > HYDROGEN_SHARE_MIN * heavy.len() as f64
+}
+
+/// The heavy atoms of a PDB file, whose coordinates stand where those of PDBQT do.
+fn heavy_atoms_of_pdb(text: &str) -> Result<Vec<Point>, PdbqtError> {
+    pdbqt::heavy_atoms_but(text.lines(), is_hydrogen)
 }
 
 /// By the element in columns 77–78; many files have none, then by the atom name in columns 13–16, whose element ends in

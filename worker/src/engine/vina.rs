@@ -8,16 +8,15 @@ use std::path::PathBuf;
 
 use common::task::{RunSpec, VinaOptions};
 
+use super::docking::{self, PREPARED_FILE, dock_step, ligand_sdf};
 use super::receptor::{self, Receptor};
 use super::{
-    Engine, EngineFailure, Judged, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload, task_file,
+    Engine, EngineFailure, Judged, MoleculeInput, Plan, Preparation, Step, StepOutcome, Workload,
     vina_verdict,
 };
 
-/// Role of the driver that makes 3D structures.
-pub(crate) const PREPARE_ROLE: &str = "prepare";
-/// What that driver writes.
-pub(crate) const PREPARED_FILE: &str = "prepared.jsonl";
+/// The columns that are Vina's own.
+pub(crate) const OWN_COLUMNS: [&str; 2] = ["modes", "contacts"];
 
 /// Docking with AutoDock Vina.
 #[derive(Debug, Clone)]
@@ -70,16 +69,12 @@ impl Engine for Vina {
         let Ok((receptor, driver)) = shared_inputs(workload) else {
             return Plan::default();
         };
-        let mut steps = vec![Step {
-            name: PREPARE_ROLE.to_owned(),
-            argv: vec!["python3".to_owned(), driver],
-            needs: Vec::new(),
-        }];
+        let mut steps = vec![docking::prepare(driver)];
         for input in workload.molecules {
             steps.push(convert(input.index));
             steps.push(self.dock(input, workload, &receptor));
         }
-        Plan { files: vec![(PathBuf::from(task_file::NAME), task_json(workload))], steps, ..Plan::default() }
+        Plan { files: vec![docking::task_file(workload)], steps, ..Plan::default() }
     }
 
     fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Judged>, EngineFailure> {
@@ -99,18 +94,14 @@ impl Engine for Vina {
     }
 
     fn columns(&self) -> Vec<&str> {
-        vec!["docked_smiles", "flags", "modes", "contacts", "seed", "detail"]
+        docking::columns(&OWN_COLUMNS)
     }
 }
 
 /// The receptor and the path of the preparation's driver.
 fn shared_inputs(workload: &Workload<'_>) -> Result<(Receptor, String), EngineFailure> {
     let receptor = Receptor::read(workload.spec, workload.shared)?;
-    let driver = workload.shared.get(PREPARE_ROLE).ok_or_else(|| EngineFailure {
-        reason: super::reason::failure::INPUT_MISSING,
-        detail: format!("the run has no driver `{PREPARE_ROLE}`"),
-    })?;
-    Ok((receptor, driver.to_string_lossy().into_owned()))
+    Ok((receptor, docking::driver(workload)?))
 }
 
 fn convert(index: usize) -> Step {
@@ -119,20 +110,8 @@ fn convert(index: usize) -> Step {
     Step { name: convert_step(index), argv, needs: vec![sdf] }
 }
 
-fn task_json(workload: &Workload<'_>) -> Vec<u8> {
-    serde_json::json!({ "molecules": task_file::molecules(workload) }).to_string().into_bytes()
-}
-
 pub(crate) fn convert_step(index: usize) -> String {
     format!("convert_{index:05}")
-}
-
-pub(crate) fn dock_step(index: usize) -> String {
-    format!("dock_{index:05}")
-}
-
-fn ligand_sdf(index: usize) -> PathBuf {
-    PathBuf::from(format!("ligands/{index:05}.sdf"))
 }
 
 pub(crate) fn ligand_pdbqt(index: usize) -> PathBuf {

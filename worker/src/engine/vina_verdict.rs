@@ -1,27 +1,23 @@
-//! From what a docking task left behind to one row per molecule, or to the reason why the attempt as a whole is void.
-//!
-//! A verdict comes from files alone. How a program ended, and what it printed, can only void an attempt: a signal, a time
-//! limit, a full disk or a broken receptor must never become a molecule's reason.
+//! From what a docking task with Vina left behind to one row per molecule, or to the reason why the attempt as a whole is void: what
+//! is Vina's own of it. The rest is in `docking`.
 
-use std::collections::HashMap;
-use std::path::Path;
+use common::task::VinaOptions;
 
-use common::task::{Row, Verdict, VinaOptions};
-
-use super::ending::evidence;
-use super::pdbqt;
-use super::pose_check::{self, Docked};
-use super::prepared::{self, Prepared};
+use super::docking::{Attempt, Scored, Tried, dock_step, prints_poses};
+use super::pose_check::{self, Region};
+use super::prepared::Prepared;
 use super::reason::{Reason, Refusal, failure};
 use super::receptor::Receptor;
-use super::vina::{PREPARE_ROLE, PREPARED_FILE, convert_step, dock_step, ligand_pdbqt, poses_pdbqt};
-use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file};
+use super::vina::{OWN_COLUMNS, convert_step, ligand_pdbqt, poses_pdbqt};
+use super::{EngineFailure, Judged, StepOutcome, Workload, pdbqt};
 use crate::process::{Ended, How};
 
 /// Vina's words when a line of its input is wrong; the line follows after [`QUOTE`].
 const PARSING_ERROR: &str = "PDBQT parsing error";
 /// What stands before a quoted line of input.
 const QUOTE: &str = "> ";
+/// The numbers behind a rank in Vina's table of poses: affinity and two distances.
+const TABLE_NUMBERS: usize = 3;
 
 /// Judges every molecule of a task.
 pub(crate) fn judge(
@@ -30,116 +26,52 @@ pub(crate) fn judge(
     receptor: &Receptor,
     outcomes: &[StepOutcome],
 ) -> Result<Vec<Judged>, EngineFailure> {
-    let attempt = Attempt {
-        options,
-        workload,
-        receptor,
-        steps: outcomes.iter().map(|outcome| (outcome.step.name.as_str(), outcome)).collect(),
-    };
-    let prepared = attempt.prepared()?;
-    let molecules = workload.molecules.iter().zip(prepared);
-    Ok(molecules.map(|(input, prepared)| attempt.row(input, &prepared?)).collect())
+    let region = Region { center: options.center, size: options.size };
+    let docking = Docking { attempt: Attempt::new(workload, outcomes), region, receptor };
+    docking.attempt.judge(OWN_COLUMNS.len(), |prepared| docking.docked(prepared))
 }
 
-/// An attempt's files and how its steps went. Results are nested: outside whether the attempt counts, inside the verdict.
-struct Attempt<'a> {
-    options: &'a VinaOptions,
-    workload: &'a Workload<'a>,
+struct Docking<'a> {
+    attempt: Attempt<'a>,
+    region: Region,
     receptor: &'a Receptor,
-    steps: HashMap<&'a str, &'a StepOutcome>,
 }
 
-impl Attempt<'_> {
-    /// The driver's account of every molecule, or why it has none.
-    fn prepared(&self) -> Result<Vec<Result<Prepared, EngineFailure>>, EngineFailure> {
-        let positions: Vec<usize> = self.workload.molecules.iter().map(|input| input.index).collect();
-        let ended = match self.ended(PREPARE_ROLE) {
-            Err(failure) if failure.is_breakdown() => return self.begun(&positions, failure),
-            ended => ended?,
-        };
-        let broken = |detail: String| EngineFailure {
-            reason: failure::PREPARE_FAILED,
-            detail: format!("{PREPARED_FILE}: {detail}; {}", evidence(ended)),
-        };
-        if ended.how != How::Exited(0) {
-            return Err(broken("the driver did not end well".into()));
-        }
-        let text = left_file::read(self.workload.scratch, PREPARED_FILE.as_ref()).map_err(broken)?;
-        let text = String::from_utf8_lossy(&text);
-        let prepared = prepared::parse(&text, &positions).map_err(|error| broken(error.to_string()))?;
-        Ok(prepared.into_iter().map(Ok).collect())
-    }
-
-    /// The account of a driver that broke down: it says which molecule it was at, and those behind that were not tried.
-    fn begun(
-        &self,
-        positions: &[usize],
-        breakdown: EngineFailure,
-    ) -> Result<Vec<Result<Prepared, EngineFailure>>, EngineFailure> {
-        let text = begun_account(self.workload);
-        let prepared = prepared::parse_begun(&text, positions).map_err(|error| EngineFailure {
-            reason: failure::PREPARE_FAILED,
-            detail: format!("{PREPARED_FILE}: {error}; {breakdown}"),
-        })?;
-        let untried =
-            EngineFailure { reason: failure::NOT_TRIED, detail: format!("not prepared, since {breakdown}") };
-        let behind = std::iter::once(breakdown).chain(std::iter::repeat(untried));
-        Ok(prepared.into_iter().map(Ok).chain(behind.map(Err)).take(positions.len()).collect())
-    }
-
-    fn row(&self, input: &MoleculeInput, prepared: &Prepared) -> Judged {
-        let judged = if prepared.ok {
-            self.docked(prepared)?.map_err(|refusal| (refusal.reason.name(), refusal.detail))
-        } else {
-            Err((prepared.reason.as_str(), prepared.detail.clone()))
-        };
-        let none = String::new;
-        let (verdict, reason, score, [modes, contacts, detail]) = match judged {
-            Ok(Docked { score, modes, contacts }) => {
-                (Verdict::Ok, "", score, [modes.to_string(), contacts.to_string(), none()])
-            }
-            Err((reason, detail)) => (Verdict::Bad, reason, none(), [none(), none(), detail]),
-        };
-        let (docked_smiles, flags) = (prepared.docked_smiles.clone(), prepared.flags.join(";"));
-        Ok(Row {
-            molecule_id: input.molecule.id.clone(),
-            smiles: input.molecule.smiles().to_owned(),
-            verdict,
-            reason: reason.to_owned(),
-            score,
-            columns: vec![docked_smiles, flags, modes, contacts, input.seed.to_string(), detail],
-        })
-    }
-
+impl Docking<'_> {
     /// The molecule's score or refusal, unless its programs show that the machine is at fault.
-    fn docked(&self, prepared: &Prepared) -> Result<Result<Docked, Refusal>, EngineFailure> {
+    fn docked(&self, prepared: &Prepared) -> Tried<Scored> {
         let ligand = match self.converted(prepared)? {
             Ok(ligand) => ligand,
             Err(refusal) => return Ok(Err(refusal)),
         };
         let step = dock_step(prepared.index);
-        let ended = self.ended(&step)?;
+        let ended = self.attempt.ended(&step)?;
         if ended.how != How::Exited(0) {
             return self.rejected(&step, ended, &ligand).map(Err);
         }
-        let lost = |detail: &str| self.lost(&step, ended, detail);
-        let text = self.read(&poses_pdbqt(prepared.index)).map_err(|detail| lost(&detail))?;
+        let lost = |detail: &str| self.attempt.lost(&step, ended, detail);
+        let text = self.attempt.read(&poses_pdbqt(prepared.index)).map_err(|detail| lost(&detail))?;
         let poses = pdbqt::poses(&text).map_err(|error| lost(&error.to_string()))?;
-        if poses.count == 0 && prints_modes(&ended.stdout_tail) {
+        if poses.count == 0 && prints_poses(&ended.stdout_tail, TABLE_NUMBERS) {
             return Err(lost("Vina printed poses and its output has none"));
         }
-        Ok(pose_check::check(poses, prepared.heavy_atoms, &self.receptor.heavy_atoms, self.options))
+        let checked =
+            pose_check::check(poses, prepared.heavy_atoms, &self.receptor.heavy_atoms, &self.region);
+        Ok(checked.map(|docked| Scored {
+            score: docked.score,
+            columns: vec![docked.modes.to_string(), docked.contacts.to_string()],
+        }))
     }
 
     /// The ligand's PDBQT, if Open Babel made one of all its heavy atoms. It exits 0 in any case.
-    fn converted(&self, prepared: &Prepared) -> Result<Result<String, Refusal>, EngineFailure> {
+    fn converted(&self, prepared: &Prepared) -> Tried<String> {
         let step = convert_step(prepared.index);
-        let ended = self.ended(&step)?;
-        let lost = |detail: &str| self.lost(&step, ended, detail);
+        let ended = self.attempt.ended(&step)?;
+        let lost = |detail: &str| self.attempt.lost(&step, ended, detail);
         if ended.how != How::Exited(0) {
-            return Err(self.failed(&step, ended));
+            return Err(self.attempt.failed(&step, ended));
         }
-        let text = self.read(&ligand_pdbqt(prepared.index)).map_err(|detail| lost(&detail))?;
+        let text = self.attempt.read(&ligand_pdbqt(prepared.index)).map_err(|detail| lost(&detail))?;
         let atoms = pdbqt::heavy_atoms(&text).map_or(0, |atoms| atoms.len());
         if atoms == prepared.heavy_atoms && atoms > 0 {
             return Ok(Ok(text));
@@ -160,7 +92,7 @@ impl Attempt<'_> {
             .find_map(|tail| tail.split_once(PARSING_ERROR))
             .map(|(_, complaint)| complaint);
         let Some(complaint) = complaint else {
-            return Err(self.failed(step, ended));
+            return Err(self.attempt.failed(step, ended));
         };
         let detail = complaint.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ");
         let quoted =
@@ -174,80 +106,6 @@ impl Attempt<'_> {
             detail: format!("Vina refuses the receptor: {detail}"),
         })
     }
-
-    /// How a step went that has to have been run.
-    fn ended(&self, step: &str) -> Result<&Ended, EngineFailure> {
-        let outcome = self.steps.get(step);
-        if let Some(outcome) = outcome {
-            ended_by_itself(outcome, self.workload)?;
-        }
-        let ended = outcome.and_then(|outcome| outcome.ended.as_ref());
-        ended.ok_or_else(|| EngineFailure {
-            reason: failure::OUTPUT_LOST,
-            detail: format!("step `{step}` was not run, since a file that it needs is missing"),
-        })
-    }
-
-    fn read(&self, path: &Path) -> Result<String, String> {
-        let bytes = left_file::read(self.workload.scratch, path)?;
-        // A molecule's name may be anything, the numbers are ASCII.
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    fn lost(&self, step: &str, ended: &Ended, detail: &str) -> EngineFailure {
-        let step = subject(step, self.workload);
-        EngineFailure {
-            reason: failure::OUTPUT_LOST,
-            detail: format!("{step}: {detail} (is the disk full?); {}", evidence(ended)),
-        }
-    }
-
-    fn failed(&self, step: &str, ended: &Ended) -> EngineFailure {
-        let step = subject(step, self.workload);
-        EngineFailure { reason: failure::ENGINE_FAILED, detail: format!("{step}: {}", evidence(ended)) }
-    }
-}
-
-/// No step may have been ended from outside.
-fn ended_by_itself(outcome: &StepOutcome, workload: &Workload<'_>) -> Result<(), EngineFailure> {
-    let Some(ended) = &outcome.ended else { return Ok(()) };
-    let reason = match ended.how {
-        How::Exited(_) => return Ok(()),
-        How::Signalled(_) => failure::ENGINE_CRASHED,
-        How::TimeLimit => failure::TIME_LIMIT,
-        How::Stopped => failure::STOPPED,
-    };
-    let step = subject(&outcome.step.name, workload);
-    Err(EngineFailure { reason, detail: format!("{step}: {}", evidence(ended)) })
-}
-
-/// A step with its molecule: the one in its name, or for the preparation the first that has no line yet.
-fn subject(step: &str, workload: &Workload<'_>) -> String {
-    let input = if step == PREPARE_ROLE {
-        workload.molecules.get(begun_account(workload).lines().count())
-    } else {
-        let index = step.rsplit('_').next().and_then(|index| index.parse().ok());
-        workload.molecules.iter().find(|input| Some(input.index) == index)
-    };
-    match input {
-        Some(input) => format!("step `{step}` of molecule `{}`", input.molecule.id),
-        None => format!("step `{step}`"),
-    }
-}
-
-/// The whole lines of the driver's account, which may have been cut off in the middle of one.
-fn begun_account(workload: &Workload<'_>) -> String {
-    let bytes = left_file::read(workload.scratch, PREPARED_FILE.as_ref()).unwrap_or_default();
-    let mut text = String::from_utf8_lossy(&bytes).into_owned();
-    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
-    text
-}
-
-/// Whether Vina's table of modes ends its output: rank, affinity and two distances.
-fn prints_modes(stdout_tail: &str) -> bool {
-    let last = stdout_tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let cells: Vec<_> = last.split_whitespace().collect();
-    cells.len() == 4 && cells[0].parse::<u32>().is_ok()
 }
 
 #[cfg(test)]
@@ -255,10 +113,13 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
-    use common::task::{EngineOptions, ManifestDigest, Molecule, MoleculeSource, RunSpec, SPEC_SCHEMA};
+    use common::task::{
+        EngineOptions, ManifestDigest, Molecule, MoleculeSource, Row, RunSpec, SPEC_SCHEMA, Verdict,
+    };
     use tempfile::TempDir;
 
-    use super::super::Step;
+    use super::super::docking::PREPARED_FILE;
+    use super::super::{MoleculeInput, Step};
     use super::*;
 
     const LIGAND: &str = include_str!("../../../tests/golden/openbabel-3.1.1-toluene.pdbqt");
