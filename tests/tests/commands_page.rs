@@ -25,7 +25,7 @@ use tempfile::TempDir;
 /// What is typed without being shown.
 const HIDDEN: &str = "<!-- run: ";
 /// Where the page's reader is.
-const FOLDER: &str = "/home/you/work";
+const FOLDER: &str = "/home/you/molecules";
 
 fn package(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
