@@ -4,14 +4,14 @@
 --          that are ok; molecules that are bad; bytes downloaded; bytes uploaded; and in ms, '' for what did not take place: queued,
 --          leased, staged, engine started, engine ended, upload started, upload ended
 -- returns: {'answers', answer...}; an answer is a list: ok, also when it is repeated; cancelled; or lost and the task's state. {'gone'}
--- transitions: leased -> succeeded, pending -> succeeded, delayed -> succeeded
+-- transitions: leased -> succeeded, pending -> succeeded, delayed -> succeeded, waiting -> pending (promote)
 
 local WIDTH = 15
 
 if not tick() then
   return { 'gone' }
 end
-local sums, finished, failed = {}, {}, {}
+local sums, finished, failed, promoted = {}, {}, {}, 0
 
 -- The lowest power of the square root of 2, rounded up, that is not below a duration.
 local function bucket_of(ms)
@@ -74,6 +74,12 @@ local function succeed(id, name, first)
   add('bytes', up)
   event('complete', id, 'lease', name, 'molecules', tonumber(ok) + tonumber(bad))
   finished[#finished + 1] = id
+  local last = last_if(id, 'waiting')
+  if last and let_be(last) == 'pending' then
+    move(last, 'waiting', 'pending', 'head')
+    event('promote', last)
+    promoted = promoted + 1
+  end
 end
 
 local reply = { 'answers' }
@@ -99,6 +105,7 @@ for first = 1, #ARGV, WIDTH do
   end
   reply[#reply + 1] = answer == 'lost' and { answer, state } or { answer }
 end
+wake(promoted)
 call_many('HDEL', 'inputs', finished)
 call_many('HDEL', 'tails', failed)
 for phase, sum in pairs(sums) do
