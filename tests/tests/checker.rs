@@ -41,7 +41,7 @@ const TAMPERINGS: &[(Rule, Tampering)] = &[
     (Rule::Counters, Redis(&["HINCRBY", "molfleet:{R}:progress", "succeeded", "1"])),
     (Rule::Counters, Redis(&["HINCRBY", "molfleet:{R}:progress", "lapses", "1"])),
     (Rule::Counters, Redis(&["HINCRBY", "molfleet:{R}:progress", "bytes", "-1"])),
-    (Rule::Counters, Redis(&["HINCRBY", "molfleet:{R}:stats:total", "count", "1"])),
+    (Rule::Counters, Redis(&["HINCRBY", "molfleet:{R}:stats:total", "1", "1"])),
     (Rule::Counters, Redis(&["HSET", "molfleet:{R}:task:0", "molecules_ok", "2"])),
     (Rule::Uncharged, Redis(&["HSET", "molfleet:{R}:task:0", "failures", "1"])),
     (Rule::Shard, Change("shards/shard_0000001.csv")),

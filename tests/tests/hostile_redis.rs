@@ -235,8 +235,6 @@ async fn whatever_stands_in_redis_reading_it_ends_without_a_panic() {
         "shard_sha256",
         "total",
         "pending",
-        "count",
-        "sum_ms",
         "8",
     ];
     let redis = TestRedis::start().await;

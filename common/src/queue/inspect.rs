@@ -131,18 +131,19 @@ pub struct Event {
 /// The durations of a phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Histogram {
-    /// How many there are.
-    pub count: u64,
-    /// Their sum.
-    pub sum_ms: u64,
     /// How many are at most this long and longer than the bucket before.
     pub buckets: BTreeMap<u64, u64>,
 }
 
 impl Histogram {
+    /// How many durations there are.
+    pub fn count(&self) -> u64 {
+        self.buckets.values().sum()
+    }
+
     /// An upper bound of this share of all durations, in ms, by the bucket that holds it; `None` without durations.
     pub fn quantile_ms(&self, share: f64) -> Option<u64> {
-        let wanted = (share * self.count as f64).ceil().max(1.0);
+        let wanted = (share * self.count() as f64).ceil().max(1.0);
         let mut seen = 0;
         self.buckets.iter().find_map(|(bucket, count)| {
             seen += count;
@@ -267,20 +268,9 @@ impl Queue {
     /// The durations of a phase.
     pub async fn histogram(&self, run: &RunId, phase: Phase) -> Result<Histogram, QueueError> {
         let fields = self.hash(&RunKeys::new(run).stats(phase)).await?;
-        let mut histogram = Histogram::default();
-        for (name, value) in fields {
-            let value = value.parse().unwrap_or(0);
-            match name.as_str() {
-                "count" => histogram.count = value,
-                "sum_ms" => histogram.sum_ms = value,
-                bucket => {
-                    if let Ok(bucket) = bucket.parse() {
-                        histogram.buckets.insert(bucket, value);
-                    }
-                }
-            }
-        }
-        Ok(histogram)
+        let buckets =
+            fields.iter().filter_map(|(bucket, count)| Some((bucket.parse().ok()?, count.parse().ok()?)));
+        Ok(Histogram { buckets: buckets.collect() })
     }
 
     /// All workers in the registry, the one seen last in front.

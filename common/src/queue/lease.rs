@@ -5,7 +5,9 @@ use redis::AsyncCommands as _;
 use super::reply::Reply;
 use super::{Queue, QueueError, keys, scripts};
 use crate::checkup::chain;
-use crate::task::{Ending, LeaseName, Molecule, Moments, RunId, TaskId, WorkerId, decode_molecules};
+use crate::task::{
+    Ending, LeaseName, Molecule, Moments, RunId, TaskId, WorkerId, bucket_of, decode_molecules,
+};
 
 /// The answer to a request for tasks.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,8 +247,10 @@ impl Queue {
                 completion.bytes_down.to_string(),
                 completion.bytes_up.to_string(),
             ]);
-            let moments = completion.moments.in_order();
-            arguments.extend(moments.map(|moment| moment.map_or(String::new(), |at| at.to_string())));
+            let (steps, latest) = completion.moments.steps();
+            arguments.extend([steps, latest.to_string()]);
+            let buckets = completion.moments.durations();
+            arguments.extend(buckets.map(|(_, ms)| ms.map_or(String::new(), |ms| bucket_of(ms).to_string())));
         }
         let reply = self.run_script(&scripts::COMPLETE, run, arguments).await?;
         if reply.code() != "answers" {

@@ -10,7 +10,7 @@ use super::{
     Adoption, Completed, Completion, Failed, Failure, Fate, Grant, Histogram, LeaseReply, Nothing, Pulse,
     Released, WhyNothing,
 };
-use crate::task::{Ending, LeaseName, Limits, Molecule, Phase, State, TaskId, WorkerId};
+use crate::task::{Ending, LeaseName, Limits, Molecule, Phase, State, TaskId, WorkerId, bucket_of};
 
 /// Tasks that one lease call reclaims, and promotes, at most.
 const BOUND: usize = 100;
@@ -20,9 +20,13 @@ const GRANTS_MAX: u64 = 1_000;
 const PIECES_MAX: usize = 64;
 /// How old the last transition into a terminal state must be before a run is drained, in ms.
 const SETTLE_MS: u64 = 5_000;
-/// Idle workers, the first of the list, that ask again when a lease expires.
-const EARLY_WORKERS: usize = 64;
-/// None of them asks again before this, in ms.
+/// How often all idle workers together ask at most, in calls a second.
+const IDLE_CALLS: u64 = 500;
+/// How long an idle worker waits at most, in ms, however large the fleet.
+const IDLE_WAIT_MAX_MS: u64 = 30_000;
+/// How many idle workers ask as soon as there may be work.
+const EARLY_WORKERS: u64 = 64;
+/// None of them asks before this, in ms, because a lease expires.
 const EARLY_MS: u64 = 250;
 /// Idle workers that one call strikes off at most.
 const WAKES_MAX: usize = 1_000;
@@ -208,32 +212,39 @@ impl Model {
         }
         self.reclaim(now_ms);
         self.promote(now_ms);
-        let longest = (self.limits.lease_ms / 12).min(SETTLE_MS);
         let room = match self.limits.parallelism {
             0 => slots,
             cap => slots.min(cap.saturating_sub(self.leases.len() as u64)),
         };
-        let (why, wait) = match () {
-            () if slots == 0 => (WhyNothing::NoneAsked, longest),
-            () if self.paused.is_some() => (WhyNothing::Paused, longest),
-            () if room == 0 => (WhyNothing::Cap, longest),
-            () if self.pending.is_empty() => self.why_empty(longest, now_ms),
+        let (why, soon) = match () {
+            () if slots == 0 => (WhyNothing::NoneAsked, None),
+            () if self.paused.is_some() => (WhyNothing::Paused, None),
+            () if room == 0 => (WhyNothing::Cap, Some(self.until_expiry())),
+            () if self.pending.is_empty() => self.why_empty(now_ms),
             () => return self.give(worker, request, (slots, room), now_ms),
         };
         self.set_idle(worker, slots);
-        let wait = wait.min(longest).max(1);
-        let may_be_reclaimed = matches!(why, WhyNothing::Cap | WhyNothing::Empty);
-        let wait_ms = if may_be_reclaimed { self.until_reclaim(worker, wait) } else { wait };
-        LeaseReply::Nothing(Nothing { why, wait_ms })
+        LeaseReply::Nothing(Nothing { why, wait_ms: self.wait(soon, slots, now_ms) })
     }
 
-    /// How long an idle worker waits that would wait so long if no lease expired.
-    fn until_reclaim(&self, worker: &WorkerId, wait: u64) -> u64 {
-        let is_early = self.idle.iter().take(EARLY_WORKERS).any(|(_, idle)| idle == worker);
+    /// How long a worker waits before it asks again at most, in a fleet that is not large.
+    fn longest_wait(&self) -> u64 {
+        (self.limits.lease_ms / 12).clamp(1, SETTLE_MS)
+    }
+
+    /// When the next lease expires, in ms from now.
+    fn until_expiry(&self) -> u64 {
         let next = self.leases.iter().map(|(expiry, _)| *expiry).find(|expiry| *expiry > self.clock_ms);
-        match next {
-            Some(expiry) if is_early => wait.min(EARLY_MS.max(expiry - self.clock_ms + 1)),
-            _ => wait,
+        next.map_or(self.longest_wait(), |expiry| EARLY_MS.max(expiry - self.clock_ms + 1))
+    }
+
+    /// How long a worker waits that got nothing.
+    fn wait(&self, soon: Option<u64>, slots: u64, now_ms: u64) -> u64 {
+        let (idle, longest) = (self.idle.len() as u64, self.longest_wait());
+        match soon {
+            _ if slots == 0 => longest,
+            Some(soon) if now_ms % idle < EARLY_WORKERS => soon.clamp(1, longest),
+            _ => longest.max((idle * 1_000 / IDLE_CALLS).min(IDLE_WAIT_MAX_MS)),
         }
     }
 
@@ -281,16 +292,17 @@ impl Model {
         }
     }
 
-    fn why_empty(&self, longest: u64, now_ms: u64) -> (WhyNothing, u64) {
+    /// Why there is nothing to give, and in how many ms there may be.
+    fn why_empty(&self, now_ms: u64) -> (WhyNothing, Option<u64>) {
         let is_open = self.tasks.iter().any(|task| !task.state.is_terminal());
         if !self.sealed || is_open {
-            let first = self.delayed.first().map(|(ready_at, _)| ready_at.saturating_sub(now_ms));
-            return (WhyNothing::Empty, first.unwrap_or(longest));
+            let ready = self.delayed.first().map(|(ready_at, _)| ready_at.saturating_sub(now_ms));
+            return (WhyNothing::Empty, Some(self.until_expiry().min(ready.unwrap_or(u64::MAX))));
         }
-        let settled = self.last_terminal_at.unwrap_or(0) + SETTLE_MS;
+        let settled = self.last_terminal_at.unwrap_or(0) + SETTLE_MS + self.lag_ms();
         match settled.checked_sub(now_ms) {
-            Some(left) => (WhyNothing::Empty, left + 1),
-            None => (WhyNothing::Drained, longest),
+            Some(left) => (WhyNothing::Empty, Some(left + 1)),
+            None => (WhyNothing::Drained, None),
         }
     }
 
@@ -370,6 +382,7 @@ impl Model {
 
     fn succeed(&mut self, id: u64, completion: &Completion<'_>, now_ms: u64) {
         let &Completion { molecules_ok, molecules_bad, bytes_down, bytes_up, ref moments, .. } = completion;
+        let (steps, latest) = moments.steps();
         let task = &mut self.tasks[at(id)];
         (task.ending, task.reason, task.queued_at, task.tail) = (None, None, None, None);
         task.success = Some(Success {
@@ -378,20 +391,11 @@ impl Model {
             molecules_ok,
             molecules_bad,
             bytes: Some((bytes_down, bytes_up)),
-            timings_ms: Some(steps(&moments.in_order(), now_ms)),
+            timings_ms: Some(format!("{steps}+{}", now_ms.saturating_sub(latest))),
         });
-        for (phase, from, to) in [
-            (Phase::Queue, Some(moments.queued), Some(moments.leased)),
-            (Phase::Stage, Some(moments.leased), moments.staged),
-            (Phase::Engine, moments.engine_started, moments.engine_ended),
-            (Phase::Upload, moments.upload_started, moments.upload_ended),
-            (Phase::Total, Some(moments.leased), Some(now_ms)),
-        ] {
-            let Some(ms) = from.zip(to).map(|(from, to)| to.saturating_sub(from)) else { continue };
-            let histogram = self.stats.entry(phase).or_default();
-            histogram.count += 1;
-            histogram.sum_ms += ms;
-            *histogram.buckets.entry(bucket_of(ms)).or_default() += 1;
+        for (phase, ms) in moments.durations() {
+            let Some(ms) = ms else { continue };
+            *self.stats.entry(phase).or_default().buckets.entry(bucket_of(ms)).or_default() += 1;
         }
         let molecules = molecules_ok + molecules_bad;
         self.event("complete", id, &format!("{} molecules {molecules}", self.lease_field(id)));
@@ -409,6 +413,7 @@ impl Model {
                 continue;
             }
             self.place(id, State::Succeeded, Place::Nowhere, now_ms);
+            self.last_terminal_at = Some(now_ms);
             let task = &mut self.tasks[at(id)];
             (task.ending, task.reason, task.queued_at, task.tail) = (None, None, None, None);
             task.success = Some(Success {
@@ -495,6 +500,7 @@ impl Model {
                 Some(State::Succeeded | State::Dead | State::Cancelled) | None => continue,
             }
             self.place(id.0, State::Cancelled, Place::Nowhere, now_ms);
+            self.last_terminal_at = Some(now_ms);
             self.event("cancel", id.0, "");
             if let Some(last) = self.last_if(id.0, |state| state == State::Waiting) {
                 self.place(last, State::Cancelled, Place::Nowhere, now_ms);
@@ -591,6 +597,19 @@ impl Model {
         self.ran_at = Some(now_ms);
     }
 
+    /// Records when a task ended, unless that is recorded of hardly another moment.
+    fn end(&mut self, now_ms: u64) {
+        if self.last_terminal_at.is_none_or(|at| at.abs_diff(now_ms) >= self.lag_ms()) {
+            self.last_terminal_at = Some(now_ms);
+        }
+    }
+
+    /// How much time the recorded clock may lag behind, in ms: a call that comes sooner after one that wrote it leaves it as it is. The
+    /// model knows only calls that come later.
+    pub fn lag_ms(&self) -> u64 {
+        (self.limits.lease_ms / 600).max(1)
+    }
+
     /// The state of a task, if this is its latest lease name.
     fn named(&self, id: TaskId, name: &LeaseName) -> Option<State> {
         let task = self.tasks.get(at(id.0))?;
@@ -629,7 +648,7 @@ impl Model {
             (_, Place::Head) => self.pending.push_front(id),
             (_, Place::Tail) => self.pending.push_back(id),
             (State::Waiting, _) => {}
-            (_, Place::Nowhere) => self.last_terminal_at = Some(now_ms),
+            (_, Place::Nowhere) => self.end(now_ms),
         }
         if to == State::Dead {
             self.dead.push(id);
@@ -678,26 +697,4 @@ fn at(number: u64) -> usize {
 
 fn ids_of<'a>(entries: impl Iterator<Item = &'a (u64, String)>) -> Vec<u64> {
     entries.map(|(_, id)| id.parse().expect("ids are numbers")).collect()
-}
-
-/// The moments of an attempt and its end, each as the ms since the one before, `-` for what did not take place.
-fn steps(moments: &[Option<u64>], completed: u64) -> String {
-    let mut latest = 0;
-    let mut step = |moment: Option<u64>| {
-        let step = moment.map_or("-".to_owned(), |at| at.saturating_sub(latest).to_string());
-        latest = latest.max(moment.unwrap_or(0));
-        step
-    };
-    let steps: Vec<String> = moments.iter().copied().chain([Some(completed)]).map(&mut step).collect();
-    steps.join("+")
-}
-
-/// The lowest power of the square root of 2, rounded up, that is not below a duration.
-fn bucket_of(ms: u64) -> u64 {
-    let powers = (0..63).flat_map(|exponent| {
-        let power = 1_u128 << exponent;
-        [power, (2 * power * power - 1).isqrt() + 1]
-    });
-    let bucket = powers.map(|power| u64::try_from(power).unwrap_or(u64::MAX)).find(|power| *power >= ms);
-    bucket.unwrap_or(u64::MAX)
 }

@@ -38,4 +38,4 @@ pub use spec::{
 };
 pub use spec_check::{SPEC_BYTES_MAX, SpecError, is_role};
 pub use state::{State, TRANSITIONS, Verb};
-pub use timings::{Moments, Phase, Timings};
+pub use timings::{Moments, Phase, Timings, bucket_of};

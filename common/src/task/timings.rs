@@ -33,7 +33,7 @@ pub enum Phase {
     Engine,
     /// First output until the last one was durable.
     Upload,
-    /// Leased until completed.
+    /// Leased until the last moment before it was completed.
     Total,
 }
 
@@ -65,6 +65,31 @@ pub struct Timings {
 }
 
 impl Moments {
+    /// As the field `timings_ms` begins, and the last moment, from which the script adds the step to the completion.
+    pub fn steps(&self) -> (String, u64) {
+        let mut latest = 0;
+        let step = |moment: Option<u64>| {
+            let step = moment.map_or("-".to_owned(), |at| at.saturating_sub(latest).to_string());
+            latest = latest.max(moment.unwrap_or(0));
+            step
+        };
+        let steps: Vec<String> = self.in_order().into_iter().map(step).collect();
+        (steps.join("+"), latest)
+    }
+
+    /// How long each phase took, in ms; `None` for one that did not take place.
+    pub fn durations(&self) -> [(Phase, Option<u64>); 5] {
+        let between = |from: Option<u64>, to: Option<u64>| Some(to?.saturating_sub(from?));
+        let latest = self.in_order().into_iter().flatten().max();
+        [
+            (Phase::Queue, between(Some(self.queued), Some(self.leased))),
+            (Phase::Stage, between(Some(self.leased), self.staged)),
+            (Phase::Engine, between(self.engine_started, self.engine_ended)),
+            (Phase::Upload, between(self.upload_started, self.upload_ended)),
+            (Phase::Total, between(Some(self.leased), latest)),
+        ]
+    }
+
     /// All moments in their order.
     pub const fn in_order(&self) -> [Option<u64>; 7] {
         [
@@ -77,6 +102,16 @@ impl Moments {
             self.upload_ended,
         ]
     }
+}
+
+/// The histogram's bucket of a duration: the lowest power of √2, rounded up, that is not below it, and at least 1.
+pub fn bucket_of(ms: u64) -> u64 {
+    let powers = (0..64).flat_map(|exponent| {
+        let power = 1_u128 << exponent;
+        [power, (2 * power * power - 1).isqrt() + 1]
+    });
+    let bucket = powers.map(|power| u64::try_from(power).unwrap_or(u64::MAX)).find(|power| *power >= ms);
+    bucket.unwrap_or(u64::MAX)
 }
 
 impl Timings {
@@ -126,6 +161,42 @@ mod tests {
         let timings = Timings::parse("100+5+1+-+-+-+-+4").unwrap();
         assert_eq!(timings.moments.engine_started, None);
         assert_eq!(timings.completed, Some(110));
+    }
+
+    #[test]
+    fn what_moments_write_is_read_again() {
+        let moments =
+            Moments { queued: 1_000, leased: 1_050, engine_started: Some(1_060), ..Moments::default() };
+        let (steps, latest) = moments.steps();
+        assert_eq!((steps.as_str(), latest), ("1000+50+-+10+-+-+-", 1_060));
+        let timings = Timings::parse(&format!("{steps}+4")).unwrap();
+        assert_eq!((timings.moments, timings.completed), (moments, Some(1_064)));
+    }
+
+    #[test]
+    fn a_phase_lasts_from_its_beginning_to_its_end() {
+        let moments = Moments {
+            queued: 10,
+            leased: 30,
+            staged: Some(31),
+            engine_started: Some(40),
+            engine_ended: Some(35),
+            upload_started: None,
+            upload_ended: Some(90),
+        };
+        let durations = moments.durations().map(|(_, ms)| ms);
+        assert_eq!(durations, [Some(20), Some(1), Some(0), None, Some(60)]);
+    }
+
+    #[test]
+    fn buckets_are_the_powers_of_the_square_root_of_2() {
+        let buckets = [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13].map(bucket_of);
+        assert_eq!(buckets, [1, 1, 2, 3, 4, 6, 6, 8, 8, 12, 12, 16]);
+        assert_eq!([1_025, 1_449, 1_450].map(bucket_of), [1_449, 1_449, 2_048]);
+        for power in (4..64).map(|exponent| 1_u64 << exponent) {
+            assert_eq!([power - 1, power].map(bucket_of), [power, power]);
+        }
+        assert_eq!(bucket_of(u64::MAX), u64::MAX);
     }
 
     #[test]

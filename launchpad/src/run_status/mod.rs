@@ -161,7 +161,7 @@ async fn phases(queue: &Queue, run: &RunId) -> Result<BTreeMap<&'static str, Pha
     for phase in Phase::ALL {
         let histogram = queue.histogram(run, phase).await?;
         let quantiles = PhaseQuantiles {
-            count: histogram.count,
+            count: histogram.count(),
             p10_ms: histogram.quantile_ms(0.1),
             p50_ms: histogram.quantile_ms(0.5),
             p90_ms: histogram.quantile_ms(0.9),

@@ -12,6 +12,8 @@ use super::step::{Step, Success};
 const BOUND: u64 = 100;
 /// How long a run settles after its last task ended.
 const SETTLE_MS: i64 = 5_000;
+/// How much of a lease of the default length the recorded moments may lag behind.
+const LAG_MS: i64 = 100;
 /// Tasks that one call of `lease` gives at most.
 const GRANTS_MAX: usize = 1_000;
 /// Idle workers that one call strikes off at most.
@@ -28,7 +30,8 @@ pub async fn moments(stage: &mut Stage) -> Result<(), String> {
     durations(stage).await?;
     waits(stage).await?;
     expiries(stage).await?;
-    early_workers(stage).await?;
+    idle_workers(stage).await?;
+    lag(stage).await?;
     end_of_a_run(stage).await?;
     end_of_a_delay(stage).await
 }
@@ -220,9 +223,7 @@ async fn expiries(stage: &mut Stage) -> Result<(), String> {
     stage.take(&Step::Lease { worker: worker("w1"), request: 1, slots: 1 }).await?;
     let expiry: u64 = found(stage.connection.zscore(stage.key("leases"), 0).await)?;
     for (clock, leases) in [(expiry - 1, 1), (expiry, 0)] {
-        let mut pipe = redis::pipe();
-        pipe.hset(stage.key("run"), "clock_ms", clock).hset(stage.key("run"), "ran_at", u64::MAX >> 12);
-        found(pipe.exec_async(&mut stage.connection).await)?;
+        stand_still_at(stage, clock).await?;
         stage.quietly("lease", &texts(&["w2", "1", "0", &digest])).await?;
         let held: u64 = found(stage.connection.zcard(stage.key("leases")).await)?;
         same(&format!("leases at {clock} with an expiry at {expiry}"), &held, &leases)?;
@@ -230,31 +231,97 @@ async fn expiries(stage: &mut Stage) -> Result<(), String> {
     Ok(())
 }
 
-/// How long the first idle workers wait for the next expiry, to the ms of a lease clock that stands still; and who is not of the first.
-async fn early_workers(stage: &mut Stage) -> Result<(), String> {
+/// How long an idle worker waits for the next expiry, to the ms of a lease clock that stands still; and how long in a fleet.
+async fn idle_workers(stage: &mut Stage) -> Result<(), String> {
     stage.reset(&Limits::default()).await?;
     let ask = texts(&["w2", "1", "1", &stage.digest.clone()]);
     stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
     stage.take(&Step::Lease { worker: worker("w1"), request: 1, slots: 1 }).await?;
     let expiry: u64 = found(stage.connection.zscore(stage.key("leases"), 0).await)?;
-    let early = [1, 248, 249, 250, 3_000, 4_998, 4_999, 6_000]
-        .map(|left: u64| (left, 0, (left + 1).clamp(250, 5_000)));
-    for (left, before, wait) in early.into_iter().chain([(1_000, 63, 1_001), (1_000, 64, 5_000)]) {
-        let mut pipe = redis::pipe();
-        for number in 0..before {
-            pipe.zadd(stage.key("idle"), format!("gone{number}"), 1);
-        }
-        let run = stage.key("run");
-        pipe.hset(&run, "clock_ms", expiry - left).hset(&run, "ran_at", u64::MAX >> 12);
-        found(pipe.exec_async(&mut stage.connection).await)?;
+    for left in [1, 248, 249, 250, 3_000, 4_998, 4_999, 6_000] {
+        stand_still_at(stage, expiry - left).await?;
         let reply = stage.quietly("lease", &ask).await?;
-        same(
-            &format!("{left} ms before an expiry, behind {before}"),
-            &reply[2..].to_vec(),
-            &texts(&["empty", &wait.to_string()]),
-        )?;
+        let expected = texts(&["empty", &(left + 1).clamp(250, 5_000).to_string()]);
+        same(&format!("{left} ms before an expiry"), &reply[2..].to_vec(), &expected)?;
+    }
+    let fleets =
+        [(64, 5_000), (66, 5_000), (2_500, 5_000), (2_501, 5_002), (15_000, 30_000), (16_000, 30_000)];
+    for (idle, wait) in fleets {
+        let mut pipe = redis::pipe();
+        for number in 0..idle - 1 {
+            pipe.zadd(stage.key("idle"), format!("other{number}"), 1);
+        }
+        found(pipe.exec_async(&mut stage.connection).await)?;
+        let mut seen = BTreeSet::new();
+        // Of a large fleet, who is early has to be waited for.
+        while !seen.contains(&64.min(idle - 1)) || (idle < 100 && !seen.contains(&63)) {
+            stand_still_at(stage, expiry - 1_000).await?;
+            let reply = stage.quietly("lease", &ask).await?;
+            let now: u64 = reply[1].parse().map_err(|_| format!("no moment in {reply:?}"))?;
+            let turn = now % idle;
+            let expected = texts(&["empty", &if turn < 64 { 1_001 } else { wait }.to_string()]);
+            same(&format!("one of {idle} idle workers at {now}"), &reply[2..].to_vec(), &expected)?;
+            seen.insert(if idle < 100 { turn } else { turn.min(64) });
+        }
     }
     Ok(())
+}
+
+/// Sets a lease clock that stands still, because the last call lies ahead.
+async fn stand_still_at(stage: &mut Stage, clock: u64) -> Result<(), String> {
+    let set = [("clock_ms", clock), ("ran_at", u64::MAX >> 12)];
+    found(stage.connection.hset_multiple(stage.key("run"), &set).await)
+}
+
+/// What of the time since the last recorded moment is not worth a write, to the ms.
+async fn lag(stage: &mut Stage) -> Result<(), String> {
+    stage.reset(&Limits { lapses_max: 1, ..Limits::default() }).await?;
+    stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
+    stage.take(&Step::Heartbeat(Vec::new())).await?;
+    lag_of(stage, "ran_at", "heartbeat", async |_| Ok(Vec::new())).await?;
+    let digest = stage.digest.clone();
+    let (ask, mut request) = (texts(&["w2", "1", "0", &digest]), 0_u64);
+    lag_of(stage, "last_terminal_at", "lease", async |stage: &mut Stage| {
+        stage.quietly("requeue", &texts(&["0", &request.to_string()])).await?;
+        request += 1;
+        let again = texts(&["w1", &request.to_string(), "1", &digest]);
+        same("leased", &stage.quietly("lease", &again).await?[0], &"granted".to_owned())?;
+        found::<()>(stage.connection.zadd(stage.key("leases"), 0, 0).await)?;
+        Ok(ask.clone())
+    })
+    .await
+}
+
+/// Calls a script at both edges of the lag of a recorded moment, after `prepare` has said with which arguments.
+async fn lag_of(
+    stage: &mut Stage,
+    field: &str,
+    script: &str,
+    mut prepare: impl AsyncFnMut(&mut Stage) -> Result<Vec<String>, String>,
+) -> Result<(), String> {
+    let run = stage.key("run");
+    let set = format!("redis.call('HSET', '{run}', '{field}', at)");
+    let mut seen: BTreeSet<i64> = BTreeSet::new();
+    for number in 0..TRIES {
+        let arguments = prepare(stage).await?;
+        let later = [1, 0, 1 - LAG_MS, -LAG_MS][usize::try_from(number % 4).unwrap_or_default()];
+        let clock: i64 = found(stage.connection.hget(&run, "clock_ms").await)?;
+        let (left, reply) = stage.right_after(&set, later, script, &arguments).await?;
+        let now: i64 = reply[1].parse().map_err(|_| format!("no moment in {reply:?}"))?;
+        let (recorded, ticked): (i64, i64) = found(stage.connection.hmget(&run, &[field, "clock_ms"]).await)?;
+        let is_recorded = -left >= LAG_MS || left > 0 && (field == "ran_at" || left >= LAG_MS);
+        let expected = if is_recorded { now } else { now + left };
+        same(&format!("{field} {left} ms before a call"), &recorded, &expected)?;
+        if field == "ran_at" {
+            let passed = if is_recorded { (-left).max(0) } else { 0 };
+            same(&format!("the clock {left} ms before a call"), &(ticked - clock), &passed)?;
+        }
+        seen.extend([1, 1 - LAG_MS, -LAG_MS].iter().filter(|edge| **edge == left));
+        if seen.len() == 3 {
+            return Ok(());
+        }
+    }
+    Err(format!("around the lag of `{field}` only {seen:?} in {TRIES} calls"))
 }
 
 /// How often a moment is set before calls must have come a ms before it, at it, and after it.
@@ -279,7 +346,11 @@ async fn end_of_a_run(stage: &mut Stage) -> Result<(), String> {
     stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
     stage.take(&Step::CancelNext(1)).await?;
     stage.take(&Step::Seal(1)).await?;
-    let set = format!("redis.call('HSET', '{}', 'last_terminal_at', at - {SETTLE_MS})", stage.key("run"));
+    let set = format!(
+        "redis.call('HSET', '{}', 'last_terminal_at', at - {})",
+        stage.key("run"),
+        SETTLE_MS + LAG_MS
+    );
     let mut seen = Seen::default();
     for number in 0..TRIES {
         let (left, reply) = stage.right_after(&set, number % 3 - 1, "lease", &ask).await?;

@@ -81,13 +81,8 @@ fn places(model: &Model, snapshot: &mut Snapshot) {
 
 fn stats(model: &Model, snapshot: &mut Snapshot) {
     for (phase, histogram) in &model.stats {
-        let mut put = |field: &str, value: u64| {
-            snapshot.insert(format!("stats:{} {field}", phase.name()), value.to_string());
-        };
-        put("count", histogram.count);
-        put("sum_ms", histogram.sum_ms);
         for (bucket, count) in &histogram.buckets {
-            put(&bucket.to_string(), *count);
+            snapshot.insert(format!("stats:{} {bucket}", phase.name()), count.to_string());
         }
     }
 }

@@ -14,8 +14,31 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
         "math.max(0, math.min(passed, math.floor(lease_ms / 6)))",
         "math.min(passed, math.floor(lease_ms / 6))",
     ),
-    ("the lease clock stands still", "prelude", "  set_run('clock_ms', clock)\n", ""),
-    ("the lease clock forgets when it was last looked at", "prelude", "  set_run('ran_at', now)\n", ""),
+    ("the lease clock stands still", "prelude", "{ 'clock_ms', clock, 'ran_at', now }", "{ 'ran_at', now }"),
+    (
+        "the lease clock forgets when it was last looked at",
+        "prelude",
+        "{ 'clock_ms', clock, 'ran_at', now }",
+        "{ 'clock_ms', clock }",
+    ),
+    (
+        "a system clock that went back stops the lease clock",
+        "prelude",
+        "if not ran_at or passed < 0 or passed >= lag_ms then",
+        "if not ran_at or passed >= lag_ms then",
+    ),
+    (
+        "the lease clock lags twice as much",
+        "prelude",
+        "math.max(1, math.floor(lease_ms * LAG))",
+        "math.max(1, math.floor(lease_ms * LAG * 2))",
+    ),
+    (
+        "the end of a task is never recorded again",
+        "prelude",
+        "if not last_terminal_at or math.abs(now - last_terminal_at) >= lag_ms then",
+        "if not last_terminal_at then",
+    ),
     (
         "the lease clock starts at the system's time",
         "prelude",
@@ -58,11 +81,16 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
         "'molfleet:wake'",
     ),
     ("the hint does not name the run", "prelude", ":wake', KEYS[1])", ":wake', '')"),
-    ("an expiry stays after its lease", "prelude", "    later(removed, 'leases', id)\n", ""),
-    ("a delay stays after its task", "prelude", "    later(removed, 'delayed', id)\n", ""),
+    ("an expiry stays after its lease", "prelude", "    append(removed, 'leases', id)\n", ""),
+    ("a delay stays after its task", "prelude", "    append(removed, 'delayed', id)\n", ""),
     ("an id stays in the list that it left", "prelude", "    call('LREM', key(from), 1, id)\n", ""),
     ("dead tasks are not listed", "prelude", "      call('RPUSH', key('dead'), id)\n", ""),
-    ("nobody knows when the last task ended", "prelude", "    set_run('last_terminal_at', now)\n", ""),
+    (
+        "nobody knows when the last task ended",
+        "prelude",
+        "      run_fields[#run_fields + 1] = 'last_terminal_at'\n      run_fields[#run_fields + 1] = now\n",
+        "",
+    ),
     ("the counter of the old state stays", "prelude", "  add(from, -1)\n", ""),
     ("the counter of the new state stays", "prelude", "  add(to, 1)\n", ""),
     ("a task's hash keeps its old state", "prelude", "  set(id, 'state', to)\n", ""),
@@ -129,7 +157,13 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
         "return { 'lost', '' }",
     ),
     ("what a script writes, it does not read back", "prelude", "    tasks[id] = task\n", ""),
-    ("fields that went are still there", "prelude", "  if #absent > 0 then", "  if false then"),
+    ("fields that went are still there", "prelude", "    call('HDEL', task_key(id), unpack(fields))\n", ""),
+    (
+        "what a reclaimed task has counted is lost when it is leased again at once",
+        "prelude",
+        "  if not fields then\n    set_fields[id] = { ... }",
+        "  if true then\n    set_fields[id] = { ... }",
+    ),
     (
         "removed members go after added ones",
         "prelude",
@@ -302,7 +336,7 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     ),
     ("how a former lease ended is forgotten", "lease", "(field(id, 'ending') or 'cancelled')", "'lapsed'"),
     ("the ending of a former lease stays", "lease", "    set(id, 'ending', false)\n", ""),
-    ("a lease has no worker", "lease", "  set(id, 'worker', worker)\n", ""),
+    ("a lease has no worker", "lease", "  put(id, 'worker', worker)\n", ""),
     ("a lease has no name", "lease", "  set(id, 'lease', lease)\n", ""),
     (
         "a lease has no expiry",
@@ -363,10 +397,33 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "a task that has just died settles at once",
         "lease",
-        "(differences.dead and now or tonumber(last_terminal_at) or 0)",
-        "(tonumber(last_terminal_at) or 0)",
+        "(last_terminal_at or 0) + SETTLE_MS + lag_ms",
+        "(last_terminal_at ~= now and last_terminal_at or 0) + SETTLE_MS + lag_ms",
     ),
-    ("a wait without end", "lease", "math.max(1, math.min(wait_ms, longest_wait))", "math.max(1, wait_ms)"),
+    (
+        "a wait without end",
+        "lease",
+        "math.min(IDLE_WAIT_MAX_MS, math.floor(idle * 1000 / IDLE_CALLS))",
+        "math.floor(idle * 1000 / IDLE_CALLS)",
+    ),
+    (
+        "a large fleet asks as often as a small one",
+        "lease",
+        "math.max(wait_ms, math.min(IDLE_WAIT_MAX_MS, math.floor(idle * 1000 / IDLE_CALLS)))",
+        "wait_ms",
+    ),
+    (
+        "all of a fleet asks when a lease expires",
+        "lease",
+        "if soon_ms and now % idle < EARLY_WORKERS then",
+        "if soon_ms then",
+    ),
+    (
+        "nobody asks when a lease expires",
+        "lease",
+        "if soon_ms and now % idle < EARLY_WORKERS then",
+        "if false then",
+    ),
     (
         "a worker of another run under this id is served",
         "lease",
@@ -395,13 +452,13 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "finished work of a pending task is thrown away",
         "complete",
-        "    move(id, 'pending', 'succeeded')\n    succeed(id, name, first)\n",
+        "    succeed(id, name, first)\n    move(id, 'pending', 'succeeded')\n",
         "    answer = 'lost'\n",
     ),
     (
         "finished work of a delayed task is thrown away",
         "complete",
-        "    move(id, 'delayed', 'succeeded')\n    succeed(id, name, first)\n",
+        "    succeed(id, name, first)\n    move(id, 'delayed', 'succeeded')\n",
         "    answer = 'lost'\n",
     ),
     (
@@ -432,25 +489,20 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     ("inputs stay after the success", "complete", "call_many('HDEL', 'inputs', finished)\n", ""),
     ("tails stay after the success", "complete", "call_many('HDEL', 'tails', failed)\n", ""),
     ("downloads are counted as uploads", "complete", "add('bytes', up)", "add('bytes', down)"),
-    ("bad molecules are counted as ok", "complete", "add('molecules_bad', bad)", "add('molecules_ok', bad)"),
+    ("bad molecules are counted as ok", "prelude", "add('molecules_bad', bad)", "add('molecules_ok', bad)"),
     (
         "the digests are mixed up",
-        "complete",
-        "set(id, 'shard_sha256', shard)\n  set(id, 'index_sha256', index)",
-        "set(id, 'shard_sha256', index)\n  set(id, 'index_sha256', shard)",
+        "prelude",
+        "'shard_sha256', shard, 'index_sha256', index",
+        "'shard_sha256', index, 'index_sha256', shard",
     ),
     (
-        "a phase is recorded from its end on",
+        "a phase is recorded as the one before it",
         "complete",
-        "record('engine', at[4], at[5])",
-        "record('engine', at[5], at[4])",
+        "key('stats:' .. PHASES[i])",
+        "key('stats:' .. PHASES[math.max(1, i - 1)])",
     ),
-    (
-        "a success keeps the reason of a failure",
-        "complete",
-        "{ 'queued_at', 'ending', 'reason' }",
-        "{ 'queued_at', 'ending' }",
-    ),
+    ("a success keeps the reason of a failure", "prelude", "  set(id, 'reason', false)\n", ""),
     (
         "a failure is not counted",
         "fail",
@@ -769,11 +821,10 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
 /// Slips that are no mistakes: the script, why nobody could see them, and the lines that they make; each behind the line before it,
 /// where the same slip elsewhere is one.
 pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
-    ("prelude", "only how much goes into one command", &["local EVENTS_MAX = 10001"]),
     ("cancel", "only how much goes into one command", &["local CHUNK = 1001"]),
     ("push", "only how much goes into one command", &["local BATCH = 1001"]),
     ("prelude", "less than a ms", &["local now = time[1] * 1000 + math.floor(time[2] / 1001)"]),
-    ("prelude", "writes what is there already", &["if true or task[name] ~= value then"]),
+    ("prelude", "writes what is there already", &["if false and (task[name] == value) then"]),
     (
         "prelude",
         "takes from a place what is not there",
@@ -795,8 +846,6 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
             "call(command, key(name), unpack(arguments, from, math.min(from + ARGUMENTS_MAX + 1, #arguments)))",
         ],
     ),
-    ("prelude", "no script changes exactly one counter", &["if #names > 1 then"]),
-    ("prelude", "fields come with their values, by twos", &["if #present > 1 then"]),
     ("cancel", "takes nothing once more", &["while left >= 0 do"]),
     (
         "cancel",
@@ -815,12 +864,7 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     (
         "complete",
         "reads one argument more than it uses",
-        &["for i = 1, 8 do", "local shard, index, ok, bad, down, up = unpack(ARGV, first + 2, first + 8)"],
-    ),
-    (
-        "adopt",
-        "reads one argument more than it uses",
-        &["local shard, index, ok, bad = unpack(ARGV, first + 2, first + 6)"],
+        &["local shard, index, ok, bad, down, up, timings, latest = unpack(ARGV, first + 2, first + 10)"],
     ),
     (
         "complete",
@@ -837,8 +881,6 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
         "lease",
         "looks for what is not there",
         &[
-            "if counter('leased') >= 0 and call('ZRANK', key('idle'), worker) < EARLY_WORKERS then",
-            "local expiry = call('ZRANGEBYSCORE', key('leases'), '(' .. clock, '+inf', 'WITHSCORES', 'LIMIT', 0, 2)[2]",
             "if counter('leased') >= 0 then",
             "if true or counter('leased') > 0 then",
             "\nif counter('delayed') >= 0 then",
@@ -848,15 +890,9 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     (
         "lease",
         "reads the second delay too, and uses the first",
-        &[
-            "return nothing_yet('empty', tonumber(call('ZRANGE', key('delayed'), 0, 1, 'WITHSCORES')[2]) - now)",
-        ],
+        &["local ready_at = call('ZRANGE', key('delayed'), 0, 1, 'WITHSCORES')[2]"],
     ),
-    (
-        "lease",
-        "in 1970",
-        &["local settled = (differences.dead and now or tonumber(last_terminal_at) or 1) + SETTLE_MS"],
-    ),
+    ("lease", "in 1970", &["local settled = (last_terminal_at or 1) + SETTLE_MS + lag_ms"]),
     (
         "remove",
         "there is no task of a run without a total",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::queue::model::Model;
 use common::queue::{Queue, QueueError, RunDefinition, SOURCES, Sealed};
 use common::task::{Limits, RunId};
+use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
@@ -114,6 +115,7 @@ impl Stage {
 
     /// Takes a step in Redis and in the model. Says what differs between them, or what no history may lead to.
     pub async fn take(&mut self, step: &Step) -> Result<Answer, String> {
+        self.get_over_the_lag().await?;
         let answer = self.in_redis(step).await?;
         let found = self.now.camera.take(&mut self.connection).await?;
         let expected = self.follow(step, found)?;
@@ -122,6 +124,16 @@ impl Stage {
         } else {
             Err(format!("Redis answered {answer:?}, the model {expected:?}"))
         }
+    }
+
+    /// Lets the last call of a worker lie so far back that the next one records when it took place.
+    pub(super) async fn get_over_the_lag(&mut self) -> Result<(), String> {
+        let model = &mut self.now.model;
+        let Some(ran_at) = model.ran_at else { return Ok(()) };
+        let earlier = ran_at.saturating_sub(model.lag_ms());
+        model.ran_at = Some(earlier);
+        let set = self.connection.hset(self.key("run"), "ran_at", earlier).await;
+        set.map_err(|error: redis::RedisError| error.to_string())
     }
 
     /// Takes a step, which has been taken in Redis, in the model, and compares what both hold then.

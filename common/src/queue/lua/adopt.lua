@@ -13,18 +13,7 @@ end
 local adopted, promoted = {}, 0
 
 local function adopt(id, first)
-  local shard, index, ok, bad = unpack(ARGV, first + 2, first + 5)
-  set(id, 'shard_sha256', shard)
-  set(id, 'index_sha256', index)
-  set(id, 'molecules_ok', ok)
-  if tonumber(bad) > 0 then
-    set(id, 'molecules_bad', bad)
-  end
-  for _, transient in ipairs({ 'queued_at', 'ending', 'reason' }) do
-    set(id, transient, false)
-  end
-  add('molecules_ok', ok)
-  add('molecules_bad', bad)
+  record_result(id, unpack(ARGV, first + 2, first + 5))
   event('adopt', id)
   adopted[#adopted + 1] = id
   local last = last_if(id, 'waiting')

@@ -12,12 +12,16 @@
 local BOUND = 100
 local GRANTS_MAX = 1000
 local SETTLE_MS = 5000
+-- How often all idle workers of a run together ask at most, in calls a second, and how long none of them waits longer than.
+local IDLE_CALLS = 500
+local IDLE_WAIT_MAX_MS = 30000
+-- How many idle workers ask as soon as there may be work, and how soon at most when leases expire.
 local EARLY_WORKERS = 64
 local EARLY_MS = 250
 
 local worker, request, slots = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest, last_terminal_at =
-  tick('pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed', 'digest', 'last_terminal_at')
+local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest =
+  tick('pushed_at', 'lapses_max', 'paused', 'parallelism', 'sealed', 'digest')
 if not lease_ms then
   return { 'gone' }
 end
@@ -26,11 +30,11 @@ if digest ~= ARGV[4] then
 end
 local longest_wait = math.max(1, math.min(SETTLE_MS, math.floor(lease_ms / 12)))
 local progress = call('HMGET', key('progress'), 'waiting', 'pending', 'delayed', 'leased')
-local counted = { waiting = progress[1], pending = progress[2], delayed = progress[3], leased = progress[4] }
+counters = { waiting = progress[1], pending = progress[2], delayed = progress[3], leased = progress[4] }
 
 -- How many tasks are in a state now, as far as this script has come.
 local function counter(state)
-  return counted[state] + (differences[state] or 0)
+  return counters[state] + (differences[state] or 0)
 end
 
 local function grant(ids)
@@ -43,24 +47,28 @@ local function grant(ids)
   return finish(reply)
 end
 
-local function nothing(why, wait_ms)
+-- When the next lease expires, in ms from now and no sooner than EARLY_MS, however many leases expire.
+local function until_expiry()
+  local expiry = counter('leased') > 0
+    and call('ZRANGEBYSCORE', key('leases'), '(' .. clock, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  return expiry and math.max(EARLY_MS, expiry - clock + 1) or longest_wait
+end
+
+-- Work may turn up `soon_ms` from now. EARLY_WORKERS of the idle workers then ask for it, taken by the moment of their call: those that
+-- are gone can't stand before the others. All of a fleet would be a storm.
+local function nothing(why, soon_ms)
+  local wait_ms = longest_wait
   if slots > 0 then
     call('ZADD', key('idle'), slots, worker)
+    local idle = call('ZCARD', key('idle'))
+    wait_ms = math.max(wait_ms, math.min(IDLE_WAIT_MAX_MS, math.floor(idle * 1000 / IDLE_CALLS)))
+    if soon_ms and now % idle < EARLY_WORKERS then
+      wait_ms = math.max(1, math.min(longest_wait, soon_ms))
+    end
   else
     call('ZREM', key('idle'), worker)
   end
-  return finish({ 'nothing', now, why, math.max(1, math.min(wait_ms, longest_wait)) })
-end
-
--- The same for work that may turn up when a lease expires: the first of the idle workers then ask in time to reclaim it. All of them
--- would be a storm, and none before EARLY_MS, however many leases expire.
-local function nothing_yet(why, wait_ms)
-  local reply = nothing(why, wait_ms)
-  if counter('leased') > 0 and call('ZRANK', key('idle'), worker) < EARLY_WORKERS then
-    local expiry = call('ZRANGEBYSCORE', key('leases'), '(' .. clock, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    reply[4] = expiry and math.min(reply[4], math.max(EARLY_MS, expiry - clock + 1)) or reply[4]
-  end
-  return reply
+  return finish({ 'nothing', now, why, wait_ms })
 end
 
 -- The same request again: its answer was lost. What it gave is given again, and nothing new.
@@ -112,31 +120,31 @@ if counter('delayed') > 0 then
 end
 
 if slots == 0 then
-  return nothing('none_asked', longest_wait)
+  return nothing('none_asked')
 end
 if paused then
-  return nothing('paused', longest_wait)
+  return nothing('paused')
 end
 local room = slots
 parallelism = tonumber(parallelism)
 if parallelism > 0 then
   room = math.min(slots, parallelism - counter('leased'))
   if room <= 0 then
-    return nothing_yet('cap', longest_wait)
+    return nothing('cap', until_expiry())
   end
 end
 
 if counter('pending') == 0 then
   if counter('delayed') > 0 then
-    return nothing_yet('empty', tonumber(call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')[2]) - now)
+    local ready_at = call('ZRANGE', key('delayed'), 0, 0, 'WITHSCORES')[2]
+    return nothing('empty', math.min(ready_at - now, until_expiry()))
   end
   if not sealed or counter('waiting') + counter('leased') > 0 then
-    return nothing_yet('empty', longest_wait)
+    return nothing('empty', until_expiry())
   end
-  -- As terminal as a task that has just been reclaimed and found dead.
-  local settled = (differences.dead and now or tonumber(last_terminal_at) or 0) + SETTLE_MS
+  local settled = (last_terminal_at or 0) + SETTLE_MS + lag_ms
   if now > settled then
-    return nothing('drained', longest_wait)
+    return nothing('drained')
   end
   return nothing('empty', settled - now + 1)
 end
@@ -144,7 +152,7 @@ end
 local ids = call('LPOP', key('pending'), math.min(room, GRANTS_MAX))
 if not ids then
   -- Another hand than a script's has made the list shorter than its counter says; `launchpad audit` names it.
-  return nothing('empty', longest_wait)
+  return nothing('empty')
 end
 for _, id in ipairs(ids) do
   local number, former = 1, field(id, 'lease')
@@ -155,8 +163,8 @@ for _, id in ipairs(ids) do
     set(id, 'ending', false)
   end
   local lease = number .. '.' .. worker .. '.' .. ARGV[2]
+  put(id, 'worker', worker)
   set(id, 'lease', lease)
-  set(id, 'worker', worker)
   move(id, 'pending', 'leased', clock + lease_ms, true)
   event('lease', id, 'lease', lease)
 end

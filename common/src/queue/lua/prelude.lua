@@ -3,14 +3,16 @@
 -- named here or by key(), so a script touches one run and one slot of a cluster.
 --
 -- A script reads each task once and writes each hash and sorted set once, in finish(): most of a script's time goes into its calls of
--- Redis. So what it changes of them is read back through field(), counter() and state_and_lease() only, and every way out of a script
--- that may have changed something goes through finish(). Lists are changed at once: their order matters.
+-- Redis and into what crosses to it. So what it changes of them is read back through field(), counter() and state_and_lease() only, and
+-- every way out of a script that may have changed something goes through finish(). Lists are changed at once: their order matters.
 
-local EVENTS_MAX = 10000
+local EVENTS_MAX = '10000'
 local WAKES_MAX = 1000
 -- Arguments of one command: Lua can't unpack many more than 7,000.
 local ARGUMENTS_MAX = 2000
-local TASK_FIELDS = { 'state', 'lease', 'ending', 'former', 'queued_at', 'reason', 'failures', 'lapses', 'releases' }
+-- How much of a lease the recorded clock may lag behind. A fleet calls far more often than that, and a write costs more than the rest
+-- of a call that finds nothing to do. No time is lost: the next call counts from what is recorded.
+local LAG = 1 / 600
 
 local call = redis.call
 local prefix = string.sub(KEYS[1], 1, -4)
@@ -26,9 +28,13 @@ end
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What is to be written: fields of the run, differences of the counters, fields of tasks by id, members of sorted sets.
-local run_fields, differences, changed, added, removed = {}, {}, {}, {}, {}
-local tasks = {}
+-- What is to be written: fields of the run, differences of the counters; by task, fields and values to set and fields to take away; by
+-- sorted set, members to add and to remove.
+local run_fields, differences, set_fields, taken_fields, added, removed = {}, {}, {}, {}, {}, {}
+-- Counters and tasks as they were read, and what this script has changed of the tasks since.
+local counters, tasks = {}, {}
+-- When a task last ended, and how much of the time since is not worth a write.
+local last_terminal_at, lag_ms = nil, 1
 
 -- How many tasks a group has, in a run of groups: the last one of each waits until all others have succeeded.
 local group_tasks
@@ -40,24 +46,22 @@ local function run_exists()
   return run[1] and not run[2]
 end
 
-local function set_run(name, value)
-  run_fields[name] = value
-end
-
 -- Moves the run's lease clock on, by lease/6 at most however long nobody called, and returns the lease's length, the clock,
 -- and the values of the fields that are asked for. Returns nothing if there is no such run. Only scripts that workers call do this.
 local function tick(...)
-  local run = call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing', 'group_tasks', ...)
+  local run = call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing', 'last_terminal_at', 'group_tasks', ...)
   if not run[1] or run[4] then
     return nil
   end
-  group_tasks = tonumber(run[5])
-  local lease_ms = tonumber(run[1])
-  local passed = now - (tonumber(run[3]) or now)
+  local lease_ms, ran_at = tonumber(run[1]), tonumber(run[3])
+  local passed = now - (ran_at or now)
   local clock = (tonumber(run[2]) or 0) + math.max(0, math.min(passed, math.floor(lease_ms / 6)))
-  set_run('clock_ms', clock)
-  set_run('ran_at', now)
-  return lease_ms, clock, unpack(run, 6)
+  group_tasks = tonumber(run[6])
+  last_terminal_at, lag_ms = tonumber(run[5]), math.max(1, math.floor(lease_ms * LAG))
+  if not ran_at or passed < 0 or passed >= lag_ms then
+    run_fields = { 'clock_ms', clock, 'ran_at', now }
+  end
+  return lease_ms, clock, unpack(run, 7)
 end
 
 local function event(verb, id, ...)
@@ -90,11 +94,10 @@ end
 local function read(id)
   local task = tasks[id]
   if not task then
-    local values = call('HMGET', task_key(id), unpack(TASK_FIELDS))
-    task = {}
-    for i, name in ipairs(TASK_FIELDS) do
-      task[name] = values[i]
-    end
+    local values = call('HMGET', task_key(id), 'state', 'lease', 'ending', 'former', 'queued_at', 'reason', 'failures',
+      'lapses', 'releases')
+    task = { state = values[1], lease = values[2], ending = values[3], former = values[4], queued_at = values[5], reason = values[6],
+      failures = values[7], lapses = values[8], releases = values[9] }
     tasks[id] = task
   end
   return task
@@ -105,14 +108,39 @@ local function field(id, name)
   return read(id)[name]
 end
 
--- Sets a field of a task; false takes it away, if it is one of TASK_FIELDS.
+local function append(lists, name, first, second)
+  local list = lists[name]
+  if list then
+    local length = #list
+    list[length + 1], list[length + 2] = first, second
+  else
+    lists[name] = { first, second }
+  end
+end
+
+-- Sets a field of a task that is read back; false takes it away, for good: what is taken away is not set again.
 local function set(id, name, value)
   local task = read(id)
-  if task[name] ~= value then
-    task[name] = value
-    local fields = changed[id] or {}
-    changed[id] = fields
-    fields[name] = value
+  if task[name] == value then
+    return
+  end
+  task[name] = value
+  if value then
+    append(set_fields, id, name, value)
+  else
+    append(taken_fields, id, name)
+  end
+end
+
+-- Sets fields of a task that are not read back, given as names and values.
+local function put(id, ...)
+  local fields = set_fields[id]
+  if not fields then
+    set_fields[id] = { ... }
+    return
+  end
+  for _, text in ipairs({ ... }) do
+    fields[#fields + 1] = text
   end
 end
 
@@ -124,17 +152,9 @@ local function count(id, counter)
   return counted
 end
 
-local function later(list, name, ...)
-  local members = list[name] or {}
-  list[name] = members
-  for _, value in ipairs({ ... }) do
-    members[#members + 1] = value
-  end
-end
-
 -- Gives a leased task this expiry, on the lease clock.
 local function renew(id, expiry)
-  later(added, 'leases', expiry, id)
+  append(added, 'leases', expiry, id)
 end
 
 -- Changes a task's state: its place, the counters and its hash together. `place` is 'head' or 'tail' for pending, the time for
@@ -145,22 +165,26 @@ local function move(id, from, to, place, taken)
   elseif from == 'pending' or from == 'dead' then
     call('LREM', key(from), 1, id)
   elseif from == 'delayed' then
-    later(removed, 'delayed', id)
+    append(removed, 'delayed', id)
   elseif from == 'leased' then
-    later(removed, 'leases', id)
+    append(removed, 'leases', id)
   end
   if to == 'pending' then
     call(place == 'head' and 'LPUSH' or 'RPUSH', key('pending'), id)
     set(id, 'queued_at', string.format('%d', now))
   elseif to == 'delayed' then
-    later(added, 'delayed', place, id)
+    append(added, 'delayed', place, id)
   elseif to == 'leased' then
-    later(added, 'leases', place, id)
+    append(added, 'leases', place, id)
   elseif to ~= 'waiting' then
     if to == 'dead' then
       call('RPUSH', key('dead'), id)
     end
-    set_run('last_terminal_at', now)
+    if not last_terminal_at or math.abs(now - last_terminal_at) >= lag_ms then
+      last_terminal_at = now
+      run_fields[#run_fields + 1] = 'last_terminal_at'
+      run_fields[#run_fields + 1] = now
+    end
   end
   add(from, -1)
   add(to, 1)
@@ -214,6 +238,20 @@ local function needed_is_dead(last, verb)
   event(verb, last, 'reason', 'needed_task_dead')
 end
 
+-- Records the stored result of a task that succeeds: digests of its shard and its index, and its molecules by verdict; and further
+-- fields and values.
+local function record_result(id, shard, index, ok, bad, ...)
+  put(id, 'shard_sha256', shard, 'index_sha256', index, 'molecules_ok', ok, ...)
+  if bad ~= '0' then
+    put(id, 'molecules_bad', bad)
+  end
+  set(id, 'queued_at', false)
+  set(id, 'ending', false)
+  set(id, 'reason', false)
+  add('molecules_ok', ok)
+  add('molecules_bad', bad)
+end
+
 -- Why a write under a lease name is refused, as a reply; nil if the task is held under it.
 local function refusal(id, name)
   local state, lease = state_and_lease(id)
@@ -232,38 +270,29 @@ local function call_many(command, name, arguments)
   end
 end
 
--- Adds to the numbers in the fields of a hash.
-local function add_to_fields(name, sums)
-  local names = {}
-  for sum in pairs(sums) do
-    names[#names + 1] = sum
-  end
-  if #names > 0 then
-    local before, pairs_of = call('HMGET', key(name), unpack(names)), {}
-    for i, sum in ipairs(names) do
-      pairs_of[2 * i - 1] = sum
-      pairs_of[2 * i] = (before[i] or 0) + sums[sum]
-    end
-    call('HSET', key(name), unpack(pairs_of))
-  end
-end
-
--- Writes fields of a hash; false takes one away.
-local function write(hash, fields)
-  local present, absent = {}, {}
-  for name, value in pairs(fields) do
-    if value then
-      present[#present + 1] = name
-      present[#present + 1] = value
-    else
-      absent[#absent + 1] = name
+-- Writes the counters that have changed, after reading those of them that nobody has read yet.
+local function write_counters()
+  local changed, unread = {}, {}
+  for counter, difference in pairs(differences) do
+    if difference ~= 0 then
+      changed[#changed + 1] = counter
+      if not counters[counter] then
+        unread[#unread + 1] = counter
+      end
     end
   end
-  if #present > 0 then
-    call('HSET', hash, unpack(present))
+  if unread[1] then
+    for i, value in ipairs(call('HMGET', key('progress'), unpack(unread))) do
+      counters[unread[i]] = value
+    end
   end
-  if #absent > 0 then
-    call('HDEL', hash, unpack(absent))
+  local values = {}
+  for _, counter in ipairs(changed) do
+    values[#values + 1] = counter
+    values[#values + 1] = (counters[counter] or 0) + differences[counter]
+  end
+  if values[1] then
+    call('HSET', key('progress'), unpack(values))
   end
 end
 
@@ -275,11 +304,16 @@ local function finish(reply)
   for name, members in pairs(added) do
     call_many('ZADD', name, members)
   end
-  for id, fields in pairs(changed) do
-    write(task_key(id), fields)
+  for id, fields in pairs(set_fields) do
+    call('HSET', task_key(id), unpack(fields))
   end
-  add_to_fields('progress', differences)
-  write(KEYS[1], run_fields)
+  for id, fields in pairs(taken_fields) do
+    call('HDEL', task_key(id), unpack(fields))
+  end
+  write_counters()
+  if run_fields[1] then
+    call('HSET', KEYS[1], unpack(run_fields))
+  end
   return reply
 end
 

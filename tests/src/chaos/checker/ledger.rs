@@ -58,10 +58,7 @@ impl Ledger {
         let mut ledger = Self {
             info: connection.hgetall(key("run")).await?,
             progress: connection.hgetall(key("progress")).await?,
-            stats_total: connection
-                .hget::<_, _, Option<u64>>(key("stats:total"), "count")
-                .await?
-                .unwrap_or(0),
+            stats_total: connection.hvals::<_, Vec<u64>>(key("stats:total")).await?.iter().sum(),
             inputs: connection.hkeys(key("inputs")).await?,
             ..Self::default()
         };
