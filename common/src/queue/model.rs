@@ -607,7 +607,7 @@ impl Model {
     /// How much time the recorded clock may lag behind, in ms: a call that comes sooner after one that wrote it leaves it as it is. The
     /// model knows only calls that come later.
     pub fn lag_ms(&self) -> u64 {
-        (self.limits.lease_ms / 600).max(1)
+        self.limits.lease_ms / 600
     }
 
     /// The state of a task, if this is its latest lease name.

@@ -104,6 +104,7 @@ pub async fn scenarios(stage: &mut Stage) -> Result<(), String> {
     charged_to_death(stage).await?;
     hints(stage).await?;
     groups(stage).await?;
+    cancelled_in_order(stage).await?;
     waiting_to_the_end(stage).await
 }
 
@@ -323,7 +324,7 @@ async fn groups(stage: &mut Stage) -> Result<(), String> {
             lease("w2", 1, 1),
         ],
         &[take.clone(), idle(), both("1.w1.1", "1.w1.1"), complete(2, "1.w1.1")],
-        &[idle(), adopt(2, 0), adopt(0, 0), adopt(1, 0), adopt(2, 0)],
+        &[adopt(2, 0), adopt(0, 0), adopt(1, 0), adopt(2, 0)],
         &[
             take.clone(),
             fail(1, "1.w1.1", false),
@@ -381,8 +382,44 @@ async fn groups(stage: &mut Stage) -> Result<(), String> {
             stage.take(step).await?;
         }
     }
-    for step in [Step::Push { first: 6, tasks: 2 }, idle(), Step::Push { first: 6, tasks: 3 }] {
-        stage.take(&step).await?;
+    // Those who are idle are told of tasks that are pending, not of those that wait.
+    let idle = ["ear1", "ear2", "ear3", "ear4"].map(|name| lease(name, 1, 9));
+    let told: [&[Step]; 4] = [
+        &[Step::Push { first: 6, tasks: 3 }],
+        &[adopt(0, 0), adopt(1, 0)],
+        &[cancel(&[0]), requeue(&[(0, 0)])],
+        &[Step::Push { first: 6, tasks: 2 }],
+    ];
+    for steps in told {
+        stage.reset_with(&limits(), Some(3)).await?;
+        let first = [Step::Push { first: 0, tasks: 6 }, Step::Pause(true)];
+        for step in first.iter().chain(&idle).chain(steps) {
+            stage.take(step).await?;
+        }
+    }
+    // A push is cut into batches, of which one may be a task that waits and nothing else.
+    stage.reset_with(&limits(), Some(7)).await?;
+    stage.take(&Step::Push { first: 0, tasks: 1001 }).await.map(|_| ())
+}
+
+/// Pending, then delayed, then leased tasks are cancelled, and no more than was said.
+async fn cancelled_in_order(stage: &mut Stage) -> Result<(), String> {
+    for bound in 1..6 {
+        stage.reset(&limits()).await?;
+        let steps = [
+            Step::Push { first: 0, tasks: 5 },
+            lease("w1", 1, 4),
+            fail(0, "1.w1.1", false),
+            fail(1, "1.w1.1", false),
+            Step::CancelNext(bound),
+        ];
+        for step in &steps {
+            stage.take(step).await?;
+        }
+        let cancelled = stage.now.found.get("progress cancelled").cloned().unwrap_or_default();
+        if cancelled != bound.to_string() {
+            return Err(format!("{cancelled} tasks were cancelled, expected {bound}"));
+        }
     }
     Ok(())
 }

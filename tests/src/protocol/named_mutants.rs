@@ -30,8 +30,8 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "the lease clock lags twice as much",
         "prelude",
-        "math.max(1, math.floor(lease_ms * LAG))",
-        "math.max(1, math.floor(lease_ms * LAG * 2))",
+        "math.floor(lease_ms * LAG)",
+        "math.floor(lease_ms * LAG * 2)",
     ),
     (
         "the end of a task is never recorded again",
@@ -824,7 +824,25 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     ("cancel", "only how much goes into one command", &["local CHUNK = 1001"]),
     ("push", "only how much goes into one command", &["local BATCH = 1001"]),
     ("prelude", "less than a ms", &["local now = time[1] * 1000 + math.floor(time[2] / 1001)"]),
-    ("prelude", "writes what is there already", &["if false and (task[name] == value) then"]),
+    ("prelude", "only how many events are kept", &["local EVENTS_MAX = '10001'"]),
+    (
+        "prelude",
+        "writes what is there already",
+        &[
+            "if false and (task[name] == value) then",
+            "if not ran_at or passed <= 0 or passed >= lag_ms then",
+            "if not ran_at or passed < 1 or passed >= lag_ms then",
+            "if true or difference ~= 0 then",
+        ],
+    ),
+    ("prelude", "what ends in one call ends in one moment", &["local last_terminal_at, lag_ms = nil, 2"]),
+    ("prelude", "reads once more", &["if true or not counters[counter] then"]),
+    (
+        "prelude",
+        "every run has all counters",
+        &["values[#values + 1] = (counters[counter] or 1) + differences[counter]"],
+    ),
+    ("prelude", "names come with their values, by twos", &["if values[2] then", "if run_fields[2] then"]),
     (
         "prelude",
         "takes from a place what is not there",
@@ -881,6 +899,8 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
         "lease",
         "looks for what is not there",
         &[
+            "local expiry = counter('leased') >= 0",
+            "and call('ZRANGEBYSCORE', key('leases'), '(' .. clock, '+inf', 'WITHSCORES', 'LIMIT', 0, 2)[2]",
             "if counter('leased') >= 0 then",
             "if true or counter('leased') > 0 then",
             "\nif counter('delayed') >= 0 then",
