@@ -56,12 +56,8 @@ local function tick(...)
   local lease_ms, ran_at = tonumber(run[1]), tonumber(run[3])
   local passed = now - (ran_at or now)
   local clock = (tonumber(run[2]) or 0) + math.max(0, math.min(passed, math.floor(lease_ms / 6)))
-<<<<<<< HEAD
   group_tasks = tonumber(run[6])
-  last_terminal_at, lag_ms = tonumber(run[5]), math.max(1, math.floor(lease_ms * LAG))
-=======
   last_terminal_at, lag_ms = tonumber(run[5]), math.floor(lease_ms * LAG)
->>>>>>> main
   if not ran_at or passed < 0 or passed >= lag_ms then
     run_fields = { 'clock_ms', clock, 'ran_at', now }
   end
