@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, MmgbsaError, RunId, UnknownWord};
+use common::task::{CommandError, FepError, MmgbsaError, RunId, UnknownWord};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,9 @@ pub(crate) enum PushError {
     /// The parameters of the engine `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
+    /// The parameters of the engine `gromacs-fep`.
+    #[error(transparent)]
+    Fep(#[from] FepError),
     /// A receptor in a format that the engine does not take.
     #[error("the receptor `{}` is in an unknown format (known extensions: {known})", path.display())]
     ReceptorFormat {
@@ -166,6 +169,7 @@ impl PushError {
             | Self::Role { .. }
             | Self::Command(_)
             | Self::Mmgbsa(_)
+            | Self::Fep(_)
             | Self::Score(_)
             | Self::ScoreWithoutCnn { .. } => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
@@ -191,7 +195,9 @@ impl PushError {
                     .into()
             }
             Self::Command(_) => "`launchpad push --help` and docs/drivers.md have examples".into(),
-            Self::Mmgbsa(_) => "`launchpad push --help` and docs/science.md explain the parameters".into(),
+            Self::Mmgbsa(_) | Self::Fep(_) => {
+                "`launchpad push --help` and docs/science.md explain the parameters".into()
+            }
             Self::NeedsPose { .. } => {
                 "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`".into()
             }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{ChargeModel, CommandOptions, EngineOptions, Limits, MmgbsaOptions, RunId};
+use common::task::{ChargeModel, CommandOptions, EngineOptions, FepOptions, Limits, MmgbsaOptions, RunId};
 
-use super::{PushError, command_options, docking_options};
+use super::{Layout, PushError, command_options, docking_options, fep_options};
 use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
@@ -106,6 +106,11 @@ impl PushRequest {
         })
     }
 
+    /// How its molecules become tasks.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::of(&self.engine, self.batch_size)
+    }
+
     /// Reads the driver, where one was named.
     pub(crate) async fn script(&self, store_url: &str) -> Result<Option<DriverScript>, LaunchpadError> {
         match &self.driver {
@@ -150,6 +155,7 @@ impl Said<'_> {
                 let inputs = self.receptor()?;
                 (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
+            EngineName::GromacsFep => (EngineOptions::GromacsFep(self.fep()?), BTreeMap::new()),
         })
     }
 
@@ -159,12 +165,15 @@ impl Said<'_> {
         let of_gnina = docking_options::first_of_gnina(flags, &file.options);
         let of_command = command_options::first_given(&flags.command, &file.options);
         let of_mmgbsa = first_of_mmgbsa(flags, &file.options);
+        let of_fep = fep_options::first_given(flags, &file.options);
+        let charges = (flags.charges.is_some() || file.options.charges.is_some()).then_some("charges");
         let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
         let theirs = from.map(|from| match from.spec.engine {
             EngineOptions::Vina(_) => EngineName::Vina,
             EngineOptions::Gnina(_) => EngineName::Gnina,
             EngineOptions::Command(_) => EngineName::Command,
             EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
+            EngineOptions::GromacsFep(_) => EngineName::GromacsFep,
         });
         let named = flags.engine.or(file.engine);
         if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
@@ -174,7 +183,9 @@ impl Said<'_> {
             EngineName::Gnina
         } else if of_command.or(score).is_some() {
             EngineName::Command
-        } else if of_mmgbsa.is_some() {
+        } else if of_fep.is_some() {
+            EngineName::GromacsFep
+        } else if of_mmgbsa.or(charges).is_some() {
             EngineName::GromacsMmgbsa
         } else {
             EngineName::Vina
@@ -182,15 +193,22 @@ impl Said<'_> {
         let engine = named.or(theirs).unwrap_or(by_parameters);
         let of_docking = docking_options::first_given(flags, &file.options, engine);
         let foreign = |parameter: Option<&'static str>, owner: EngineName| Some((parameter?, owner.name()));
+        let of_fep = foreign(of_fep, EngineName::GromacsFep);
+        let of_dynamics = foreign(of_mmgbsa.or(charges), EngineName::GromacsMmgbsa).or(of_fep);
         let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
         let of_gnina = foreign(of_gnina, EngineName::Gnina);
         let of_docking = foreign(of_docking, EngineName::Vina);
         let stranger = match engine {
-            EngineName::Vina => foreign(of_command.or(score), EngineName::Command).or(of_gnina).or(of_mmgbsa),
-            EngineName::Gnina => foreign(of_command, EngineName::Command).or(of_mmgbsa),
-            EngineName::Command => of_docking.or(of_gnina).or(of_mmgbsa),
+            EngineName::Vina => {
+                foreign(of_command.or(score), EngineName::Command).or(of_gnina).or(of_dynamics)
+            }
+            EngineName::Gnina => foreign(of_command, EngineName::Command).or(of_dynamics),
+            EngineName::Command => of_docking.or(of_gnina).or(of_dynamics),
             EngineName::GromacsMmgbsa => {
-                of_docking.or(of_gnina).or(foreign(of_command.or(score), EngineName::Command))
+                of_docking.or(of_gnina).or(foreign(of_command.or(score), EngineName::Command)).or(of_fep)
+            }
+            EngineName::GromacsFep => {
+                of_docking.or(of_gnina).or(foreign(of_command.or(score), EngineName::Command)).or(of_mmgbsa)
             }
         };
         match stranger {
@@ -213,7 +231,10 @@ impl Said<'_> {
     fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Command(command) => Some(command),
-            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::GromacsMmgbsa(_) => None,
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::GromacsFep(_) => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
@@ -226,7 +247,10 @@ impl Said<'_> {
     fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::GromacsMmgbsa(mmgbsa) => Some(mmgbsa),
-            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Command(_) => None,
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::Command(_)
+            | EngineOptions::GromacsFep(_) => None,
         });
         let (flags, file) = (self.flags, &self.file.options);
         let charges = flags.charges.or(file.charges).map(ChargeModel::from);
@@ -238,6 +262,13 @@ impl Said<'_> {
         // Without a driver of its own, a run has the one that ships.
         options.validate(true)?;
         Ok(options)
+    }
+
+    fn fep(self) -> Result<FepOptions, PushError> {
+        if self.flags.batch_size.or(self.file.batch_size).is_some_and(|size| size > 1) {
+            return Err(PushError::Contradiction { one: "batch_size", other: "engine gromacs-fep" });
+        }
+        fep_options::resolve(self.flags, &self.file.options, self.from)
     }
 }
 
@@ -287,7 +318,6 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
 /// The first parameter of `gromacs-mmgbsa` alone that somebody gave.
 fn first_of_mmgbsa(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
     let given = [
-        ("charges", flags.charges.is_some() || file.charges.is_some()),
         ("md_ps", flags.md_ps.is_some() || file.md_ps.is_some()),
         ("frames", flags.frames.is_some() || file.frames.is_some()),
     ];
