@@ -12,8 +12,8 @@ const WINDOWS_MAX: usize = 100;
 const SCHEDULE_MIN: usize = 4;
 /// Of 13 windows, how many are for the charges alone, the coupled state among them.
 const COULOMB_OF_13: usize = 3;
-/// Edges of the box, in nm: above twice the cut-off, and far from what a worker holds in memory.
-const BOX_NM: std::ops::RangeInclusive<f64> = 1.85..=20.0;
+/// Edges of the box, in nm: above twice the range of the forces, also when its density is found, and far from what fills a disk.
+const BOX_NM: std::ops::RangeInclusive<f64> = 2.0..=20.0;
 /// The longest window, in ps.
 const PS_MAX: f64 = 1e6; // 1 µs
 
@@ -191,7 +191,7 @@ impl FepOptions {
             return refuse("equilibration_ps", self.equilibration_ps, "a multiple of 0.002 above 0");
         }
         if !BOX_NM.contains(&self.box_nm) {
-            return refuse("box_nm", self.box_nm, "1.85 to 20");
+            return refuse("box_nm", self.box_nm, "2 to 20");
         }
         if has_driver { Ok(()) } else { Err(FepError::NoDriver) }
     }
@@ -268,7 +268,7 @@ mod tests {
         check(&|o| o.window_ps = 0.5, "window_ps is 0.5 (expected a whole number");
         check(&|o| o.discard_ps = 20.0, "discard_ps is 20 (expected 0 or more, and less");
         check(&|o| o.equilibration_ps = 0.001, "equilibration_ps is 0.001");
-        check(&|o| o.box_nm = 1.8, "box_nm is 1.8 (expected 1.85 to 20)");
+        check(&|o| o.box_nm = 1.8, "box_nm is 1.8 (expected 2 to 20)");
         assert_eq!(options().validate(false), Err(FepError::NoDriver));
     }
 }
