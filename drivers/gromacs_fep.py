@@ -33,6 +33,8 @@ GAS_CONSTANT_KJ = 0.0083144626  # kJ/mol/K
 # Files of the set-up, in the order in which they are packed.
 SETUP = ("system.gro", "system.top", "solute_types.itp", "solute.itp")
 
+# How much water there has to be between the molecule and its next image, in nm: more than the forces reach.
+WATER_NM = 1.2
 # Beyond this size AM1-BCC takes hours, and a window of picoseconds says nothing.
 HEAVY_ATOMS_MAX = 50
 # What GAFF2 has parameters for.
@@ -47,6 +49,7 @@ REASONS = (
     "open_shell",
     "charged",
     "no_conformer",
+    "box_too_small",
     "parameters_failed",
     "solvation_failed",
     "minimisation_failed",
@@ -241,6 +244,12 @@ def solute(task, molecule):
 
 def solvate(task, _molecule):
     """Puts the molecule into a box of water."""
+    lines = read("fep/solute.gro").splitlines()
+    atoms = [[float(line[at : at + 8]) for at in (20, 28, 36)] for line in lines[2 : 2 + int(lines[1])]]
+    extent = max(max(axis) - min(axis) for axis in zip(*atoms))
+    if extent + WATER_NM > task["box_nm"]:
+        room = f"{extent:.2f} nm of molecule and {WATER_NM} nm of water"
+        raise Refused("box_too_small", f"{room} do not fit into box_nm {task['box_nm']}")
     includes = [f"{FORCE_FIELD}.ff/forcefield.itp", "solute_types.itp", "solute.itp", f"{FORCE_FIELD}.ff/tip3p.itp"]
     top = "".join(f'#include "{name}"\n' for name in includes)
     write("fep/system.top", top + "[ system ]\nsolute in water\n[ molecules ]\nLIG 1\n")

@@ -219,6 +219,7 @@ impl Attempt<'_> {
             }
             setups.push(cell(row, "setup_sha256"));
         }
+        setups.sort();
         setups.dedup();
         match &setups[..] {
             [setup] => Ok(Ok(setup.clone())),

@@ -271,6 +271,8 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
 }
 
 #[cfg(test)]
+mod fep_traps;
+#[cfg(test)]
 mod hostile_input;
 #[cfg(test)]
 mod mmgbsa_traps;
