@@ -90,12 +90,12 @@ gen-vel = yes
 gen-temp = {temperature}
 gen-seed = {seed}
 pcoupl = C-rescale
-tau-p = 1.0
+tau-p = 0.5
 ref-p = 1.0
 compressibility = 4.5e-5
+nstenergy = 50
 """
 WINDOW_MDP = """
-continuation = yes
 gen-vel = no
 nstenergy = {energy_every}
 nstlog = {energy_every}
@@ -290,9 +290,21 @@ def equilibrate(task, molecule):
     mdrun(task, "equilibrate", "fep")
 
 
+def mean_volume(path):
+    """The mean of the second half of a table of volumes, and its last entry."""
+    rows = [line.split() for line in read(path).splitlines() if line and line[0] not in "#@"]
+    volumes = [float(row[1]) for row in rows]
+    late = volumes[len(volumes) // 2 :]
+    return sum(late) / len(late), volumes[-1]
+
+
 def pack(_task, _molecule):
-    """Packs what all windows start from: the same files give the same bytes."""
-    shutil.copy("fep/equilibrate.gro", "fep/system.gro")
+    """Packs what all windows start from: the same files give the same bytes. The box gets the mean volume of the equilibration: the volume
+    of a small one swings by some percent, and what it is at the last step would be in the free energy as a pressure."""
+    gmx("energy", "fep", "-f", "equilibrate.edr", "-o", "volume.xvg", answer="Volume\n\n")
+    mean, last = mean_volume("fep/volume.xvg")
+    scale = f"{(mean / last) ** (1 / 3):.6f}"
+    gmx("editconf", "fep", "-f", "equilibrate.gro", "-o", "system.gro", "-scale", scale, scale, scale)
     with tarfile.open("setup.part", "w", format=tarfile.USTAR_FORMAT) as archive:
         for name in SETUP:
             data = read(f"fep/{name}").encode()

@@ -203,7 +203,7 @@ fn check_way(name: &'static str, lambdas: &[f64]) -> Result<(), FepError> {
     for (number, (before, found)) in ends.enumerate() {
         let is_end = number == 0 || number == lambdas.len();
         // NaN is in no order.
-        let is_fine = if is_end { before == found } else { before <= found };
+        let is_fine = if is_end { (before - found).abs() < f64::EPSILON } else { before <= found };
         if !is_fine || !(0.0..=1.0).contains(found) {
             return Err(FepError::Way { name, found: *found, before: *before });
         }
