@@ -3,6 +3,7 @@
 
 mod command;
 mod gnina;
+mod http;
 mod id;
 mod manifest;
 mod mmgbsa;
@@ -21,6 +22,7 @@ pub use command::{
     ROWS_DEFAULT, RowsFormat, THREADS_PLACEHOLDER,
 };
 pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
+pub use http::{HttpError, HttpOptions, MoleculeField};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
 pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions};

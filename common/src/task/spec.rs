@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, GninaOptions, MmgbsaOptions, RunId};
+use super::{CommandOptions, GninaOptions, HttpOptions, MmgbsaOptions, RunId};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -74,6 +74,8 @@ pub enum EngineOptions {
     Command(CommandOptions),
     /// MM-GBSA with GROMACS and gmx_MMPBSA.
     GromacsMmgbsa(MmgbsaOptions),
+    /// A model server that takes and gives JSON.
+    Http(HttpOptions),
 }
 
 impl EngineOptions {
@@ -84,6 +86,7 @@ impl EngineOptions {
             Self::Gnina(_) => "gnina",
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
+            Self::Http(_) => "http",
         }
     }
 }

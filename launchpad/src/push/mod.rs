@@ -6,6 +6,7 @@ mod docking_options;
 mod enqueue;
 mod error;
 mod follow_up;
+mod http_options;
 mod ligands;
 mod manifest;
 mod plan;
