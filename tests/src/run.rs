@@ -35,6 +35,7 @@ impl TestRun {
             store: "file:///nowhere",
             manifest_sha256: "00",
             limits,
+            group_tasks: None,
             labels: &[],
         };
         run.queue.create(&definition).await.unwrap();

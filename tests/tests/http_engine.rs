@@ -126,8 +126,8 @@ async fn a_server_that_crashes_again_and_again_costs_no_molecule_and_no_failure(
     let lab = Lab::new(PROGRAMS).await;
     let flaky = |all: &[Asked]| if all.len().is_multiple_of(2) { Act::Score } else { Act::Reset };
     let (first, second) = (ModelServer::start(flaky).await, ModelServer::start(flaky).await);
-    let smiles: String = (1..=20).map(|n| format!("{} m{n}\n", "C".repeat(n))).collect();
-    push(&lab, "flaky", &smiles, &[]);
+    let smiles: Vec<String> = (1..=20).map(|n| format!("{} m{n}\n", "C".repeat(n))).collect();
+    push(&lab, "flaky", &smiles.concat(), &[]);
     let endpoints = format!("{},{}", first.url(), second.url());
     let mut worker = lab.worker("w", &["--run", "flaky", "--endpoint", &endpoints]);
     assert_eq!(worker.left().await, 0, "{}", worker.last_words());

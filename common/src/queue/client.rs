@@ -89,6 +89,8 @@ pub struct RunDefinition<'a> {
     pub manifest_sha256: &'a str,
     /// How the run is driven.
     pub limits: &'a Limits,
+    /// In a run of groups, how many tasks each has, from 2: the last one waits for the others. The manifest is made of whole groups.
+    pub group_tasks: Option<u64>,
     /// Further fields of the run's hash, such as `campaign` and `label:<name>`.
     pub labels: &'a [(String, String)],
 }
@@ -205,6 +207,9 @@ impl Queue {
         field("manifest_sha256", definition.manifest_sha256.to_owned());
         for (name, value) in limit_fields(limits) {
             field(name, value.to_string());
+        }
+        if let Some(tasks) = definition.group_tasks {
+            field("group_tasks", tasks.to_string());
         }
         for (name, value) in definition.labels {
             field(name, value.clone());

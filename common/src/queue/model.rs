@@ -68,6 +68,8 @@ pub struct Success {
 #[expect(missing_docs, reason = "each field is the one of that name in docs/protocol.md")]
 pub struct Model {
     pub limits: Limits,
+    /// Tasks of a group, from 2, in a run of groups.
+    pub group_tasks: Option<usize>,
     pub pushed_at: u64,
     pub paused: Option<String>,
     pub sealed: bool,
@@ -106,6 +108,7 @@ impl Model {
     pub fn new(limits: Limits, pushed_at: u64) -> Self {
         Self {
             limits,
+            group_tasks: None,
             pushed_at,
             paused: None,
             sealed: false,
@@ -140,17 +143,25 @@ impl Model {
         self.tasks.iter().filter(|task| task.state == state).count()
     }
 
-    /// Appends tasks from `first` on and returns the total.
+    /// Appends tasks from `first` on, whole groups only, and returns the total.
     pub fn push(&mut self, first: u64, inputs: &[Vec<Molecule>]) -> u64 {
         let total = self.tasks.len() as u64;
         let known = usize::try_from(total.saturating_sub(first)).unwrap_or(usize::MAX);
+        let beyond = (at(first) + inputs.len()) % self.group_tasks.unwrap_or(1);
+        let inputs = &inputs[..inputs.len().saturating_sub(beyond)];
         if first > total || self.sealed || known >= inputs.len() {
             return total;
         }
+        let mut pending = 0;
         for input in &inputs[known..] {
-            self.pending.push_back(self.tasks.len() as u64);
+            let id = self.tasks.len();
+            let state = if self.is_last(id) { State::Waiting } else { State::Pending };
+            if state == State::Pending {
+                self.pending.push_back(id as u64);
+                pending += 1;
+            }
             self.tasks.push(Task {
-                state: State::Pending,
+                state,
                 lease: None,
                 ending: None,
                 former: Vec::new(),
@@ -166,7 +177,7 @@ impl Model {
         }
         let pushed = inputs.len() - known;
         self.event("push", total, &format!(" tasks {pushed}"));
-        self.wake(pushed);
+        self.wake(pending);
         self.tasks.len() as u64
     }
 
@@ -269,6 +280,7 @@ impl Model {
                 self.place(id, State::Pending, Place::Head, now_ms);
             }
             self.event("reclaim", id, &self.lease_field(id));
+            self.after_death(id, "reclaim", now_ms);
         }
     }
 
@@ -387,6 +399,7 @@ impl Model {
         }
         let molecules = molecules_ok + molecules_bad;
         self.event("complete", id, &format!("{} molecules {molecules}", self.lease_field(id)));
+        self.after_success(id, now_ms);
     }
 
     /// Records stored results of tasks that nobody holds and that were not leased since, and returns how many.
@@ -412,6 +425,7 @@ impl Model {
                 timings_ms: None,
             });
             self.event("adopt", id, "");
+            self.after_success(id, now_ms);
             adopted += 1;
         }
         adopted
@@ -453,6 +467,7 @@ impl Model {
         self.event("fail", id.0, &format!("{} reason {}", self.lease_field(id.0), failure.reason));
         if failure.is_final || failures >= failures_max {
             self.place(id.0, State::Dead, Place::Nowhere, now_ms);
+            self.after_death(id.0, "fail", now_ms);
             return Failed::Dead;
         }
         let doubled = u32::try_from(failures - 1).ok().and_then(|n| 2_u64.checked_pow(n));
@@ -481,12 +496,16 @@ impl Model {
         for id in ids {
             match self.tasks.get(at(id.0)).map(|task| task.state) {
                 Some(State::Leased) => self.tasks[at(id.0)].ending = Some(Ending::Cancelled),
-                Some(State::Pending | State::Delayed) => {}
-                Some(State::Waiting | State::Succeeded | State::Dead | State::Cancelled) | None => continue,
+                Some(State::Waiting | State::Pending | State::Delayed) => {}
+                Some(State::Succeeded | State::Dead | State::Cancelled) | None => continue,
             }
             self.place(id.0, State::Cancelled, Place::Nowhere, now_ms);
             self.last_terminal_at = Some(now_ms);
             self.event("cancel", id.0, "");
+            if let Some(last) = self.last_if(id.0, |state| state == State::Waiting) {
+                self.place(last, State::Cancelled, Place::Nowhere, now_ms);
+                self.event("cancel", last, "");
+            }
         }
         (self.count(State::Cancelled) - before) as u64
     }
@@ -500,21 +519,76 @@ impl Model {
         self.cancel_tasks(&next, now_ms)
     }
 
-    /// Revives dead and cancelled tasks whose lease number is the one that was seen.
-    pub fn requeue(&mut self, seen: &[(TaskId, u64)], now_ms: u64) -> u64 {
-        let mut requeued = 0;
-        for (id, number) in seen {
-            let Some(task) = self.tasks.get_mut(at(id.0)) else { continue };
-            let is_stopped = matches!(task.state, State::Dead | State::Cancelled);
-            if is_stopped && task.lease.as_ref().map_or(0, |name| name.number) == *number {
-                (task.failures, task.lapses, task.reason) = (0, 0, None);
-                self.place(id.0, State::Pending, Place::Tail, now_ms);
-                self.event("requeue", id.0, "");
-                requeued += 1;
-            }
+    /// Whether a task is the last one of its group.
+    fn is_last(&self, id: usize) -> bool {
+        self.group_tasks.is_some_and(|tasks| (id + 1).is_multiple_of(tasks))
+    }
+
+    /// The last task of a task's group, if that is another one and its state is so.
+    fn last_if(&self, id: u64, is_so: impl Fn(State) -> bool) -> Option<u64> {
+        let tasks = self.group_tasks?;
+        let last = (at(id) / tasks + 1) * tasks - 1;
+        (last != at(id) && is_so(self.tasks[last].state)).then_some(last as u64)
+    }
+
+    /// What the others let the last task of a group be; pending, too, for a task that needs no other.
+    fn let_be(&self, id: u64) -> State {
+        let Some(tasks) = self.group_tasks.filter(|_| self.is_last(at(id))) else { return State::Pending };
+        let others = &self.tasks[at(id) + 1 - tasks..at(id)];
+        let ended = others.iter().find(|task| matches!(task.state, State::Dead | State::Cancelled));
+        let is_done = others.iter().all(|task| task.state == State::Succeeded);
+        ended.map_or(if is_done { State::Pending } else { State::Waiting }, |task| task.state)
+    }
+
+    fn after_success(&mut self, id: u64, now_ms: u64) {
+        let waits = self.last_if(id, |state| state == State::Waiting);
+        if let Some(last) = waits.filter(|last| self.let_be(*last) == State::Pending) {
+            self.place(last, State::Pending, Place::Head, now_ms);
+            self.event("promote", last, "");
+            self.wake(1);
         }
-        self.wake(at(requeued));
-        requeued
+    }
+
+    /// What waits for a task that has died, dies.
+    fn after_death(&mut self, id: u64, verb: &str, now_ms: u64) {
+        let waits = self.last_if(id, |state| state == State::Waiting);
+        if let Some(last) = waits.filter(|_| self.tasks[at(id)].state == State::Dead) {
+            self.tasks[at(last)].reason = Some("needed_task_dead".into());
+            self.place(last, State::Dead, Place::Nowhere, now_ms);
+            self.event(verb, last, " reason needed_task_dead");
+        }
+    }
+
+    /// Revives dead and cancelled tasks whose lease number is the one that was seen, and what waits for them.
+    pub fn requeue(&mut self, seen: &[(TaskId, u64)], now_ms: u64) -> u64 {
+        let is_stopped = |state| matches!(state, State::Dead | State::Cancelled);
+        let mut revived = Vec::new();
+        for (id, number) in seen {
+            let Some(task) = self.tasks.get(at(id.0)) else { continue };
+            if !is_stopped(task.state) || task.lease.as_ref().map_or(0, |name| name.number) != *number {
+                continue;
+            }
+            revived.extend(self.revive(id.0, now_ms));
+            let last = self.last_if(id.0, is_stopped);
+            revived.extend(last.and_then(|last| self.revive(last, now_ms)));
+        }
+        self.wake(revived.iter().filter(|to| **to == State::Pending).count());
+        revived.len() as u64
+    }
+
+    /// Revives a task, unless one that it needs is dead or cancelled.
+    fn revive(&mut self, id: u64, now_ms: u64) -> Option<State> {
+        let to = self.let_be(id);
+        let place = match to {
+            State::Pending => Place::Tail,
+            State::Waiting => Place::Nowhere,
+            _ => return None,
+        };
+        let task = &mut self.tasks[at(id)];
+        (task.failures, task.lapses, task.reason) = (0, 0, None);
+        self.place(id, to, place, now_ms);
+        self.event("requeue", id, "");
+        Some(to)
     }
 
     fn tick(&mut self, now_ms: u64) {
@@ -533,7 +607,7 @@ impl Model {
     /// How much time the recorded clock may lag behind, in ms: a call that comes sooner after one that wrote it leaves it as it is. The
     /// model knows only calls that come later.
     pub fn lag_ms(&self) -> u64 {
-        (self.limits.lease_ms / 600).max(1)
+        self.limits.lease_ms / 600
     }
 
     /// The state of a task, if this is its latest lease name.
@@ -573,6 +647,7 @@ impl Model {
             (_, Place::At(expiry)) => _ = self.leases.insert((expiry, text)),
             (_, Place::Head) => self.pending.push_front(id),
             (_, Place::Tail) => self.pending.push_back(id),
+            (State::Waiting, _) => {}
             (_, Place::Nowhere) => self.end(now_ms),
         }
         if to == State::Dead {

@@ -112,12 +112,25 @@ mod tests {
         }
     }
 
+    /// The scripts in which a transition takes place.
+    fn scripts_of(from: State, verb: Verb) -> &'static [&'static str] {
+        match (from, verb) {
+            (State::Waiting, Verb::Promote) => &["complete", "adopt"],
+            (_, Verb::Reclaim | Verb::Promote) => &["lease"],
+            (_, verb) => match SOURCES.iter().find(|(name, _)| *name == verb.name()) {
+                Some((name, _)) => std::slice::from_ref(name),
+                None => &[],
+            },
+        }
+    }
+
     #[test]
     fn transitions_are_those_of_the_state_table() {
         let mut moved = BTreeSet::new();
         for (name, source) in SOURCES {
             let (header, body) = parts(source);
             let in_body: BTreeSet<(String, String)> = body
+                .replace("move(last, '", "move(id, '")
                 .split("move(id, '")
                 .skip(1)
                 .map(|rest| {
@@ -132,23 +145,19 @@ mod tests {
                 .map(|(from, to)| (from.to_owned(), to.to_owned()))
                 .collect();
             assert_eq!(in_body, in_header, "{name}");
-            let verbs = |from: State, to: State| -> Vec<&str> {
-                let row = TRANSITIONS.iter().filter(|(f, _, t)| (*f, *t) == (from, to));
-                row.map(
-                    |(_, verb, _)| {
-                        if matches!(verb, Verb::Reclaim | Verb::Promote) { "lease" } else { verb.name() }
-                    },
-                )
-                .collect()
-            };
-            for (from, to) in &in_body {
-                assert!(
-                    verbs(from.parse().unwrap(), to.parse().unwrap()).contains(name),
-                    "{name}: {from} -> {to}"
-                );
+            for (from, to) in in_body {
+                let (from, to): (State, State) = (from.parse().unwrap(), to.parse().unwrap());
+                let rows = TRANSITIONS
+                    .iter()
+                    .filter(|(f, verb, t)| (*f, *t) == (from, to) && scripts_of(*f, *verb).contains(name));
+                let before = moved.len();
+                moved.extend(rows.map(|(from, verb, to)| (*name, from.name(), verb.name(), to.name())));
+                assert!(moved.len() > before, "{name}: {from} -> {to}");
             }
-            moved.extend(in_body.into_iter().map(|(from, to)| ((*name).to_owned(), from, to)));
         }
-        assert_eq!(moved.len(), TRANSITIONS.len(), "a transition of the table is in no script");
+        let told = TRANSITIONS.iter().flat_map(|(from, verb, to)| {
+            scripts_of(*from, *verb).iter().map(|script| (*script, from.name(), verb.name(), to.name()))
+        });
+        assert_eq!(moved, told.collect(), "a transition of the table is in no script");
     }
 }

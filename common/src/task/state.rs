@@ -40,12 +40,14 @@ pub enum Verb {
     Adopt,
 }
 
-/// Every transition of an existing task; push alone makes one, as [`State::Pending`].
+/// Every transition of an existing task; push alone makes one, as [`State::Pending`] or [`State::Waiting`].
 pub const TRANSITIONS: &[(State, Verb, State)] = &[
     (State::Pending, Verb::Lease, State::Leased),
     (State::Leased, Verb::Reclaim, State::Pending),
     (State::Leased, Verb::Reclaim, State::Dead),
+    (State::Waiting, Verb::Reclaim, State::Dead),
     (State::Delayed, Verb::Promote, State::Pending),
+    (State::Waiting, Verb::Promote, State::Pending),
     (State::Leased, Verb::Complete, State::Succeeded),
     (State::Pending, Verb::Complete, State::Succeeded),
     (State::Delayed, Verb::Complete, State::Succeeded),
@@ -53,12 +55,16 @@ pub const TRANSITIONS: &[(State, Verb, State)] = &[
     (State::Delayed, Verb::Adopt, State::Succeeded),
     (State::Leased, Verb::Fail, State::Delayed),
     (State::Leased, Verb::Fail, State::Dead),
+    (State::Waiting, Verb::Fail, State::Dead),
     (State::Leased, Verb::Release, State::Pending),
     (State::Pending, Verb::Cancel, State::Cancelled),
     (State::Delayed, Verb::Cancel, State::Cancelled),
     (State::Leased, Verb::Cancel, State::Cancelled),
+    (State::Waiting, Verb::Cancel, State::Cancelled),
     (State::Dead, Verb::Requeue, State::Pending),
     (State::Cancelled, Verb::Requeue, State::Pending),
+    (State::Dead, Verb::Requeue, State::Waiting),
+    (State::Cancelled, Verb::Requeue, State::Waiting),
 ];
 
 impl State {

@@ -61,6 +61,7 @@ pub(super) async fn fill(
         store: store_url,
         manifest_sha256: &plan.manifest.digest.sha256,
         limits: &request.limits,
+        group_tasks: None,
         labels: &request.labels,
     };
     let enqueue = Enqueue {

@@ -31,8 +31,10 @@ pub(crate) async fn measure() {
     let run = TestRun::sealed(&redis, "fleet", &Limits::default(), 1).await;
     let idle = assemble(&redis, &run, 0).await;
     run.lease("somebody", 1, 1).await;
-    print("idle", &redis, stream::iter(&idle).for_each_concurrent(None, |ghost| be_idle(&run, ghost))).await;
-    print("idle, asking for the time only", &redis, ask_the_time(&idle, Duration::from_secs(5), 0.9)).await;
+    let wait = idle_wait(&run, &idle[0]).await;
+    print("idle", &redis, stream::iter(&idle).for_each_concurrent(None, |ghost| be_idle(&run, ghost, wait)))
+        .await;
+    print("idle, asking for the time only", &redis, ask_the_time(&idle, wait, 0.9)).await;
     drop(idle);
     let run = TestRun::sealed(&redis, "beating", &Limits::default(), WORKERS).await;
     let busy = assemble(&redis, &run, 1).await;
@@ -77,6 +79,25 @@ async fn print(what: &str, redis: &TestRedis, fleet: impl Future<Output = ()>) {
     );
 }
 
+/// How long an idle worker of this fleet is told to wait.
+async fn idle_wait(run: &TestRun, ghost: &Ghost) -> Duration {
+    loop {
+        let wait = ask(run, ghost).await;
+        // Not one of those that ask when the lease expires.
+        if wait > Duration::from_secs(5) {
+            return wait;
+        }
+    }
+}
+
+/// Asks for work once, and returns how long to wait.
+async fn ask(run: &TestRun, ghost: &Ghost) -> Duration {
+    match ghost.queue.lease(&run.id, &run.digest, &ghost.id, 2, 1).await.unwrap() {
+        LeaseReply::Nothing(nothing) => Duration::from_millis(nothing.wait_ms),
+        other => unreachable!("there is nothing to lease: {other:?}"),
+    }
+}
+
 /// Repeats a call after pauses of up to `longest`, at least `shortest` of it, until the fleet has been watched long enough.
 async fn repeat(longest: Duration, shortest: f64, mut call: impl AsyncFnMut()) {
     let until = Instant::now() + WATCHED;
@@ -90,12 +111,17 @@ async fn repeat(longest: Duration, shortest: f64, mut call: impl AsyncFnMut()) {
 }
 
 /// Asks for work as the dispatcher of an idle worker does, and shows itself as its heartbeat does.
-async fn be_idle(run: &TestRun, ghost: &Ghost) {
-    let ask = repeat(Duration::from_secs(5), 0.9, async || {
-        let reply = ghost.queue.lease(&run.id, &run.digest, &ghost.id, 2, 1).await.unwrap();
-        assert!(matches!(reply, LeaseReply::Nothing(_)), "{reply:?}");
-    });
-    tokio::join!(ask, show(ghost));
+async fn be_idle(run: &TestRun, ghost: &Ghost, wait: Duration) {
+    let asks = async {
+        let until = Instant::now() + WATCHED;
+        // The fleet did not start as one.
+        let mut pause = wait.mul_f64(rand::rng().random_range(0.0..1.0));
+        while Instant::now() + pause < until {
+            tokio::time::sleep(pause).await;
+            pause = ask(run, ghost).await.mul_f64(rand::rng().random_range(0.9..1.0));
+        }
+    };
+    tokio::join!(asks, show(ghost));
 }
 
 /// Renews its lease as a heartbeat does, and shows itself.

@@ -73,6 +73,7 @@ impl Site {
             store: &url,
             manifest_sha256: "00",
             limits,
+            group_tasks: None,
             labels: &[],
         };
         queue.create(&definition).await.unwrap();

@@ -32,6 +32,7 @@ pub async fn moments(stage: &mut Stage) -> Result<(), String> {
     expiries(stage).await?;
     idle_workers(stage).await?;
     lag(stage).await?;
+    a_shortened_list(stage).await?;
     end_of_a_run(stage).await?;
     end_of_a_delay(stage).await
 }
@@ -271,6 +272,15 @@ async fn idle_workers(stage: &mut Stage) -> Result<(), String> {
 async fn stand_still_at(stage: &mut Stage, clock: u64) -> Result<(), String> {
     let set = [("clock_ms", clock), ("ran_at", u64::MAX >> 12)];
     found(stage.connection.hset_multiple(stage.key("run"), &set).await)
+}
+
+/// A list that another hand has made shorter than its counter says: nothing is leased, and nothing breaks.
+async fn a_shortened_list(stage: &mut Stage) -> Result<(), String> {
+    stage.reset(&Limits::default()).await?;
+    stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
+    found::<()>(stage.connection.del(stage.key("pending")).await)?;
+    let reply = stage.quietly("lease", &texts(&["w1", "1", "1", &stage.digest.clone()])).await?;
+    same("leased from an empty list", &reply[2..].to_vec(), &texts(&["empty", "5000"]))
 }
 
 /// What of the time since the last recorded moment is not worth a write, to the ms.

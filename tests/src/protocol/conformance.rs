@@ -103,6 +103,8 @@ struct Call {
 pub async fn scenarios(stage: &mut Stage) -> Result<(), String> {
     charged_to_death(stage).await?;
     hints(stage).await?;
+    groups(stage).await?;
+    cancelled_in_order(stage).await?;
     waiting_to_the_end(stage).await
 }
 
@@ -298,6 +300,130 @@ async fn hints(stage: &mut Stage) -> Result<(), String> {
     (requeued == Answer::Count(3)).then_some(()).ok_or_else(|| format!("requeued {requeued}, expected 3"))
 }
 
+/// Two windows and what waits for them: it comes to run, dies, is cancelled and comes back with them, and only then. Every call twice.
+async fn groups(stage: &mut Stage) -> Result<(), String> {
+    let requeue = |seen: &[(u64, u64)]| {
+        Step::Requeue(seen.iter().map(|(task, number)| (TaskId(*task), *number)).collect())
+    };
+    let cancel = |tasks: &[u64]| Step::CancelTasks(tasks.iter().copied().map(TaskId).collect());
+    let adopt = |task, number| Step::Adopt(vec![adoption((TaskId(task), number))]);
+    let both = |first: &str, second: &str| {
+        let success = |(task, name)| (TaskId(task), lease_name(name), success());
+        Step::Complete([(0, first), (1, second)].map(success).into())
+    };
+    let idle = || lease("ear", 1, 9);
+    let (take, lapse) = (lease("w1", 1, 2), Step::Clock(limits().lease_ms + 1));
+    let histories: [&[Step]; 11] = [
+        // One by one; the next lease is the waiting task's.
+        &[
+            take.clone(),
+            complete(1, "1.w1.1"),
+            complete(2, "1.w1.1"),
+            idle(),
+            complete(0, "1.w1.1"),
+            lease("w2", 1, 1),
+        ],
+        &[take.clone(), idle(), both("1.w1.1", "1.w1.1"), complete(2, "1.w1.1")],
+        &[adopt(2, 0), adopt(0, 0), adopt(1, 0), adopt(2, 0)],
+        &[
+            take.clone(),
+            fail(1, "1.w1.1", false),
+            Step::Pass(200_000),
+            lease("w9", 1, 0),
+            complete(1, "1.w1.1"),
+        ],
+        // A death; the survivor's success changes nothing; both ways back.
+        &[
+            take.clone(),
+            fail(1, "1.w1.1", true),
+            complete(0, "1.w1.1"),
+            requeue(&[(2, 0)]),
+            requeue(&[(1, 1)]),
+        ],
+        &[
+            take.clone(),
+            fail(1, "1.w1.1", true),
+            fail(0, "1.w1.1", true),
+            requeue(&[(2, 0), (1, 1)]),
+            requeue(&[(0, 1)]),
+        ],
+        &[
+            take.clone(),
+            lapse.clone(),
+            lease("w9", 1, 0),
+            lease("w1", 2, 2),
+            lapse,
+            lease("w9", 1, 0),
+            requeue(&[(0, 2), (2, 0)]),
+            idle(),
+            requeue(&[(1, 2)]),
+        ],
+        // People: a window, the waiting task alone, the whole run.
+        &[cancel(&[0, 2]), requeue(&[(2, 0)]), cancel(&[1]), requeue(&[(0, 0)]), requeue(&[(1, 0)])],
+        &[
+            take.clone(),
+            cancel(&[2]),
+            complete(0, "1.w1.1"),
+            requeue(&[(2, 0)]),
+            complete(1, "1.w1.1"),
+            cancel(&[2]),
+            idle(),
+            requeue(&[(2, 0)]),
+        ],
+        &[Step::CancelNext(1), Step::CancelNext(9), requeue(&[(5, 0), (4, 0), (3, 0)])],
+        &[take, fail(0, "1.w1.1", true), cancel(&[1, 2]), requeue(&[(0, 1)]), requeue(&[(1, 1)])],
+    ];
+    for steps in histories {
+        stage.reset_with(&limits(), Some(3)).await?;
+        // The last one is no whole group.
+        for step in [Step::Push { first: 0, tasks: 4 }, Step::Push { first: 2, tasks: 4 }].iter().chain(steps)
+        {
+            stage.take(step).await?;
+            stage.take(step).await?;
+        }
+    }
+    // Those who are idle are told of tasks that are pending, not of those that wait.
+    let idle = ["ear1", "ear2", "ear3", "ear4"].map(|name| lease(name, 1, 9));
+    let told: [&[Step]; 4] = [
+        &[Step::Push { first: 6, tasks: 3 }],
+        &[adopt(0, 0), adopt(1, 0)],
+        &[cancel(&[0]), requeue(&[(0, 0)])],
+        &[Step::Push { first: 6, tasks: 2 }],
+    ];
+    for steps in told {
+        stage.reset_with(&limits(), Some(3)).await?;
+        let first = [Step::Push { first: 0, tasks: 6 }, Step::Pause(true)];
+        for step in first.iter().chain(&idle).chain(steps) {
+            stage.take(step).await?;
+        }
+    }
+    // A push is cut into batches, of which one may be a task that waits and nothing else.
+    stage.reset_with(&limits(), Some(7)).await?;
+    stage.take(&Step::Push { first: 0, tasks: 1001 }).await.map(|_| ())
+}
+
+/// Pending, then delayed, then leased tasks are cancelled, and no more than was said.
+async fn cancelled_in_order(stage: &mut Stage) -> Result<(), String> {
+    for bound in 1..6 {
+        stage.reset(&limits()).await?;
+        let steps = [
+            Step::Push { first: 0, tasks: 5 },
+            lease("w1", 1, 4),
+            fail(0, "1.w1.1", false),
+            fail(1, "1.w1.1", false),
+            Step::CancelNext(bound),
+        ];
+        for step in &steps {
+            stage.take(step).await?;
+        }
+        let cancelled = stage.now.found.get("progress cancelled").cloned().unwrap_or_default();
+        if cancelled != bound.to_string() {
+            return Err(format!("{cancelled} tasks were cancelled, expected {bound}"));
+        }
+    }
+    Ok(())
+}
+
 /// A sealed run that waits for one task is not drained; and it can't be made again.
 async fn waiting_to_the_end(stage: &mut Stage) -> Result<(), String> {
     stage.reset(&limits()).await?;
@@ -405,7 +531,7 @@ async fn in_a_new_run(stage: &mut Stage) -> Result<(), String> {
                 once(stage, &moment, &fenced_call(script, "0", name), &expected).await?;
             }
         }
-        let (cancelled, task) = (u64::from(state == "pending"), TaskId(SUBJECT));
+        let (cancelled, task) = (u64::from(state != "absent"), TaskId(SUBJECT));
         let cancel = Call {
             script: "cancel",
             arguments: vec!["0".into(), "0".into()],
@@ -620,7 +746,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Makes a pending task, which was never leased, wait for others. No script does so yet.
+    /// Makes a pending task, which was never leased, wait, in a run without groups: for ever.
     async fn let_wait(&mut self, task: u64) -> Result<(), String> {
         let mut pipe = redis::pipe();
         pipe.lrem(self.key("pending"), 1, task);

@@ -28,6 +28,8 @@ const MET_MIN: u64 = 20;
 pub struct History {
     /// Tasks of the first push.
     start: u64,
+    /// Tasks of a group, in a run of groups.
+    group_tasks: Option<u64>,
     lines: Vec<Line>,
     /// Whether people seal it, cancel what is left, and it settles.
     is_drained: bool,
@@ -181,8 +183,14 @@ fn by_time() -> impl Strategy<Value = Act> {
 pub fn histories() -> impl Strategy<Value = History> {
     let act = prop_oneof![69 => by_workers(), 20 => by_people(), 13 => by_time()];
     let line = (act, prop::bool::weighted(0.2)).prop_map(|(act, is_repeated)| Line { act, is_repeated });
-    let parts = (1..=8_u64, vec(line, 1..=LINES_MAX), prop::bool::weighted(0.2));
-    parts.prop_map(|(start, lines, is_drained)| History { start, lines, is_drained })
+    let group = prop_oneof![3 => Just(None), 1 => Just(Some(2)), 1 => Just(Some(3))];
+    let parts = (1..=8_u64, group, vec(line, 1..=LINES_MAX), prop::bool::weighted(0.2));
+    parts.prop_map(|(start, group_tasks, lines, is_drained)| History {
+        start,
+        group_tasks,
+        lines,
+        is_drained,
+    })
 }
 
 /// The limits of a history's run: low, so that tasks die.
@@ -345,6 +353,16 @@ impl Coverage {
         for kind in kinds(step, answer) {
             *self.0.entry(kind).or_default() += 1;
         }
+        let is_last = |(id, _): &(usize, &Task)| model.group_tasks.is_some_and(|tasks| (id + 1) % tasks == 0);
+        for (_, task) in model.tasks.iter().enumerate().filter(is_last) {
+            let kind = match (task.state, task.reason.as_deref()) {
+                (State::Leased, _) => "a task that had waited",
+                (State::Dead, Some("needed_task_dead")) => "a task that died of another",
+                (State::Waiting, _) if matches!(step, Step::Requeue(_)) => "a task that waits, and a requeue",
+                _ => continue,
+            };
+            *self.0.entry(kind).or_default() += 1;
+        }
         let is_killer = |task: &Task| task.state == State::Dead && task.reason.as_deref() == Some("lapses");
         if model.tasks.iter().any(is_killer) {
             *self.0.entry("a task that killed its workers").or_default() += 1;
@@ -378,6 +396,9 @@ impl Coverage {
             "sealed",
             "short",
             "a task that killed its workers",
+            "a task that had waited",
+            "a task that died of another",
+            "a task that waits, and a requeue",
         ] {
             let met = self.0.get(kind).copied().unwrap_or(0);
             assert!(met >= MET_MIN, "the histories hardly met `{kind}`: {:?}", self.0);
@@ -431,7 +452,7 @@ fn kinds(step: &Step, answer: &Answer) -> Vec<&'static str> {
 
 /// Plays a history from an empty Redis. Returns the number of steps; or the whole history, its answers and what was found wrong.
 pub async fn play(stage: &mut Stage, history: &History, coverage: &mut Coverage) -> Result<u64, String> {
-    stage.reset(&limits()).await?;
+    stage.reset_with(&limits(), history.group_tasks).await?;
     let mut cast = Cast::new();
     let (mut log, mut steps) = ("\n".to_owned(), 0);
     let first = Line { act: Act::Push { back: 0, tasks: history.start, has_gap: false }, is_repeated: false };

@@ -20,6 +20,7 @@ pub(super) fn check(before: &Snapshot, after: &Snapshot, step: &Step, limits: &L
         in_one_place(after, task)?;
         well_named(after, task)?;
     }
+    groups_hold(after, &tasks)?;
     counters_are_a_recount(after, &tasks)?;
     for (was, is) in tasks_before.iter().zip(&tasks) {
         ended_for_good(before, after, (was, is), step)?;
@@ -74,6 +75,36 @@ fn in_one_place(found: &Snapshot, task: &Task<'_>) -> Result<(), String> {
     ))
 }
 
+/// How many tasks a group has, in a run of groups.
+fn group_tasks(found: &Snapshot) -> Option<usize> {
+    found.get("run group_tasks")?.parse().ok()
+}
+
+/// The last task of a group waits exactly as long as it may still come to run, and runs only once all others have succeeded.
+fn groups_hold(found: &Snapshot, tasks: &[Task<'_>]) -> Result<(), String> {
+    let Some(size) = group_tasks(found) else { return Ok(()) };
+    for group in tasks.chunks(size) {
+        let Some((last, others)) = group.split_last().filter(|(_, others)| others.len() + 1 == size) else {
+            return Err(format!("the last group has {} of {size} tasks", group.len()));
+        };
+        let are_done = others.iter().all(|task| task.state == State::Succeeded.name());
+        let is_hopeless = others.iter().any(|task| matches!(task.state, "dead" | "cancelled"));
+        let fits = match last.state {
+            "waiting" => !are_done && !is_hopeless,
+            "dead" | "cancelled" => true,
+            _ => are_done,
+        };
+        if !fits {
+            let others: Vec<&str> = others.iter().map(|task| task.state).collect();
+            return Err(format!(
+                "task {} is {}, and the others of its group {others:?}",
+                last.id, last.state
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A leased task has a lease name with a number, its worker, and an expiry.
 fn well_named(found: &Snapshot, task: &Task<'_>) -> Result<(), String> {
     if task.state != State::Leased.name() {
@@ -121,8 +152,15 @@ fn ended_for_good(
     step: &Step,
 ) -> Result<(), String> {
     let is_terminal = was.state.parse::<State>().is_ok_and(State::is_terminal);
+    // What waits for others of its group comes back with them.
+    let is_of_it = |task: u64| match (group_tasks(after), was.id.parse::<u64>()) {
+        (Some(size), Ok(id)) if (id + 1).is_multiple_of(size as u64) => {
+            task / size as u64 == id / size as u64
+        }
+        (_, id) => id == Ok(task),
+    };
     let is_requeued = was.state != State::Succeeded.name()
-        && matches!(step, Step::Requeue(seen) if seen.iter().any(|(task, _)| task.to_string() == was.id));
+        && matches!(step, Step::Requeue(seen) if seen.iter().any(|(task, _)| is_of_it(task.0)));
     let tail = format!("tails {}", was.id);
     if !is_terminal || is_requeued || (was.fields == is.fields && before.get(&tail) == after.get(&tail)) {
         return Ok(());

@@ -76,8 +76,13 @@ impl Stage {
         }
     }
 
-    /// Forgets everything and makes a run without tasks.
+    /// Forgets everything and makes a run without tasks or groups.
     pub async fn reset(&mut self, limits: &Limits) -> Result<(), String> {
+        self.reset_with(limits, None).await
+    }
+
+    /// Forgets everything and makes a run without tasks, whose groups have this many.
+    pub async fn reset_with(&mut self, limits: &Limits, group_tasks: Option<u64>) -> Result<(), String> {
         redis::pipe().cmd("FLUSHALL").exec_async(&mut self.connection).await.map_err(|e| e.to_string())?;
         let definition = RunDefinition {
             run: &self.run,
@@ -86,6 +91,7 @@ impl Stage {
             store: "file:///nowhere",
             manifest_sha256: "00",
             limits,
+            group_tasks,
             labels: &[],
         };
         self.queue.create(&definition).await.map_err(|error| in_words("create", &error))?;
@@ -96,8 +102,9 @@ impl Stage {
         let is_driven = |name: &str| DRIVEN.iter().any(|field| name.strip_prefix("run ") == Some(*field));
         let fixed = found.iter().filter(|(name, _)| name.starts_with("run ") && !is_driven(name));
         let fixed = fixed.map(|(name, value)| (name.clone(), value.clone())).collect();
-        self.now =
-            Moment { model: Model::new(limits.clone(), pushed_at), found: found.clone(), camera, fixed };
+        let mut model = Model::new(limits.clone(), pushed_at);
+        model.group_tasks = group_tasks.map(|tasks| usize::try_from(tasks).expect("a few"));
+        self.now = Moment { model, found: found.clone(), camera, fixed };
         self.compare(&found, "create")
     }
 

@@ -3,19 +3,25 @@
 -- ARGV[1...]: 6 for each result: the task's id; the lease number that was seen, 0 for a task that was never leased; sha256 of the
 --          stored shard; sha256 of the index object; molecules that are ok; molecules that are bad
 -- returns: {'ok', adopted}; {'gone'}
--- transitions: pending -> succeeded, delayed -> succeeded
+-- transitions: pending -> succeeded, delayed -> succeeded, waiting -> pending (promote)
 
 local WIDTH = 6
 
 if not run_exists() then
   return { 'gone' }
 end
-local adopted = {}
+local adopted, promoted = {}, 0
 
 local function adopt(id, first)
   record_result(id, unpack(ARGV, first + 2, first + 5))
   event('adopt', id)
   adopted[#adopted + 1] = id
+  local last = last_if(id, 'waiting')
+  if last and let_be(last) == 'pending' then
+    move(last, 'waiting', 'pending', 'head')
+    event('promote', last)
+    promoted = promoted + 1
+  end
 end
 
 for first = 1, #ARGV, WIDTH do
@@ -30,6 +36,7 @@ for first = 1, #ARGV, WIDTH do
     adopt(id, first)
   end
 end
+wake(promoted)
 call_many('HDEL', 'inputs', adopted)
 call_many('HDEL', 'tails', adopted)
 return finish({ 'ok', #adopted })

@@ -1,9 +1,9 @@
 -- purpose: stop tasks, the named ones or the next ones of the whole run; their workers hear of it with their next heartbeat
 -- KEYS[1]: molfleet:{R}:run
--- ARGV[1]: how many to cancel at most when none is named
+-- ARGV[1]: how many to cancel at most when none is named, besides what waits for them
 -- ARGV[2...]: ids of tasks; none means the whole run
 -- returns: {'ok', cancelled}; {'gone'}
--- transitions: pending -> cancelled, delayed -> cancelled, leased -> cancelled
+-- transitions: pending -> cancelled, delayed -> cancelled, leased -> cancelled, waiting -> cancelled
 
 if not run_exists() then
   return { 'gone' }
@@ -19,11 +19,18 @@ local function cancel(id, state, taken)
   elseif state == 'leased' then
     set(id, 'ending', 'cancelled')
     move(id, 'leased', 'cancelled')
+  elseif state == 'waiting' then
+    move(id, 'waiting', 'cancelled')
   else
     return
   end
   cancelled = cancelled + 1
   event('cancel', id)
+  -- What waits for it will never run.
+  local last = last_if(id, 'waiting')
+  if last then
+    cancel(last, 'waiting')
+  end
 end
 
 -- Takes many ids out of the pending list at once, in its order: one by one, each would walk the list.
@@ -58,14 +65,16 @@ if #ARGV > 1 then
   end
   return finish({ 'ok', cancelled })
 end
-local bound = tonumber(ARGV[1])
-for _, id in ipairs(call('LPOP', key('pending'), bound) or {}) do
+local left = tonumber(ARGV[1])
+for _, id in ipairs(call('LPOP', key('pending'), left) or {}) do
   cancel(id, 'pending', true)
+  left = left - 1
 end
 for _, place in ipairs({ 'delayed', 'leases' }) do
-  if cancelled < bound then
-    for _, id in ipairs(call('ZRANGE', key(place), 0, bound - cancelled - 1)) do
+  if left > 0 then
+    for _, id in ipairs(call('ZRANGE', key(place), 0, left - 1)) do
       cancel(id, (state_and_lease(id)))
+      left = left - 1
     end
   end
 end

@@ -4,7 +4,7 @@
 --          that are ok; molecules that are bad; bytes downloaded; bytes uploaded; the timings up to the last moment before this call;
 --          that moment; and the buckets of the phases queue, stage, engine, upload and total, '' for one that did not take place
 -- returns: {'answers', answer...}; an answer is a list: ok, also when it is repeated; cancelled; or lost and the task's state. {'gone'}
--- transitions: leased -> succeeded, pending -> succeeded, delayed -> succeeded
+-- transitions: leased -> succeeded, pending -> succeeded, delayed -> succeeded, waiting -> pending (promote)
 
 local WIDTH = 15
 local PHASES = { 'queue', 'stage', 'engine', 'upload', 'total' }
@@ -12,7 +12,7 @@ local PHASES = { 'queue', 'stage', 'engine', 'upload', 'total' }
 if not tick() then
   return { 'gone' }
 end
-local finished, failed = {}, {}
+local finished, failed, promoted = {}, {}, 0
 local tallies = { {}, {}, {}, {}, {} }
 
 local function succeed(id, name, first)
@@ -52,8 +52,15 @@ for first = 1, #ARGV, WIDTH do
   elseif state ~= 'succeeded' then
     answer = 'lost'
   end
+  local last = field(id, 'state') == 'succeeded' and last_if(id, 'waiting')
+  if last and let_be(last) == 'pending' then
+    move(last, 'waiting', 'pending', 'head')
+    event('promote', last)
+    promoted = promoted + 1
+  end
   reply[#reply + 1] = answer == 'lost' and { answer, state } or { answer }
 end
+wake(promoted)
 call_many('HDEL', 'inputs', finished)
 call_many('HDEL', 'tails', failed)
 for i, tally in ipairs(tallies) do

@@ -7,7 +7,7 @@
 -- ARGV[5]: a random number from 0 to 999999: the back-off's jitter in millionths
 -- ARGV[6]: the last lines of the engine's output
 -- returns: {'delayed', ready_at}; {'dead'}; {'cancelled'}; {'lost', state}; {'gone'}
--- transitions: leased -> delayed, leased -> dead
+-- transitions: leased -> delayed, leased -> dead, waiting -> dead
 
 if not tick() then
   return { 'gone' }
@@ -25,6 +25,11 @@ call('HSET', key('tails'), id, ARGV[6])
 event('fail', id, 'lease', name, 'reason', ARGV[3])
 if ARGV[4] == '1' or failures >= tonumber(run[1]) then
   move(id, 'leased', 'dead')
+  local last = last_if(id, 'waiting')
+  if last then
+    move(last, 'waiting', 'dead')
+    needed_is_dead(last, 'fail')
+  end
   return finish({ 'dead' })
 end
 local longest = math.min(tonumber(run[3]), tonumber(run[2]) * 2 ^ (failures - 1))

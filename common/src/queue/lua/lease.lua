@@ -7,7 +7,7 @@
 -- returns: {'granted', now, {id, lease, input, former, queued_at, failures}...}; {'nothing', now, why, wait_ms} where why is paused, cap,
 --          empty, drained or none_asked; {'stale', now, request} if this request was answered and nothing of it is held;
 --          {'differs', digest}; {'gone'}
--- transitions: leased -> pending (reclaim), leased -> dead (reclaim), delayed -> pending (promote), pending -> leased
+-- transitions: leased -> pending (reclaim), leased -> dead (reclaim), waiting -> dead (reclaim), delayed -> pending (promote), pending -> leased
 
 local BOUND = 100
 local GRANTS_MAX = 1000
@@ -104,6 +104,11 @@ if counter('leased') > 0 then
       move(id, 'leased', 'pending', 'head')
     end
     event('reclaim', id, 'lease', lease)
+    local last = field(id, 'state') == 'dead' and last_if(id, 'waiting')
+    if last then
+      move(last, 'waiting', 'dead')
+      needed_is_dead(last, 'reclaim')
+    end
   end
 end
 

@@ -36,27 +36,32 @@ local counters, tasks = {}, {}
 -- When a task last ended, and how much of the time since is not worth a write.
 local last_terminal_at, lag_ms = nil, 1
 
+-- How many tasks a group has, in a run of groups: the last one of each waits until all others have succeeded.
+local group_tasks
+
 -- Whether the run is there; a run that is being removed is not.
 local function run_exists()
-  local run = call('HMGET', KEYS[1], 'lease_ms', 'removing')
+  local run = call('HMGET', KEYS[1], 'lease_ms', 'removing', 'group_tasks')
+  group_tasks = tonumber(run[3])
   return run[1] and not run[2]
 end
 
 -- Moves the run's lease clock on, by lease/6 at most however long nobody called, and returns the lease's length, the clock,
 -- and the values of the fields that are asked for. Returns nothing if there is no such run. Only scripts that workers call do this.
 local function tick(...)
-  local run = call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing', 'last_terminal_at', ...)
+  local run = call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing', 'last_terminal_at', 'group_tasks', ...)
   if not run[1] or run[4] then
     return nil
   end
   local lease_ms, ran_at = tonumber(run[1]), tonumber(run[3])
   local passed = now - (ran_at or now)
   local clock = (tonumber(run[2]) or 0) + math.max(0, math.min(passed, math.floor(lease_ms / 6)))
-  last_terminal_at, lag_ms = tonumber(run[5]), math.max(1, math.floor(lease_ms * LAG))
+  group_tasks = tonumber(run[6])
+  last_terminal_at, lag_ms = tonumber(run[5]), math.floor(lease_ms * LAG)
   if not ran_at or passed < 0 or passed >= lag_ms then
     run_fields = { 'clock_ms', clock, 'ran_at', now }
   end
-  return lease_ms, clock, unpack(run, 6)
+  return lease_ms, clock, unpack(run, 7)
 end
 
 local function event(verb, id, ...)
@@ -171,7 +176,7 @@ local function move(id, from, to, place, taken)
     append(added, 'delayed', place, id)
   elseif to == 'leased' then
     append(added, 'leases', place, id)
-  else
+  elseif to ~= 'waiting' then
     if to == 'dead' then
       call('RPUSH', key('dead'), id)
     end
@@ -196,6 +201,41 @@ local function state_and_lease(id)
   local number = tonumber(id)
   local exists = number and number >= 0 and number < total and string.format('%d', number) == id
   return exists and 'pending' or 'absent', false
+end
+
+-- Whether a task is the last one of its group.
+local function is_last(id)
+  return group_tasks and (id + 1) % group_tasks == 0
+end
+
+-- The last task of a task's group, if that is another one and in this state.
+local function last_if(id, state)
+  if not group_tasks or is_last(id) then
+    return nil
+  end
+  local last = string.format('%d', id - id % group_tasks + group_tasks - 1)
+  return field(last, 'state') == state and last or nil
+end
+
+-- What the others let the last task of a group be: pending once all have succeeded, waiting as long as all may; else dead or cancelled,
+-- as the first of them that is.
+local function let_be(last)
+  local state = 'pending'
+  for number = last - group_tasks + 1, last - 1 do
+    local other = field(string.format('%d', number), 'state')
+    if other == 'dead' or other == 'cancelled' then
+      return other
+    elseif other ~= 'succeeded' then
+      state = 'waiting'
+    end
+  end
+  return state
+end
+
+-- Says that a task is dead because one that it needs is.
+local function needed_is_dead(last, verb)
+  set(last, 'reason', 'needed_task_dead')
+  event(verb, last, 'reason', 'needed_task_dead')
 end
 
 -- Records the stored result of a task that succeeds: digests of its shard and its index, and its molecules by verdict; and further
