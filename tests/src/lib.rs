@@ -17,6 +17,7 @@ pub mod protocol;
 mod redis;
 mod run;
 mod server;
+mod terachem_server;
 mod unruly_store;
 
 pub use certificates::Authority;
@@ -29,4 +30,5 @@ pub use pretender::Pretender;
 pub use redis::{Persistence, TestRedis};
 pub use run::{TestRun, sample_input, sample_spec};
 pub use server::Server;
+pub use terachem_server::{Job, TerachemServer};
 pub use unruly_store::{Manner, UnrulyStore, open_unruly};

@@ -95,7 +95,7 @@ pub struct Arguments {
     #[arg(long = "run", value_name = "RUN")]
     pub runs: Vec<RunId>,
 
-    /// A server of engines that run in containers of their own, such as <http://10.0.0.7:8000>; can be given several times
+    /// A server of engines that run in containers of their own, such as <http://10.0.0.7:8000> or terachem://10.0.0.9; can be given several times
     #[arg(long = "endpoint", env = env::ENDPOINTS, value_name = "URL", value_delimiter = ',')]
     pub endpoints: Vec<Endpoint>,
 

@@ -41,6 +41,7 @@ mod verdicts;
 mod watchdog;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen};
+pub use server::terachem_proto;
 pub use server::{Endpoint, EndpointError, Protocol, Servers, Service};
 pub use serving::OpenStore;
 

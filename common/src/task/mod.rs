@@ -15,6 +15,7 @@ mod shard;
 mod spec;
 mod spec_check;
 mod state;
+mod terachem;
 mod timings;
 
 pub use command::{
@@ -40,4 +41,5 @@ pub use spec::{
 };
 pub use spec_check::{SPEC_BYTES_MAX, SpecError, is_role};
 pub use state::{State, TRANSITIONS, Verb};
+pub use terachem::{METHODS, TerachemError, TerachemOptions};
 pub use timings::{Moments, Phase, Timings, bucket_of};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, GninaOptions, HttpOptions, MmgbsaOptions, RunId};
+use super::{CommandOptions, GninaOptions, HttpOptions, MmgbsaOptions, RunId, TerachemOptions};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -76,6 +76,8 @@ pub enum EngineOptions {
     GromacsMmgbsa(MmgbsaOptions),
     /// A model server that takes and gives JSON.
     Http(HttpOptions),
+    /// Energies by quantum chemistry, from a TeraChem server.
+    Terachem(TerachemOptions),
 }
 
 impl EngineOptions {
@@ -87,6 +89,7 @@ impl EngineOptions {
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
             Self::Http(_) => "http",
+            Self::Terachem(_) => "terachem",
         }
     }
 }

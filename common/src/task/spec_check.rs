@@ -5,7 +5,7 @@ use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
 use super::{
     CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, HttpError, MmgbsaError, ObjectRef, RunId, RunSpec,
-    SPEC_SCHEMA, VinaOptions,
+    SPEC_SCHEMA, TerachemError, VinaOptions,
 };
 use crate::excerpt::excerpt;
 
@@ -87,6 +87,9 @@ pub enum SpecError {
     /// A parameter of `http`.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A parameter of `terachem`.
+    #[error(transparent)]
+    Terachem(#[from] TerachemError),
 }
 
 /// Whether a text can be the role of an input: it becomes part of a file's name.
@@ -135,6 +138,7 @@ impl RunSpec {
                 Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
             }
             EngineOptions::Http(http) => Ok(http.validate()?),
+            EngineOptions::Terachem(terachem) => Ok(terachem.validate()?),
         }
     }
 }

@@ -208,6 +208,8 @@ pub enum EngineName {
     GromacsMmgbsa,
     /// A model server that takes and gives JSON
     Http,
+    /// Energies by quantum chemistry, from a TeraChem server
+    Terachem,
 }
 
 impl EngineName {
@@ -219,6 +221,7 @@ impl EngineName {
             Self::Command => "command",
             Self::GromacsMmgbsa => "gromacs-mmgbsa",
             Self::Http => "http",
+            Self::Terachem => "terachem",
         }
     }
 }

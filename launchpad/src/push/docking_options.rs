@@ -77,7 +77,8 @@ pub(super) fn gnina(
         EngineOptions::Vina(_)
         | EngineOptions::Command(_)
         | EngineOptions::GromacsMmgbsa(_)
-        | EngineOptions::Http(_) => None,
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_) => None,
     });
     let Docking { center, size, exhaustiveness, modes } = docking(flags, file, folder, from)?;
     let options = &file.options;
@@ -125,7 +126,10 @@ const fn of_run(engine: &EngineOptions) -> Option<Docking> {
         | EngineOptions::Gnina(GninaOptions { center, size, exhaustiveness, modes, .. }) => {
             Some(Docking { center: *center, size: *size, exhaustiveness: *exhaustiveness, modes: *modes })
         }
-        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) | EngineOptions::Http(_) => None,
+        EngineOptions::Command(_)
+        | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_) => None,
     }
 }
 

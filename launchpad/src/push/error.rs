@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, HttpError, MmgbsaError, RunId, UnknownWord};
+use common::task::{CommandError, HttpError, MmgbsaError, RunId, TerachemError, UnknownWord};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,9 @@ pub(crate) enum PushError {
     /// A parameter of `http` can't be used.
     #[error(transparent)]
     Http(#[from] HttpError),
+    /// A parameter of `terachem` can't be used.
+    #[error(transparent)]
+    Terachem(#[from] TerachemError),
     /// A receptor in a format that the engine does not take.
     #[error("the receptor `{}` is in an unknown format (known extensions: {known})", path.display())]
     ReceptorFormat {
@@ -170,6 +173,7 @@ impl PushError {
             | Self::Command(_)
             | Self::Mmgbsa(_)
             | Self::Http(_)
+            | Self::Terachem(_)
             | Self::Score(_)
             | Self::ScoreWithoutCnn { .. } => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
@@ -196,7 +200,7 @@ impl PushError {
                     .into()
             }
             Self::Command(_) => "`launchpad push --help` and docs/drivers.md have examples".into(),
-            Self::Mmgbsa(_) | Self::Http(_) => {
+            Self::Mmgbsa(_) | Self::Http(_) | Self::Terachem(_) => {
                 "`launchpad push --help` and docs/science.md explain the parameters".into()
             }
             Self::NeedsPose { .. } => {

@@ -13,6 +13,7 @@ mod plan;
 mod report;
 mod request;
 mod shared_objects;
+mod terachem_options;
 mod upload;
 
 pub(crate) use enqueue::{Enqueue, Enqueued};

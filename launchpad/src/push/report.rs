@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use common::storage::key;
-use common::task::{Column, ColumnKind, EngineOptions, MmgbsaOptions, RunId, TaskId};
+use common::task::{Column, ColumnKind, EngineOptions, MmgbsaOptions, RunId, TaskId, TerachemOptions};
 use serde::Serialize;
 
 use super::{Enqueued, PushPlan};
@@ -180,6 +180,10 @@ fn engine_text(engine: &EngineOptions) -> String {
         }
         EngineOptions::Command(command) => {
             format!("command     {}\n{}", command.argv.join(" "), columns_text(&command.columns))
+        }
+        EngineOptions::Terachem(TerachemOptions { method, basis, charge, multiplicity, .. }) => {
+            let charge = charge.map_or("that of each structure".to_owned(), |charge| charge.to_string());
+            format!("method      {method} {basis}\ncharge      {charge}, multiplicity {multiplicity}\n")
         }
         EngineOptions::Http(http) => format!("path        {}\n{}", http.path, columns_text(&http.columns)),
     }

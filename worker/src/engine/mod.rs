@@ -33,6 +33,7 @@ mod prepared;
 mod reason;
 mod receptor;
 mod task_file;
+mod terachem;
 mod vina;
 mod vina_verdict;
 
@@ -40,11 +41,15 @@ pub use command::CommandEngine;
 pub use gnina::Gnina;
 pub use http::HttpEngine;
 pub use mmgbsa::Mmgbsa;
+pub use terachem::Terachem;
 pub use vina::Vina;
 
+pub(crate) use docking::ligand_sdf;
 pub(crate) use left_file::is_own;
+pub(crate) use prepared::Prepared;
 pub(crate) use reason::RowReason;
 use reason::failure;
+pub(crate) use terachem::begun_account;
 
 /// A molecule with what the engine needs beside its structure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,6 +234,7 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
         EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
         EngineOptions::GromacsMmgbsa(options) => Box::new(Mmgbsa::new(options.clone())),
         EngineOptions::Http(options) => Box::new(HttpEngine::new(options.clone())),
+        EngineOptions::Terachem(options) => Box::new(Terachem::new(options.clone())),
     }
 }
 

@@ -63,6 +63,10 @@ pub(crate) enum RowReason {
     ValueNotFinite,
     /// A value lies outside the plausible range of its column.
     OutOfRange,
+    /// The preparation's structure is no geometry for quantum chemistry.
+    GeometryUnreadable,
+    /// The atoms have no such number of unpaired electrons.
+    MultiplicityImpossible,
     /// A server says that it can't compute the molecule.
     ServerRefused,
 }
@@ -77,6 +81,8 @@ impl RowReason {
             Self::ValueMissing => "value_missing",
             Self::ValueNotFinite => "value_not_finite",
             Self::OutOfRange => "out_of_range",
+            Self::GeometryUnreadable => "geometry_unreadable",
+            Self::MultiplicityImpossible => "multiplicity_impossible",
             Self::ServerRefused => "server_refused",
         }
     }
@@ -252,6 +258,8 @@ mod tests {
             RowReason::ValueMissing,
             RowReason::ValueNotFinite,
             RowReason::OutOfRange,
+            RowReason::GeometryUnreadable,
+            RowReason::MultiplicityImpossible,
             RowReason::ServerRefused,
         ];
         assert_eq!(table("Reasons of a bad row"), reasons.map(|reason| reason.name().to_owned()).into());

@@ -2,24 +2,21 @@
 //! code what to think of the molecules that have none, as every driver does: 75 that no server could be asked, 70 that their answers are
 //! none.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use common::task::{HttpOptions, MoleculeField};
 use common::{env, exit_code};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
-use crate::engine::RowReason;
-
-use super::answer::{self, Answer};
-use super::http::{HttpClient, HttpServers, Reply};
-use super::pool::{GaveUp, Patience, Pool, Trouble};
+use super::http_call::HttpCall;
+use super::pool::{GaveUp, Patience, Pool};
+use super::terachem_call::TerachemCall;
 use super::{Endpoint, Protocol, Servers};
 
 /// Arguments of `call`.
@@ -42,7 +39,7 @@ pub(crate) struct Call {
 
 /// Why a call came to no good end.
 #[derive(Debug, thiserror::Error)]
-enum CallError {
+pub(super) enum CallError {
     /// The servers.
     #[error(transparent)]
     Servers(#[from] GaveUp),
@@ -64,14 +61,40 @@ impl CallError {
     }
 }
 
+impl Call {
+    /// Reads the job.
+    pub(super) fn job<T: DeserializeOwned>(&self) -> Result<T, CallError> {
+        let text = fs::read_to_string(&self.job).map_err(|error| local("the job can't be read", &error))?;
+        serde_json::from_str(&text).map_err(|error| local("the job is none", &error))
+    }
+
+    pub(super) fn token_file(&self) -> Option<&Path> {
+        self.endpoint_token_file.as_deref()
+    }
+
+    /// How long all of it may take.
+    pub(super) const fn step(&self) -> Duration {
+        Duration::from_secs(self.step_seconds_max)
+    }
+
+    /// The servers that speak a protocol.
+    pub(super) fn pool(&self, protocol: Protocol) -> Pool {
+        let servers = Servers { endpoints: self.endpoints.clone(), token_file: None };
+        Pool::new(servers.speaking(protocol), Patience::within(self.step()))
+    }
+}
+
 /// Runs the program.
 pub(crate) async fn call(call: Call) -> ExitCode {
-    let called = match call.protocol {
-        Protocol::Http => HttpCall::begin(&call),
-    };
-    let done = match called {
-        Ok(mut called) => called.run().await,
-        Err(error) => Err(error),
+    let done = match call.protocol {
+        Protocol::Http => match HttpCall::begin(&call) {
+            Ok(mut called) => called.run().await,
+            Err(error) => Err(error),
+        },
+        Protocol::Terachem => match TerachemCall::begin(&call) {
+            Ok(mut called) => called.run().await,
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::from(exit_code::OK),
@@ -82,156 +105,37 @@ pub(crate) async fn call(call: Call) -> ExitCode {
     }
 }
 
-/// What an engine writes for a call of `http`.
-#[derive(Deserialize)]
-struct Job {
-    options: HttpOptions,
-    molecules: Vec<JobMolecule>,
-}
-
-/// A molecule as `task.json` has it.
-#[derive(Clone, Deserialize)]
-struct JobMolecule {
-    id: String,
-    smiles: Option<String>,
-    structure: Option<PathBuf>,
-    seed: u32,
-}
-
-struct HttpCall {
-    options: HttpOptions,
-    molecules: Vec<JobMolecule>,
-    client: HttpClient,
-    pool: Pool,
-    rows: File,
-    step: Duration,
-}
-
-impl HttpCall {
-    fn begin(call: &Call) -> Result<Self, CallError> {
-        let text = fs::read_to_string(&call.job).map_err(|error| local("the job can't be read", &error))?;
-        let Job { options, molecules } =
-            serde_json::from_str(&text).map_err(|error| local("the job is none", &error))?;
-        let rows =
-            File::create(options.rows().rows).map_err(|error| local("no rows can be written", &error))?;
-        let servers =
-            Servers { endpoints: call.endpoints.clone(), token_file: call.endpoint_token_file.clone() };
-        let client = HttpClient::new(servers.token_file.as_deref()).map_err(CallError::Local)?;
-        let step = Duration::from_secs(call.step_seconds_max);
-        let pool = Pool::new(servers.speaking(Protocol::Http), Patience::within(step));
-        Ok(Self { options, molecules, client, pool, rows, step })
-    }
-
-    /// Asks about all molecules at once, and about fewer where a server can't tell what is wrong with which. The rows of the others
-    /// stand when one has none.
-    async fn run(&mut self) -> Result<(), CallError> {
-        let mut open = vec![self.molecules.clone()];
-        let mut nonsense = None;
-        while let Some(mut molecules) = open.pop() {
-            match self.ask(&molecules).await {
-                Ok(Reply::Answer(lines)) => {
-                    self.write(&lines)?;
-                    let found = answer::read(&format!("[{}]", lines.trim_end().replace('\n', ",")), "");
-                    let found = found.map(|answer| answer.ids).unwrap_or_default();
-                    open.extend(missing(molecules, &found));
-                }
-                Ok(Reply::Refused(why)) if molecules.len() == 1 => {
-                    tracing::warn!(molecule = molecules[0].id, "{why}");
-                    let row = json!({
-                        "molecule_id": molecules[0].id, "verdict": "bad", "reason": RowReason::ServerRefused.name(), "detail": why,
-                    });
-                    self.write(&format!("{row}\n"))?;
-                }
-                Err(CallError::Servers(error @ GaveUp::Nonsense { .. })) if molecules.len() == 1 => {
-                    tracing::error!(molecule = molecules[0].id, "{error}");
-                    nonsense = Some(error);
-                }
-                Ok(Reply::Refused(_)) | Err(CallError::Servers(GaveUp::Nonsense { .. })) => {
-                    let half = molecules.split_off(molecules.len() / 2);
-                    open.extend([half, molecules]);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        nonsense.map_or(Ok(()), |error| Err(error.into()))
-    }
-
-    /// Rows of these molecules as lines, or why a server has none.
-    async fn ask(&mut self, molecules: &[JobMolecule]) -> Result<Reply, CallError> {
-        let json = request(&self.options, molecules)?;
-        let (options, client) = (&self.options, &self.client);
-        let health = HttpServers { client, health: &options.health };
-        // A server that stands still and is not well is away, whatever it was at: the step's own limit would blame the molecule.
-        let doubt = self.step.mul_f64(0.8);
-        let request = async |endpoint: &Endpoint| {
-            tracing::info!(server = %endpoint, molecules = molecules.len(), "asking");
-            let mut posted = std::pin::pin!(client.post(endpoint, &options.path, json.clone()));
-            let reply = tokio::select! {
-                reply = &mut posted => reply?,
-                () = tokio::time::sleep(doubt) => match client.check(endpoint, &options.health).await {
-                    Err(Trouble::Away(why) | Trouble::Unwell(why)) => return Ok(Err(format!("{endpoint} has hung up: {why}"))),
-                    _ => posted.await?,
-                },
-            };
-            Ok(Ok(match reply {
-                Reply::Refused(why) => Reply::Refused(why),
-                Reply::Answer(text) => {
-                    let Answer { lines, .. } =
-                        answer::read(&text, &options.answer).map_err(Trouble::Nonsense)?;
-                    Reply::Answer(lines.into_iter().map(|line| line + "\n").collect())
-                }
-            }))
-        };
-        self.pool.ask(&health, request).await?.map_err(CallError::Hangs)
-    }
-
-    fn write(&mut self, lines: &str) -> Result<(), CallError> {
-        self.rows.write_all(lines.as_bytes()).map_err(|error| local("no row can be written", &error))
-    }
-}
-
-fn local(what: &str, error: &dyn std::fmt::Display) -> CallError {
+pub(super) fn local(what: &str, error: &dyn std::fmt::Display) -> CallError {
     CallError::Local(format!("{what}: {error}"))
 }
 
-/// Those of several molecules that an answer forgot, each to be asked about alone.
-fn missing(molecules: Vec<JobMolecule>, found: &BTreeSet<String>) -> Vec<Vec<JobMolecule>> {
-    if molecules.len() == 1 {
-        return Vec::new();
-    }
-    molecules
-        .into_iter()
-        .filter(|molecule| !found.contains(&molecule.id))
-        .map(|molecule| vec![molecule])
-        .collect()
+/// A molecule as `task.json` has it.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct JobMolecule {
+    pub(super) index: usize,
+    pub(super) id: String,
+    pub(super) smiles: Option<String>,
+    pub(super) structure: Option<PathBuf>,
+    pub(super) seed: u32,
 }
 
-/// The JSON of a request.
-fn request(options: &HttpOptions, molecules: &[JobMolecule]) -> Result<String, CallError> {
-    let list: Result<Vec<Value>, CallError> =
-        molecules.iter().map(|molecule| described(options, molecule)).collect();
-    let mut request = options.request.clone();
-    request.insert(options.molecules.clone(), Value::Array(list?));
-    Ok(Value::Object(request).to_string())
-}
+/// The file of rows.
+#[derive(Debug)]
+pub(super) struct Rows(File);
 
-fn described(options: &HttpOptions, molecule: &JobMolecule) -> Result<Value, CallError> {
-    let mut fields = Map::new();
-    for (key, field) in &options.fields {
-        let value = match field {
-            MoleculeField::Id => json!(molecule.id),
-            MoleculeField::Smiles => json!(molecule.smiles),
-            MoleculeField::Seed => json!(molecule.seed),
-            MoleculeField::Structure => match &molecule.structure {
-                Some(path) => {
-                    let record =
-                        fs::read(path).map_err(|error| local("a structure can't be read", &error))?;
-                    json!(String::from_utf8_lossy(&record))
-                }
-                None => Value::Null,
-            },
-        };
-        fields.insert(key.clone(), value);
+impl Rows {
+    pub(super) fn create(path: &str) -> Result<Self, CallError> {
+        File::create(path).map(Self).map_err(|error| local("no rows can be written", &error))
     }
-    Ok(Value::Object(fields))
+
+    /// Writes whole lines.
+    pub(super) fn write(&mut self, lines: &str) -> Result<(), CallError> {
+        self.0.write_all(lines.as_bytes()).map_err(|error| local("no row can be written", &error))
+    }
+
+    /// Writes the row of a bad molecule.
+    pub(super) fn refuse(&mut self, id: &str, reason: &str, detail: &str) -> Result<(), CallError> {
+        let row = json!({ "molecule_id": id, "verdict": "bad", "reason": reason, "detail": detail });
+        self.write(&format!("{row}\n"))
+    }
 }

@@ -8,6 +8,9 @@ use url::Url;
 
 use super::Protocol;
 
+/// Where TeraChem listens by convention.
+const TERACHEM_PORT: u16 = 11111;
+
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -25,7 +28,7 @@ pub enum EndpointError {
         found: String,
     },
     /// Nothing that this program speaks.
-    #[error("`{}` has an unknown scheme (known: http, https)", excerpt(scheme))]
+    #[error("`{}` has an unknown scheme (known: http, https, terachem)", excerpt(scheme))]
     Scheme {
         /// The scheme.
         scheme: String,
@@ -36,7 +39,10 @@ pub enum EndpointError {
     )]
     Secret,
     /// Paths of requests go behind it.
-    #[error("`{}` has a query or a fragment (expected none)", excerpt(found))]
+    #[error(
+        "`{}` has a query, a fragment, or a path that its protocol does not know (expected none)",
+        excerpt(found)
+    )]
     Query {
         /// What was there.
         found: String,
@@ -51,6 +57,7 @@ impl FromStr for Endpoint {
         let url = Url::parse(text).map_err(|_| wrong())?;
         let protocol = match url.scheme() {
             "http" | "https" => Protocol::Http,
+            "terachem" => Protocol::Terachem,
             scheme => return Err(EndpointError::Scheme { scheme: scheme.to_owned() }),
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -62,6 +69,9 @@ impl FromStr for Endpoint {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(EndpointError::Query { found: text.to_owned() });
         }
+        if protocol == Protocol::Terachem && !matches!(url.path(), "" | "/") {
+            return Err(EndpointError::Query { found: text.to_owned() });
+        }
         Ok(Self { url, protocol })
     }
 }
@@ -70,6 +80,12 @@ impl Endpoint {
     /// What is spoken there.
     pub(crate) const fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Its host and port, for a protocol over TCP.
+    pub(crate) fn address(&self) -> String {
+        let port = self.url.port_or_known_default().unwrap_or(TERACHEM_PORT);
+        format!("{}:{port}", self.url.host_str().unwrap_or_default())
     }
 
     /// The URL of a path below it.
@@ -93,6 +109,8 @@ mod tests {
         let below = |text: &str| text.parse::<Endpoint>().unwrap().below("/v1/score?fast=1");
         assert_eq!(below("http://10.0.0.7:8000"), "http://10.0.0.7:8000/v1/score?fast=1");
         assert_eq!(below("https://models.example/a/b/"), "https://models.example/a/b/v1/score?fast=1");
+        assert_eq!("terachem://qm".parse::<Endpoint>().unwrap().address(), "qm:11111");
+        assert_eq!("terachem://[::1]:7".parse::<Endpoint>().unwrap().address(), "[::1]:7");
         assert_eq!(below("http://[::1]:8000"), "http://[::1]:8000/v1/score?fast=1");
     }
 
@@ -107,6 +125,7 @@ mod tests {
         check("http://me:hush@host:1", "the URL of a server has a user or a password");
         check("http://hush@host:1", "the URL of a server has a user");
         check("http://host/?a=b", "`http://host/?a=b` has a query");
+        check("terachem://host/path", "`terachem://host/path` has a query");
         check("http://", "`http://` is no URL");
     }
 }

@@ -6,8 +6,15 @@
 mod answer;
 mod call;
 mod endpoint;
+mod geometry;
 mod http;
+mod http_call;
 mod pool;
+mod terachem;
+mod terachem_call;
+#[rustfmt::skip]
+#[expect(missing_docs, clippy::doc_markdown, reason = "generated")]
+pub mod terachem_proto;
 
 pub(crate) use call::{Call, call};
 pub use endpoint::{Endpoint, EndpointError};
@@ -35,6 +42,8 @@ const HEALTH_TIME_LIMIT: Duration = Duration::from_secs(5);
 pub enum Protocol {
     /// JSON over HTTP.
     Http,
+    /// TeraChem's own, over TCP.
+    Terachem,
 }
 
 impl Protocol {
@@ -42,6 +51,7 @@ impl Protocol {
     const fn name(self) -> &'static str {
         match self {
             Self::Http => "http",
+            Self::Terachem => "terachem",
         }
     }
 
@@ -49,6 +59,7 @@ impl Protocol {
     pub(crate) const fn schemes(self) -> &'static str {
         match self {
             Self::Http => "http:// or https://",
+            Self::Terachem => "terachem://",
         }
     }
 }
@@ -83,6 +94,10 @@ impl Servers {
             Protocol::Http => {
                 let client = HttpClient::new(self.token_file.as_deref()).map_err(Trouble::Unwell)?;
                 client.check(endpoint, health).await
+            }
+            Protocol::Terachem => {
+                let asked = tokio::time::timeout(HEALTH_TIME_LIMIT, terachem::check(endpoint)).await;
+                asked.unwrap_or_else(|_| Err(Trouble::Away("no answer in time".to_owned())))
             }
         }
     }
