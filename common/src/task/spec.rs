@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, FepOptions, FepPart, GninaOptions, MmgbsaOptions, RunId, Shard, TaskId};
+use super::{
+    CommandOptions, FepOptions, FepPart, GninaOptions, HttpOptions, MmgbsaOptions, RunId, Shard, TaskId,
+    TerachemOptions,
+};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -76,6 +79,10 @@ pub enum EngineOptions {
     GromacsMmgbsa(MmgbsaOptions),
     /// Hydration free energies with GROMACS.
     GromacsFep(FepOptions),
+    /// A model server that takes and gives JSON.
+    Http(HttpOptions),
+    /// Energies by quantum chemistry, from a TeraChem server.
+    Terachem(TerachemOptions),
 }
 
 impl EngineOptions {
@@ -87,6 +94,8 @@ impl EngineOptions {
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
             Self::GromacsFep(_) => "gromacs-fep",
+            Self::Http(_) => "http",
+            Self::Terachem(_) => "terachem",
         }
     }
 
@@ -94,7 +103,12 @@ impl EngineOptions {
     pub const fn group_tasks(&self) -> Option<u64> {
         match self {
             Self::GromacsFep(fep) => Some(fep.group_tasks()),
-            Self::Vina(_) | Self::Gnina(_) | Self::Command(_) | Self::GromacsMmgbsa(_) => None,
+            Self::Vina(_)
+            | Self::Gnina(_)
+            | Self::Command(_)
+            | Self::GromacsMmgbsa(_)
+            | Self::Http(_)
+            | Self::Terachem(_) => None,
         }
     }
 

@@ -21,6 +21,7 @@ Examples:
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
   launchpad push --from first --run second --exhaustiveness 32
   launchpad push a.smi --run cnn --engine gnina --receptor r.pdb --box-ligand pose.sdf --score CNN_VS
+  launchpad push a.smi --run model --config http.toml --batch-size 100
   launchpad push --from first --sample 10 --of-top 100 --run look
   launchpad push solutes.smi --run hydration --engine gromacs-fep --window-ps 1000
   launchpad push poses.sdf --run rescored --engine gromacs-mmgbsa --receptor receptor.pdb --batch-size 10
@@ -223,6 +224,10 @@ pub enum EngineName {
     GromacsMmgbsa,
     /// Free energies of hydration with GROMACS, window by window
     GromacsFep,
+    /// A model server that takes and gives JSON
+    Http,
+    /// Energies by quantum chemistry, from a TeraChem server
+    Terachem,
 }
 
 impl EngineName {
@@ -234,6 +239,8 @@ impl EngineName {
             Self::Command => "command",
             Self::GromacsMmgbsa => "gromacs-mmgbsa",
             Self::GromacsFep => "gromacs-fep",
+            Self::Http => "http",
+            Self::Terachem => "terachem",
         }
     }
 }

@@ -40,7 +40,9 @@ pub(super) fn resolve(
         EngineOptions::Vina(_)
         | EngineOptions::Gnina(_)
         | EngineOptions::Command(_)
-        | EngineOptions::GromacsMmgbsa(_) => None,
+        | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_) => None,
     });
     let charges = flags.charges.or(file.charges).map(ChargeModel::from);
     let (lambdas_coulomb, lambdas_vdw) = schedule(flags, file, base)?;

@@ -33,7 +33,9 @@ impl Layout {
             EngineOptions::Vina(_)
             | EngineOptions::Gnina(_)
             | EngineOptions::Command(_)
-            | EngineOptions::GromacsMmgbsa(_) => Self::Batches(batch_size),
+            | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::Http(_)
+            | EngineOptions::Terachem(_) => Self::Batches(batch_size),
         }
     }
 

@@ -7,12 +7,14 @@ mod enqueue;
 mod error;
 mod fep_options;
 mod follow_up;
+mod http_options;
 mod ligands;
 mod manifest;
 mod plan;
 mod report;
 mod request;
 mod shared_objects;
+mod terachem_options;
 mod upload;
 
 pub(crate) use enqueue::{Enqueue, Enqueued};
