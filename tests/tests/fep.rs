@@ -4,9 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
-use common::task::{AttemptRecord, Row, Shard, State, Verdict};
+use common::task::{AttemptRecord, FepOptions, Row, Shard, State, Verdict};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tests::{Lab, Programs};
 
 const PROGRAMS: Programs = Programs {
@@ -136,4 +140,135 @@ async fn a_window_that_dies_takes_its_molecule_along_and_comes_back_with_it() {
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let progress = lab.progress("broken").await;
     assert_eq!((progress.cancelled, progress.waiting), (5, 0));
+}
+
+/// The driver by itself, in a folder of its own.
+struct Driver {
+    folder: PathBuf,
+    path: String,
+}
+
+impl Driver {
+    fn new(lab: &Lab, name: &str) -> Self {
+        let bin =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../.molfleet/mmgbsa/bin").canonicalize().unwrap();
+        let folder = lab.path(name);
+        fs::create_dir_all(&folder).unwrap();
+        let (coulomb, vdw) = FepOptions::schedule(13).unwrap();
+        let task = serde_json::json!({
+            "window": 5, "lambdas_coulomb": coulomb, "lambdas_vdw": vdw, "charges": "bcc", "window_steps": 5000,
+            "equilibration_steps": 2500, "discard_ps": 1, "box_nm": 2, "cutoff_nm": 0.9, "temperature_k": 298.15,
+            "dhdl_every": 25, "energy_every": 500, "frame_every": 500, "checkpoint_minutes": 0.005, "threads": 1,
+            "molecules": [{ "index": 0, "id": "methane", "smiles": "C", "seed": 7 }],
+        });
+        fs::write(folder.join("task.json"), task.to_string()).unwrap();
+        Self { folder, path: format!("{}:/usr/bin:/bin", bin.display()) }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    fn start(&self, step: &str) -> Child {
+        let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("../drivers/gromacs_fep.py");
+        let log = fs::File::create(self.folder.join(format!("{step}.log"))).unwrap();
+        let mut command = Command::new("python3");
+        command
+            .arg(driver.canonicalize().unwrap())
+            .arg(step)
+            .current_dir(&self.folder)
+            .env("PATH", &self.path);
+        command
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap()
+    }
+
+    fn run(&self, step: &str) {
+        let status = self.start(step).wait().unwrap();
+        let log = fs::read_to_string(self.folder.join(format!("{step}.log"))).unwrap();
+        let refused = self.folder.join("fep/refused.json");
+        assert!(status.success() && !refused.exists(), "{step}: {log}");
+    }
+
+    /// Runs the window until it has a checkpoint, and ends its whole group by a signal.
+    async fn cut(&self, signal: Signal) {
+        let mut child = self.start("window");
+        let checkpoint = self.folder.join("window/window.cpt");
+        tests::eventually(
+            "a checkpoint",
+            async || {
+                if checkpoint.is_file() { Ok(()) } else { Err("there is none") }
+            },
+        )
+        .await;
+        let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        killpg(group, signal).unwrap();
+        child.wait().unwrap();
+        tests::eventually("the end of the group", async || {
+            if killpg(group, None).is_err() { Ok(()) } else { Err("it is there") }
+        })
+        .await;
+        assert!(!self.folder.join("window/window.gro").exists(), "it was cut before its end");
+    }
+
+    fn file(&self, name: &str) -> Vec<u8> {
+        fs::read(self.folder.join("window").join(name)).unwrap()
+    }
+
+    /// The rows of the samples: the head has the date.
+    fn rows(&self) -> String {
+        let text = String::from_utf8(self.file("dhdl.xvg")).unwrap();
+        text.lines().filter(|line| !line.starts_with(['#', '@'])).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_is_cut_goes_on_to_the_same_bytes() {
+    let lab = lab().await;
+    let quiet = Driver::new(&lab, "quiet");
+    for step in ["solute", "solvate", "relax", "equilibrate", "pack", "window"] {
+        quiet.run(step);
+    }
+    let copy = |name: &str| {
+        let driver = Driver::new(&lab, name);
+        fs::copy(quiet.folder.join("setup.tar"), driver.folder.join("setup.tar")).unwrap();
+        driver
+    };
+    let log_of = |driver: &Driver| fs::read_to_string(driver.folder.join("window/window.log")).unwrap();
+    let same = |driver: &Driver, goes_on: bool| {
+        assert_eq!(log_of(driver).contains("Restarting from checkpoint"), goes_on);
+        for name in ["window.xtc", "window.edr"] {
+            assert!(driver.file(name) == quiet.file(name), "{name} of {}", driver.folder.display());
+        }
+        assert_eq!(driver.rows(), quiet.rows());
+        assert_eq!(quiet.rows().lines().count(), 201);
+    };
+    for (name, signal) in [("killed", Signal::SIGKILL), ("told", Signal::SIGTERM)] {
+        let driver = copy(name);
+        driver.cut(signal).await;
+        driver.run("window");
+        same(&driver, true);
+    }
+    // A checkpoint that was cut off: the one before it is used, or none.
+    let driver = copy("torn");
+    driver.cut(Signal::SIGKILL).await;
+    let checkpoint = driver.folder.join("window/window.cpt");
+    let whole = fs::read(&checkpoint).unwrap();
+    fs::write(driver.folder.join("window/window_prev.cpt"), &whole).unwrap();
+    fs::write(&checkpoint, &whole[..whole.len() / 2]).unwrap();
+    driver.run("window");
+    same(&driver, true);
+    // Without a file that mdrun appends to, or on another number of threads, there is nothing to go on from.
+    let bare = copy("bare");
+    bare.cut(Signal::SIGKILL).await;
+    fs::remove_file(bare.folder.join("window/window.edr")).unwrap();
+    let other = copy("other");
+    other.cut(Signal::SIGKILL).await;
+    let log = log_of(&other).replace("Using 1 OpenMP thread", "Using 2 OpenMP threads");
+    fs::write(other.folder.join("window/window.log"), log).unwrap();
+    for driver in [bare, other] {
+        driver.run("window");
+        same(&driver, false);
+    }
 }

@@ -21,6 +21,8 @@ pub(crate) const DHDL_EVERY: u64 = 25;
 pub(crate) const ENERGY_EVERY: u64 = 500;
 /// The length of a step in ps. The driver has the same.
 pub(crate) const STEP_PS: f64 = 0.002;
+/// Between two checkpoints of mdrun: some per bundle that a worker keeps.
+const CHECKPOINT_MINUTES: u32 = 5;
 const TEMPERATURE_K: f64 = 298.15;
 const CUTOFF_NM: f64 = 0.9;
 
@@ -100,6 +102,7 @@ impl Fep {
             "dhdl_every": DHDL_EVERY,
             "energy_every": ENERGY_EVERY,
             "frame_every": ENERGY_EVERY,
+            "checkpoint_minutes": CHECKPOINT_MINUTES,
             "threads": workload.spec.threads_per_task,
             "molecules": task_file::molecules(workload),
         });
