@@ -279,6 +279,38 @@ mod tests {
     }
 
     #[test]
+    fn a_molecule_is_a_task_for_each_window_and_one_that_waits() {
+        let (lambdas_coulomb, lambdas_vdw) = (vec![0.0, 1.0], vec![0.0, 1.0]);
+        let charges = common::task::ChargeModel::Am1Bcc;
+        let (window_ps, discard_ps, equilibration_ps, box_nm) = (1.0, 0.0, 1.0, 2.0);
+        let fep = FepOptions {
+            charges,
+            lambdas_coulomb,
+            lambdas_vdw,
+            window_ps,
+            discard_ps,
+            equilibration_ps,
+            box_nm,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.smi"), "C a\nCC b\nCCC c\n").unwrap();
+        let files = [LigandFile::open(&folder.path().join("a.smi"), None).unwrap()];
+        let staged = stage(&files, &Columns::default(), Layout::Windows(fep), &mut |_| ()).unwrap();
+        assert_eq!((staged.digest.tasks, staged.digest.molecules), (9, 3));
+        let text = |manifest: &StagedManifest| {
+            let mut text = String::new();
+            FromStart { file: Arc::clone(&manifest.file), at: 0 }.read_to_string(&mut text).unwrap();
+            text
+        };
+        let rows =
+            "0,a,C,,,,window,0,0,1\n1,a,C,,,,window,0,1,1\n2,a,C,,,,reduction,0,,1\n3,b,CC,,,,window,1,0,2\n";
+        assert!(text(&staged).contains(rows), "{}", text(&staged));
+        let first = staged.first(2).unwrap();
+        assert_eq!((first.digest.tasks, first.digest.molecules), (6, 2));
+        assert!(text(&first).ends_with("5,b,CC,,,,reduction,1,,2\n"), "{}", text(&first));
+    }
+
+    #[test]
     fn nothing_is_an_error() {
         assert_eq!(staged(&[("a.smi", "\n")], 1).0.unwrap_err().to_string(), "there is no molecule to push");
     }

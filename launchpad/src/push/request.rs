@@ -203,7 +203,7 @@ impl Said<'_> {
         let of_docking = docking_options::first_given(flags, &file.options, engine);
         let foreign = |parameter: Option<&'static str>, owner: EngineName| Some((parameter?, owner.name()));
         let of_fep = foreign(of_fep, EngineName::GromacsFep);
-        let of_dynamics = foreign(of_mmgbsa.or(charges), EngineName::GromacsMmgbsa).or(of_fep);
+        let of_dynamics = foreign(charges.or(of_mmgbsa), EngineName::GromacsMmgbsa).or(of_fep);
         let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
         let of_gnina = foreign(of_gnina, EngineName::Gnina);
         let of_docking = foreign(of_docking, EngineName::Vina);
@@ -422,6 +422,32 @@ mod tests {
             EngineOptions::Command(command) => command,
             other => panic!("not command: {other:?}"),
         }
+    }
+
+    #[test]
+    fn fep_is_meant_by_its_name_or_its_parameters() {
+        let fep = |toml: &str, flags: &str| match resolve(toml, flags).unwrap().engine {
+            EngineOptions::GromacsFep(fep) => fep,
+            other => panic!("not gromacs-fep: {other:?}"),
+        };
+        let toml = "run = 'a'\ninput = 'x.smi'\n";
+        let options = fep(toml, "--engine gromacs-fep");
+        assert_eq!((options.windows(), options.window_ps, options.discard_ps), (13, 100.0, 10.0));
+        let options = fep(
+            &format!("{toml}[options]\ncharges = 'gasteiger'\nbox_nm = 3\n"),
+            "--windows 20 --window-ps 50",
+        );
+        assert_eq!((options.windows(), options.discard_ps, options.box_nm), (20, 5.0, 3.0));
+        let two = format!("{toml}[options]\nlambdas_coulomb = [0, 1, 1]\nlambdas_vdw = [0, 0, 1]\n");
+        assert_eq!(fep(&two, "").lambdas_vdw, [0.0, 0.0, 1.0]);
+        let check = |toml: &str, flags: &str, expect: &str| {
+            assert_eq!(resolve(toml, flags).unwrap_err().to_string(), expect);
+        };
+        check(&two, "--windows 4", "windows and lambdas_coulomb and lambdas_vdw contradict each other");
+        check(toml, "--windows 4 --batch-size 2", "batch_size and engine gromacs-fep contradict each other");
+        check(toml, "--windows 4 --md-ps 3", "`md_ps` is no parameter of the engine `gromacs-fep`");
+        check(toml, "--engine vina --windows 4", "`windows` is no parameter of the engine `vina`");
+        check(&format!("{toml}[options]\nlambdas_vdw = [0, 1]\n"), "", "no lambdas_coulomb was given");
     }
 
     #[test]
