@@ -247,7 +247,12 @@ impl Arguments {
             store: self.store,
             runs: self.runs,
             servers: Servers {
-                endpoints: self.endpoints.iter().map(|url| url.parse()).collect::<Result<_, _>>()?,
+                endpoints: self
+                    .endpoints
+                    .iter()
+                    .filter(|url| !url.is_empty())
+                    .map(|url| url.parse())
+                    .collect::<Result<_, _>>()?,
                 // Calls run in folders of their own.
                 token_file: self.endpoint_token_file.map(|file| current.join(file)),
             },

@@ -183,7 +183,7 @@ mod tests {
         let judged = judged(PREPARED, ROW, How::Exited(0), How::Exited(75)).unwrap();
         assert_eq!(reasons(&judged), ["", failure::SERVER_AWAY]);
         assert_eq!(judged[0].as_ref().unwrap().verdict, Verdict::Ok);
-        assert_eq!(judged[1].as_ref().unwrap_err().remedy(), Remedy::HandBack);
+        assert_eq!(judged[1].as_ref().unwrap_err().remedy(), Remedy::AwaitServer);
     }
 
     #[test]
