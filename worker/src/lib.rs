@@ -29,6 +29,7 @@ mod live;
 mod output;
 mod patience;
 pub mod process;
+mod quarantine;
 mod redis_clock;
 mod runs;
 mod scratch;
@@ -39,7 +40,7 @@ mod upload;
 mod verdicts;
 mod watchdog;
 
-pub use config::{Arguments, Config, ConfigError, ExitWhen};
+pub use config::{Arguments, Config, ConfigError, ExitWhen, WhenQuarantined};
 pub use serving::OpenStore;
 
 use attempt::Shared;

@@ -11,6 +11,7 @@ use common::task::{EngineOptions, Provenance, RunId};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, engine_for};
+use crate::patience::say_while_waiting;
 use crate::process::{How, Launcher, engine_environment};
 
 /// How long a program may take to tell its version.
@@ -123,7 +124,7 @@ impl Serving {
         let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
         if let EngineOptions::Command(_) = info.spec.engine {
             // It names programs of its own, and none is started on the word of Redis alone.
-            store.confirm(&info.digest).await?;
+            say_while_waiting("the store", store.confirm(&info.digest)).await?;
         }
         let (path, mut versions) =
             probe(engine.as_ref(), info.spec.engine.name(), means.launcher, means.path).await?;
