@@ -55,6 +55,13 @@ impl WorkerLine {
             id: worker.id,
         }
     }
+
+    /// A sentence on why it is quarantined, if it is.
+    fn quarantined(&self) -> Option<String> {
+        let why = excerpt(self.quarantine.as_ref()?);
+        let time = self.quarantined_ms_ago.map_or_else(String::new, |ms| format!(" for {}", duration(ms)));
+        Some(format!("{} is quarantined{time}: {why}", self.id))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -95,15 +102,7 @@ impl Report for Workers {
                 worker.tasks.join(" "),
             ]);
         }
-        let mut text = table.to_string();
-        for worker in &self.0 {
-            if let Some(why) = &worker.quarantine {
-                let (id, why) = (&worker.id, excerpt(why));
-                let ago =
-                    worker.quarantined_ms_ago.map_or_else(String::new, |ms| format!(" for {}", duration(ms)));
-                text.push_str(&format!("{id} is quarantined{ago}: {why}\n"));
-            }
-        }
-        text
+        let notes = self.0.iter().filter_map(WorkerLine::quarantined).map(|note| note + "\n");
+        table.to_string() + &notes.collect::<String>()
     }
 }
