@@ -76,13 +76,15 @@ pub(crate) enum Halt {
 }
 
 /// How an attempt ended, for the dispatcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AttemptEnd {
-    /// The task has its result.
+    /// The task has its result, and not all its molecules are bad.
     Succeeded,
-    /// The task was charged.
-    Failed,
-    /// The task was handed back, because this worker leaves or a person stopped it.
+    /// The task has its result: so many molecules, all of them bad.
+    AllBad(u64),
+    /// The task was charged, for this reason.
+    Failed(String),
+    /// The task was handed back because this worker leaves or is quarantined, a person stopped it, or somebody else has it.
     Stopped,
     /// The task was handed back because of this machine: lease no more for a while.
     MachineFault,
@@ -217,11 +219,16 @@ impl Attempt {
             bytes_up: self.bytes_up,
             moments: self.moments,
         };
+        self.control.record();
         let recorded = self.shared.completions.add(success).await;
         match recorded {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
-                AttemptEnd::Succeeded
+                if stored.molecules_ok > 0 {
+                    AttemptEnd::Succeeded
+                } else {
+                    AttemptEnd::AllBad(stored.molecules_bad)
+                }
             }
             Ok(Err(fate)) => {
                 tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");
@@ -246,6 +253,7 @@ impl Attempt {
         match insist("fail", || self.shared.queue.fail(run, task, lease, &failure)).await {
             Ok(Failed::Refused(fate)) => {
                 tracing::warn!(reason, detail, ?fate, "failed, but the task is not ours any more");
+                return AttemptEnd::Stopped;
             }
             Ok(Failed::Delayed { ready_at_ms }) => {
                 tracing::warn!(reason, detail, ready_at_ms, "task failed, will be tried again");
@@ -255,7 +263,7 @@ impl Attempt {
                 tracing::error!(reason, error = %chain(&error), "the failure could not be recorded");
             }
         }
-        AttemptEnd::Failed
+        AttemptEnd::Failed(reason.to_owned())
     }
 
     async fn release(&self, why: &str) {
@@ -284,6 +292,7 @@ impl Attempt {
         tracing::info!(?why, "attempt stopped");
         match why {
             Some(StopWhy::Leaving) => self.hand_back("leaving", None, scratch).await,
+            Some(StopWhy::Quarantined) => self.hand_back("quarantined", None, scratch).await,
             Some(StopWhy::Cancelled) => self.keep_evidence(scratch, Ending::Cancelled, None).await,
             Some(StopWhy::Lost) | None => self.keep_evidence(scratch, Ending::Lapsed, None).await,
         }

@@ -25,6 +25,15 @@ pub enum ExitWhen {
     Never,
 }
 
+/// What a quarantined worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenQuarantined {
+    /// Stays without work until it is told to leave, so that its machine can be looked at.
+    Stay,
+    /// Leaves with exit code 75; `launchpad workers` shows it on.
+    Leave,
+}
+
 /// A member of the fleet: leases tasks from Redis, runs their engines, uploads what they make, and says how it went.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "worker", version, propagate_version = true, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
@@ -135,6 +144,14 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub unfed_seconds_max: u64,
 
+    /// Tasks in a row that come to nothing here while other workers succeed, before leasing no more; 0 for never
+    #[arg(long, value_name = "TASKS", default_value_t = 3)]
+    pub quarantine_after: usize,
+
+    /// What to do then
+    #[arg(long, value_enum, default_value = "stay")]
+    pub when_quarantined: WhenQuarantined,
+
     /// The region to report, such as us-central1
     #[arg(long, env = env::REGION)]
     pub region: Option<String>,
@@ -223,6 +240,10 @@ pub struct Config {
     pub unreachable_max: Duration,
     /// How long to be given no task before connecting anew.
     pub unfed_max: Duration,
+    /// Tasks in a row that come to nothing here while others succeed, before leasing no more; 0 for never.
+    pub quarantine_after: usize,
+    /// What to do then.
+    pub when_quarantined: WhenQuarantined,
     /// The region to report.
     pub region: Option<String>,
     /// The machine type to report.
@@ -264,6 +285,8 @@ impl Arguments {
             grace: Duration::from_secs(self.grace_seconds),
             unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
             unfed_max: Duration::from_secs(self.unfed_seconds_max),
+            quarantine_after: self.quarantine_after,
+            when_quarantined: self.when_quarantined,
             region: self.region,
             machine_type: self.machine_type,
             path: std::env::var_os("PATH").unwrap_or_default(),

@@ -29,6 +29,7 @@ mod live;
 mod output;
 mod patience;
 pub mod process;
+mod quarantine;
 mod redis_clock;
 mod runs;
 mod scratch;
@@ -40,7 +41,7 @@ mod upload;
 mod verdicts;
 mod watchdog;
 
-pub use config::{Arguments, Config, ConfigError, ExitWhen};
+pub use config::{Arguments, Config, ConfigError, ExitWhen, WhenQuarantined};
 pub use server::terachem_proto;
 pub use server::{Endpoint, EndpointError, Protocol, Servers, Service};
 pub use serving::OpenStore;

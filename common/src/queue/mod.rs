@@ -24,7 +24,9 @@ pub use address::AddressError;
 pub use audit::{Adoption, Places};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
-pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo};
+pub use inspect::{
+    Event, Histogram, LeaseInfo, Progress, QUARANTINED, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo,
+};
 pub use lease::{
     Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
     WorkerCard,

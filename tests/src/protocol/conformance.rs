@@ -4,10 +4,10 @@
 use common::queue::model::Model;
 use common::task::{LeaseName, Limits, Moments, State, TaskId};
 
-use super::Snapshot;
 use super::history::adoption;
 use super::stage::{Moment, Stage};
 use super::step::{Answer, PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
+use super::{Snapshot, repairing};
 use crate::sample_input;
 
 /// A task that was leased twice, the second time as [`CURRENT`].
@@ -105,6 +105,7 @@ pub async fn scenarios(stage: &mut Stage) -> Result<(), String> {
     hints(stage).await?;
     groups(stage).await?;
     cancelled_in_order(stage).await?;
+    repairing::scenarios(stage).await?;
     waiting_to_the_end(stage).await
 }
 
@@ -141,7 +142,7 @@ pub async fn refused(stage: &mut Stage, states: &States) -> Result<(), String> {
 }
 
 /// The third back-off would be longer than the longest.
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits { failures_max: 4, lapses_max: 2, backoff_max_ms: 100_000, ..Limits::default() }
 }
 
@@ -153,15 +154,15 @@ fn lease_name(name: &str) -> LeaseName {
     name.parse().expect("a lease name")
 }
 
-fn lease(name: &str, request: u64, slots: u64) -> Step {
+pub(super) fn lease(name: &str, request: u64, slots: u64) -> Step {
     Step::Lease { worker: worker(name), request, slots }
 }
 
-fn complete(task: u64, name: &str) -> Step {
+pub(super) fn complete(task: u64, name: &str) -> Step {
     Step::Complete(vec![(TaskId(task), lease_name(name), success())])
 }
 
-fn fail(task: u64, name: &str, is_final: bool) -> Step {
+pub(super) fn fail(task: u64, name: &str, is_final: bool) -> Step {
     Step::Fail { task: TaskId(task), lease: lease_name(name), is_final, jitter_ppm: 999_999 }
 }
 

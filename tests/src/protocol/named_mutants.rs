@@ -913,6 +913,12 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     ),
     ("lease", "in 1970", &["local settled = (last_terminal_at or 1) + SETTLE_MS + lag_ms"]),
     (
+        "repair",
+        "reads the second event too, and uses the first",
+        &["local latest = call('XREVRANGE', key('events'), '+', '-', 'COUNT', 2)[1]"],
+    ),
+    ("repair", "a counter is two arguments", &["if ids_from > 4 then"]),
+    (
         "remove",
         "there is no task of a run without a total",
         &["local total = tonumber(call('HGET', key('progress'), 'total') or 1)"],
