@@ -77,7 +77,7 @@ async fn sample_run(redis: &TestRedis) -> TestRun {
     let failure = Failure { is_final: true, reason: "shard_invalid", ..failure };
     queue.fail(id, TaskId(3), &leases[3].lease, &failure).await.unwrap();
     queue.cancel_tasks(id, &[TaskId(4)]).await.unwrap();
-    queue.release(id, TaskId(5), &leases[5].lease, "drain").await.unwrap().unwrap();
+    queue.release(id, TaskId(5), &leases[5].lease, "drain", 0).await.unwrap().unwrap();
     let again = run.lease("w2", 1, 1).await;
     queue.tell(id, TaskId(5), &again[0].lease, ("dock.stdout", 0, b"mode 1\n")).await.unwrap().unwrap();
     assert_eq!(again[0].task, TaskId(5), "a released task comes first, with a former lease");

@@ -249,7 +249,7 @@ impl Attempt {
 
     async fn release(&self, why: &str) {
         let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
-        match insist("release", || self.shared.queue.release(run, task, lease, why)).await {
+        match insist("release", || self.shared.queue.release(run, task, lease, why, 0)).await {
             Ok(Ok(())) => tracing::info!(why, "task handed back"),
             Ok(Err(fate)) => tracing::info!(why, ?fate, "nothing to hand back"),
             Err(error) => tracing::error!(error = %chain(&error), "the task could not be handed back"),

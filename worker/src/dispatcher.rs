@@ -199,7 +199,7 @@ impl Dispatcher {
     /// Tasks of a request whose answer was lost are ours without our knowing, until the same request is made again.
     async fn hand_back(&self, run: &RunId, grants: Vec<Grant>) -> Result<(), QueueError> {
         for Grant { task, lease, .. } in grants {
-            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving"));
+            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving", 0));
             tracing::info!(%run, task_id = %task, released = ?released.await?, "task of a lost answer handed back");
         }
         Ok(())

@@ -95,6 +95,11 @@ impl RunKeys {
         self.key("tails")
     }
 
+    /// HASH: task id → how far it is and its two newest bundles, until it succeeds.
+    pub fn checkpoints(&self) -> String {
+        self.key("checkpoints")
+    }
+
     /// STREAM: what the programs of tasks print that somebody follows.
     pub fn live(&self) -> String {
         self.key("live")

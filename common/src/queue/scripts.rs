@@ -34,6 +34,7 @@ macro_rules! scripts {
 scripts! {
     ADOPT = "adopt";
     CANCEL = "cancel";
+    CHECKPOINT = "checkpoint";
     COMPLETE = "complete";
     CREATE = "create";
     FAIL = "fail";
@@ -116,6 +117,7 @@ mod tests {
     fn scripts_of(from: State, verb: Verb) -> &'static [&'static str] {
         match (from, verb) {
             (State::Waiting, Verb::Promote) => &["complete", "adopt"],
+            (State::Delayed, Verb::Promote) => &["lease", "checkpoint"],
             (_, Verb::Reclaim | Verb::Promote) => &["lease"],
             (_, verb) => match SOURCES.iter().find(|(name, _)| *name == verb.name()) {
                 Some((name, _)) => std::slice::from_ref(name),
