@@ -14,8 +14,10 @@ use common::task::WorkerId;
 use common::{telemetry, usage};
 
 mod attempt;
+mod bundle;
 mod cache;
 mod carry;
+mod checkpoint;
 mod completions;
 mod config;
 mod control;

@@ -231,8 +231,8 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "a promoted task goes to the head",
         "lease",
-        "move(id, 'delayed', 'pending', 'tail')",
-        "move(id, 'delayed', 'pending', 'head')",
+        "field(id, 'ending') == 'released' and 'head' or 'tail'",
+        "'head'",
     ),
     ("a lapse counts as a failure", "lease", "count(id, 'lapses')", "count(id, 'failures')"),
     (
@@ -433,7 +433,7 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "an answer lacks what failed before",
         "lease",
-        "field(id, 'former') or '', field(id, 'queued_at') or pushed_at",
+        "former or '', field(id, 'queued_at') or pushed_at",
         "'', field(id, 'queued_at') or pushed_at",
     ),
     ("success under any lease name", "complete", "if lease ~= name then", "if false then"),
@@ -543,12 +543,6 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
         "lease",
         "field(id, 'ending') == 'released' and 'head' or 'tail'",
         "'tail'",
-    ),
-    (
-        "a failed task goes to the head",
-        "lease",
-        "field(id, 'ending') == 'released' and 'head' or 'tail'",
-        "'head'",
     ),
     (
         "a lease does not tell of bundles",
