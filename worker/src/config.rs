@@ -11,6 +11,9 @@ use common::queue::Access;
 use common::redis_flags::RedisFlags;
 use common::task::RunId;
 use common::telemetry::LogFormat;
+use url::Url;
+
+use crate::preemption::{Notices, Platform};
 
 use crate::server::{Call, Endpoint, Servers};
 
@@ -143,6 +146,18 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub unfed_seconds_max: u64,
 
+    /// Leave when the metadata server of this platform says that the machine is about to be preempted
+    #[arg(long, value_enum, env = env::PREEMPTION, value_name = "PLATFORM")]
+    pub preemption: Option<Platform>,
+
+    /// That metadata server
+    #[arg(long, env = env::METADATA, value_name = "URL", default_value = "http://169.254.169.254")]
+    pub metadata_url: Url,
+
+    /// Leave when this program ends with 0; it is run again 5 s after any other end
+    #[arg(long, value_name = "PROGRAM")]
+    pub notice_command: Option<PathBuf>,
+
     /// The region to report, such as us-central1
     #[arg(long, env = env::REGION)]
     pub region: Option<String>,
@@ -231,6 +246,8 @@ pub struct Config {
     pub unreachable_max: Duration,
     /// How long to be given no task before connecting anew.
     pub unfed_max: Duration,
+    /// From where it hears that the machine is about to go.
+    pub notices: Notices,
     /// The region to report.
     pub region: Option<String>,
     /// The machine type to report.
@@ -269,6 +286,11 @@ impl Arguments {
             checkpoint_jitter: Duration::from_secs(self.checkpoint_jitter_seconds),
             unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
             unfed_max: Duration::from_secs(self.unfed_seconds_max),
+            notices: Notices {
+                platform: self.preemption,
+                metadata: self.metadata_url,
+                command: self.notice_command,
+            },
             region: self.region,
             machine_type: self.machine_type,
             path: std::env::var_os("PATH").unwrap_or_default(),

@@ -82,6 +82,8 @@ pub(crate) struct Dispatcher {
     wakes: Wakes,
     /// The heartbeat's own way to Redis.
     heartbeats: Queue,
+    /// That this machine is about to be taken away.
+    notices: mpsc::Receiver<String>,
     runs: Runs,
     slots: Slots,
     running: HashMap<Key, Running>,
@@ -110,11 +112,12 @@ pub(crate) struct Parts {
     pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
     pub(crate) wakes: Wakes,
     pub(crate) heartbeats: Queue,
+    pub(crate) notices: mpsc::Receiver<String>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats } = parts;
+        let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices } = parts;
         let runs = Runs::new(&shared.config.runs);
         let slots = Slots::new(shared.config.cores);
         let watchdog = Watchdog::new(shared.config.unfed_max);
@@ -127,6 +130,7 @@ impl Dispatcher {
             heard,
             wakes,
             heartbeats,
+            notices,
             runs,
             slots,
             running: HashMap::new(),
@@ -165,6 +169,10 @@ impl Dispatcher {
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
                 Some(heard) = self.heard.recv() => self.hear(&heard),
+                Some(notice) = self.notices.recv(), if self.leave_by.is_none() => {
+                    tracing::warn!(notice, "this machine is about to go");
+                    self.leave();
+                }
                 wake = self.wakes.next(), if self.leave_by.is_none() => self.woken(&wake),
                 () = tokio::time::sleep_until(deadline) => {}
             }
@@ -501,6 +509,7 @@ impl Dispatcher {
     fn woken(&mut self, wake: &Wake) {
         match wake {
             Wake::Work => self.runs.wake(),
+            Wake::Drain => self.leave(),
             Wake::Follow { run, task } => {
                 let followed = self.running.iter().filter(|((r, t, _), _)| (r, t) == (run, task));
                 for (_, running) in followed {

@@ -30,6 +30,7 @@ mod heartbeat;
 mod live;
 mod output;
 mod patience;
+mod preemption;
 pub mod process;
 mod redis_clock;
 mod runs;
@@ -43,6 +44,7 @@ mod verdicts;
 mod watchdog;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen};
+pub use preemption::{Notices, Platform};
 pub use server::terachem_proto;
 pub use server::{Endpoint, EndpointError, Protocol, Servers, Service};
 pub use serving::OpenStore;
@@ -153,7 +155,9 @@ async fn assemble(
         scratch: ScratchRoot::open(&config.scratch, &worker)?,
         config,
     };
-    Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes, heartbeats })
+    let shared = Arc::new(shared);
+    let notices = preemption::listen(&shared);
+    Ok(Parts { notices, shared, worker, place, open_store, held, heard, wakes, heartbeats })
 }
 
 async fn start_guardian(worker: &WorkerId) -> std::io::Result<Guardian> {

@@ -101,6 +101,8 @@ meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 
     Retry(Retry),
     /// Stop a run, or some of its tasks; engines are killed within a heartbeat
     Cancel(Cancel),
+    /// Tell workers to leave; their tasks are handed over with their checkpoints
+    Drain(Drain),
     /// Lease no more tasks of a run; what runs goes on
     Pause(Pause),
     /// Let a paused run go on
