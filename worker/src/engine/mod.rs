@@ -135,6 +135,8 @@ pub enum Remedy {
     GiveUp,
     /// Hand the task back unharmed: this machine can't do it now.
     HandBack,
+    /// Hand the task back unharmed: no server of the engine can do it now.
+    AwaitServer,
 }
 
 /// Files from which a later attempt can go on, and how far they are.
@@ -161,7 +163,8 @@ impl EngineFailure {
     pub fn remedy(&self) -> Remedy {
         match self.reason {
             failure::INPUT_REFUSED => Remedy::GiveUp,
-            failure::TRY_AGAIN | failure::SERVER_AWAY => Remedy::HandBack,
+            failure::TRY_AGAIN => Remedy::HandBack,
+            failure::SERVER_AWAY => Remedy::AwaitServer,
             _ => Remedy::Retry,
         }
     }
