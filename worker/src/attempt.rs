@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use common::queue::{Failed, Failure, Grant, Queue, QueueError};
+use crate::bundle::Packed;
+use common::queue::{Failed, Failure, Grant, HOLD_MAX_MS, Progressed, Queue, QueueError};
 use common::storage::StorageError;
 use common::task::{Ending, Moments};
 use rand::RngExt as _;
 
 use crate::cache::{Cache, CacheError};
 use crate::carry::Carried;
+use crate::checkpoint::Checkpointer;
 use crate::completions::{Completions, Success};
 use crate::config::Config;
 use crate::control::{Control, StopWhy};
@@ -53,6 +55,8 @@ pub(crate) struct Attempt {
     pub(crate) evidence: Evidence,
     pub(crate) verdicts: Verdicts,
     pub(crate) carried: Carried,
+    /// Once the files of a former checkpoint are in place.
+    pub(crate) checkpointer: Option<Checkpointer>,
 }
 
 /// Why an attempt does not go on to its end.
@@ -114,6 +118,7 @@ impl Attempt {
             evidence: Evidence::default(),
             verdicts,
             carried: Carried::default(),
+            checkpointer: None,
         }
     }
 
@@ -159,6 +164,7 @@ impl Attempt {
         self.carry().await?;
         if self.verdicts.next_round().is_some() {
             let shared = self.stage(scratch.path()).await?;
+            self.restore(scratch.path()).await?;
             let mut rounds = 0;
             while let Some(positions) = self.verdicts.next_round() {
                 rounds += 1;
@@ -224,6 +230,9 @@ impl Attempt {
         match recorded {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
+                if let Some(checkpointer) = &mut self.checkpointer {
+                    checkpointer.forget(|_| true).await;
+                }
                 if stored.molecules_ok > 0 {
                     AttemptEnd::Succeeded
                 } else {
@@ -266,9 +275,9 @@ impl Attempt {
         AttemptEnd::Failed(reason.to_owned())
     }
 
-    async fn release(&self, why: &str) {
+    async fn release(&self, why: &str, hold_ms: u64) {
         let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
-        match insist("release", || self.shared.queue.release(run, task, lease, why)).await {
+        match insist("release", || self.shared.queue.release(run, task, lease, why, hold_ms)).await {
             Ok(Ok(())) => tracing::info!(why, "task handed back"),
             Ok(Err(fate)) => tracing::info!(why, ?fate, "nothing to hand back"),
             Err(error) => tracing::error!(error = %chain(&error), "the task could not be handed back"),
@@ -277,13 +286,24 @@ impl Attempt {
 
     /// Releases the task and keeps the evidence. The lease goes first, so that somebody else can start while the logs are on their way,
     /// unless there is something that the next attempt should go on from.
-    async fn hand_back(&self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
+    /// A checkpoint is bundled before, and on its way while the release holds the task for it.
+    async fn hand_back(&mut self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
+        let last = self.checkpointer.as_ref().and_then(Checkpointer::pack);
+        let hold_ms = if last.is_some() { HOLD_MAX_MS } else { 0 };
         if self.verdicts.has_news() {
             self.keep_evidence(scratch, Ending::Released, reason).await;
-            self.release(why).await;
+            self.release(why, hold_ms).await;
+            self.store_last(last).await;
         } else {
-            self.release(why).await;
+            self.release(why, hold_ms).await;
+            self.store_last(last).await;
             self.keep_evidence(scratch, Ending::Released, reason).await;
+        }
+    }
+
+    async fn store_last(&mut self, last: Option<(Packed, Option<Progressed>)>) {
+        if let (Some(checkpointer), Some((packed, progress))) = (&mut self.checkpointer, last) {
+            checkpointer.store(packed, progress).await;
         }
     }
 

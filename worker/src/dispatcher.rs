@@ -84,6 +84,8 @@ pub(crate) struct Dispatcher {
     wakes: Wakes,
     /// The heartbeat's own way to Redis.
     heartbeats: Queue,
+    /// That this machine is about to be taken away.
+    notices: mpsc::Receiver<String>,
     runs: Runs,
     slots: Slots,
     running: HashMap<Key, Running>,
@@ -128,11 +130,12 @@ pub(crate) struct Parts {
     pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
     pub(crate) wakes: Wakes,
     pub(crate) heartbeats: Queue,
+    pub(crate) notices: mpsc::Receiver<String>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats } = parts;
+        let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices } = parts;
         let runs = Runs::new(&shared.config.runs);
         let slots = Slots::new(shared.config.cores);
         let watchdog = Watchdog::new(shared.config.unfed_max);
@@ -146,6 +149,7 @@ impl Dispatcher {
             heard,
             wakes,
             heartbeats,
+            notices,
             runs,
             slots,
             running: HashMap::new(),
@@ -190,6 +194,10 @@ impl Dispatcher {
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
                 Some(Ok((run, progress))) = self.looks.join_next() => self.looked(&run, progress),
                 Some(heard) = self.heard.recv() => self.hear(&heard),
+                Some(notice) = self.notices.recv(), if self.leave_by.is_none() => {
+                    tracing::warn!(notice, "this machine is about to go");
+                    self.leave();
+                }
                 wake = self.wakes.next(), if self.leave_by.is_none() => self.woken(&wake),
                 () = tokio::time::sleep_until(deadline) => {}
             }
@@ -258,7 +266,7 @@ impl Dispatcher {
     /// Tasks of a request whose answer was lost are ours without our knowing, until the same request is made again.
     async fn hand_back(&self, run: &RunId, grants: Vec<Grant>) -> Result<(), QueueError> {
         for Grant { task, lease, .. } in grants {
-            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving"));
+            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving", 0));
             tracing::info!(%run, task_id = %task, released = ?released.await?, "task of a lost answer handed back");
         }
         Ok(())
@@ -615,6 +623,7 @@ impl Dispatcher {
     fn woken(&mut self, wake: &Wake) {
         match wake {
             Wake::Work => self.runs.wake(),
+            Wake::Drain => self.leave(),
             Wake::Follow { run, task } => {
                 let followed = self.running.iter().filter(|((r, t, _), _)| (r, t) == (run, task));
                 for (_, running) in followed {

@@ -6,6 +6,7 @@ mod access;
 mod address;
 mod advice;
 mod audit;
+mod checkpoint;
 mod client;
 mod connector;
 mod error;
@@ -22,6 +23,7 @@ mod server;
 pub use access::{Access, Password};
 pub use address::AddressError;
 pub use audit::{Adoption, Places};
+pub use checkpoint::{Bundle, Checkpoint, HOLD_MAX_MS, Kept, Progressed};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
 pub use inspect::{

@@ -41,6 +41,7 @@ macro_rules! scripts {
 scripts! {
     ADOPT = "adopt" after "clock", "prelude";
     CANCEL = "cancel" after "clock", "prelude";
+    CHECKPOINT = "checkpoint" after "clock", "prelude";
     COMPLETE = "complete" after "clock", "prelude";
     CREATE = "create" after "clock";
     FAIL = "fail" after "clock", "prelude";
@@ -121,6 +122,7 @@ mod tests {
     fn scripts_of(from: State, verb: Verb) -> &'static [&'static str] {
         match (from, verb) {
             (State::Waiting, Verb::Promote) => &["complete", "adopt"],
+            (State::Delayed, Verb::Promote) => &["lease", "checkpoint"],
             (_, Verb::Reclaim | Verb::Promote) => &["lease"],
             (_, verb) => match SOURCES.iter().find(|(name, _)| *name == verb.name()) {
                 Some((name, _)) => std::slice::from_ref(name),

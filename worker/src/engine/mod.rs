@@ -139,6 +139,15 @@ pub enum Remedy {
     AwaitServer,
 }
 
+/// Files from which a later attempt can go on, and how far they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All files that resuming needs, below the scratch folder, in a fixed order.
+    pub files: Vec<PathBuf>,
+    /// The steps done and those of the whole task.
+    pub progress: Option<(u64, u64)>,
+}
+
 /// Says that the engine failed rather than a molecule: there is no verdict.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
@@ -205,6 +214,12 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
 
     /// Files below the scratch folder worth keeping beside the logs, such as poses. They may be missing.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;
+
+    /// What of its scratch folder a later attempt can go on from: those files will stand at their old places before [`Engine::plan`] is
+    /// asked. `None` while there is nothing or it is not whole, and always for an engine that starts again from nothing.
+    fn checkpoint(&self, _scratch: &Path) -> Option<Snapshot> {
+        None
+    }
 
     /// The unit of its scores; empty if it gives none.
     fn score_unit(&self) -> &str;

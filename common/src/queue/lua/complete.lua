@@ -64,6 +64,7 @@ for first = 1, #ARGV, WIDTH do
 end
 wake(promoted)
 call_many('HDEL', 'inputs', finished)
+call_many('HDEL', 'checkpoints', finished)
 call_many('HDEL', 'tails', failed)
 for i, tally in ipairs(tallies) do
   for bucket, count in pairs(tally) do
