@@ -32,7 +32,13 @@ KJ_PER_KCAL = 4.184
 GAS_CONSTANT_KJ = 0.0083144626  # kJ/mol/K
 # Files of the set-up, in the order in which they are packed.
 SETUP = ("system.gro", "system.top", "solute_types.itp", "solute.itp")
+# What mdrun appends to when it goes on; without one of them it refuses.
+APPENDED = ("window.log", "window.edr", "window.xtc", "dhdl.xvg")
+# The newest first.
+CHECKPOINTS = ("window.cpt", "window_prev.cpt")
 
+# How much water there has to be between the molecule and its next image, in nm: more than the forces reach.
+WATER_NM = 1.2
 # Beyond this size AM1-BCC takes hours, and a window of picoseconds says nothing.
 HEAVY_ATOMS_MAX = 50
 # What GAFF2 has parameters for.
@@ -47,6 +53,7 @@ REASONS = (
     "open_shell",
     "charged",
     "no_conformer",
+    "box_too_small",
     "parameters_failed",
     "solvation_failed",
     "minimisation_failed",
@@ -87,12 +94,12 @@ gen-vel = yes
 gen-temp = {temperature}
 gen-seed = {seed}
 pcoupl = C-rescale
-tau-p = 1.0
+tau-p = 0.5
 ref-p = 1.0
 compressibility = 4.5e-5
+nstenergy = 50
 """
 WINDOW_MDP = """
-continuation = yes
 gen-vel = no
 nstenergy = {energy_every}
 nstlog = {energy_every}
@@ -135,7 +142,7 @@ def complaint(output):
     return " ".join(" ".join(chosen).split())[:300]
 
 
-def run(argv, folder, answer="", name=None):
+def run(argv, folder, answer="", name=None, quiet=False):
     """Runs a program to its end and prints what it says; a failure that the machine made is passed on as such."""
     name = name or argv[0]
     print(">>", " ".join(argv), flush=True)
@@ -151,7 +158,8 @@ def run(argv, folder, answer="", name=None):
         errors="replace",
         check=False,
     )
-    print(ended.stdout, flush=True)
+    if not quiet:
+        print(ended.stdout, flush=True)
     if ended.returncode < 0:
         signal.signal(-ended.returncode, signal.SIG_DFL)
         os.kill(os.getpid(), -ended.returncode)
@@ -162,9 +170,9 @@ def run(argv, folder, answer="", name=None):
     return ended.stdout
 
 
-def gmx(command, folder, *arguments, answer=""):
+def gmx(command, folder, *arguments, answer="", quiet=False):
     """Runs one command of GROMACS."""
-    return run(["gmx", "-quiet", "-nocopyright", command, *arguments], folder, answer, f"gmx {command}")
+    return run(["gmx", "-quiet", "-nocopyright", command, *arguments], folder, answer, f"gmx {command}", quiet)
 
 
 def write(path, text):
@@ -241,6 +249,12 @@ def solute(task, molecule):
 
 def solvate(task, _molecule):
     """Puts the molecule into a box of water."""
+    lines = read("fep/solute.gro").splitlines()
+    atoms = [[float(line[at : at + 8]) for at in (20, 28, 36)] for line in lines[2 : 2 + int(lines[1])]]
+    extent = max(max(axis) - min(axis) for axis in zip(*atoms))
+    if extent + WATER_NM > task["box_nm"]:
+        room = f"{extent:.2f} nm of molecule and {WATER_NM} nm of water"
+        raise Refused("box_too_small", f"{room} do not fit into box_nm {task['box_nm']}")
     includes = [f"{FORCE_FIELD}.ff/forcefield.itp", "solute_types.itp", "solute.itp", f"{FORCE_FIELD}.ff/tip3p.itp"]
     top = "".join(f'#include "{name}"\n' for name in includes)
     write("fep/system.top", top + "[ system ]\nsolute in water\n[ molecules ]\nLIG 1\n")
@@ -281,9 +295,21 @@ def equilibrate(task, molecule):
     mdrun(task, "equilibrate", "fep")
 
 
+def mean_volume(path):
+    """The mean of the second half of a table of volumes, and its last entry."""
+    rows = [line.split() for line in read(path).splitlines() if line and line[0] not in "#@"]
+    volumes = [float(row[1]) for row in rows]
+    late = volumes[len(volumes) // 2 :]
+    return sum(late) / len(late), volumes[-1]
+
+
 def pack(_task, _molecule):
-    """Packs what all windows start from: the same files give the same bytes."""
-    shutil.copy("fep/equilibrate.gro", "fep/system.gro")
+    """Packs what all windows start from: the same files give the same bytes. The box gets the mean volume of the equilibration: the volume
+    of a small one swings by some percent, and what it is at the last step would be in the free energy as a pressure."""
+    gmx("energy", "fep", "-f", "equilibrate.edr", "-o", "volume.xvg", answer="Volume\n\n")
+    mean, last = mean_volume("fep/volume.xvg")
+    scale = f"{(mean / last) ** (1 / 3):.6f}"
+    gmx("editconf", "fep", "-f", "equilibrate.gro", "-o", "system.gro", "-scale", scale, scale, scale)
     with tarfile.open("setup.part", "w", format=tarfile.USTAR_FORMAT) as archive:
         for name in SETUP:
             data = read(f"fep/{name}").encode()
@@ -305,6 +331,7 @@ def window(task, molecule):
     """Runs one window, or goes on with it."""
     folder, number = "window", task["window"]
     unpack(folder)
+    resumed = resume(task, folder)
     # Each window has random numbers of its own.
     seed = (molecule["seed"] + number) % (2**31 - 1) or 1
     mdp = dynamics(task, task["window_steps"], seed) + WINDOW_MDP.format(
@@ -315,13 +342,42 @@ def window(task, molecule):
         frame_every=task["frame_every"],
         dhdl_every=task["dhdl_every"],
     )
-    prepare(task, "window", mdp, "system.gro", folder)
-    mdrun(task, "window", folder, "-dhdl", "dhdl.xvg", *resume(folder))
+    if not resumed:
+        prepare(task, "window", mdp, "system.gro", folder)
+    often = ["-cpt", str(task["checkpoint_minutes"])]
+    mdrun(task, "window", folder, "-dhdl", "dhdl.xvg", *often, *resumed)
 
 
-def resume(_folder):
-    """The arguments with which a window goes on from a checkpoint, if there is one."""
+def resume(task, folder):
+    """The arguments with which a window goes on from a checkpoint. Without one that is whole, with all that mdrun appends to, and made
+    with as many threads, there is nothing to go on from, and what is there is taken away: mdrun would start from 0 silently, or
+    append to it."""
+    parts = ["window.tpr", *APPENDED]
+    if all(os.path.exists(f"{folder}/{name}") for name in parts) and is_of_threads(task, f"{folder}/window.log"):
+        # A checkpoint that was cut off has an older one beside it.
+        for name in CHECKPOINTS:
+            if os.path.exists(f"{folder}/{name}") and is_whole(folder, name):
+                return ["-cpi", name]
+    for name in [*parts, *CHECKPOINTS, "window.gro"]:
+        if os.path.exists(f"{folder}/{name}"):
+            os.remove(f"{folder}/{name}")
     return []
+
+
+def is_whole(folder, name):
+    """Whether GROMACS can read a checkpoint to its end."""
+    try:
+        gmx("dump", folder, "-cp", name, quiet=True)
+    except Failed as failed:
+        print(f"{name} can't be used: {failed}", flush=True)
+        return False
+    return True
+
+
+def is_of_threads(task, log):
+    """Whether a simulation ran on as many threads as it is to go on with: others change its numbers."""
+    counts = re.findall(r"^Using (\d+) OpenMP threads?", read(log), re.M)
+    return all(int(count) == task["threads"] for count in counts)
 
 
 def energies(_task, _molecule):

@@ -25,10 +25,18 @@ pub(crate) const GROMACS_MMGBSA: Shipped = Shipped {
     text: include_str!("../../drivers/gromacs_mmgbsa.py"),
 };
 
+/// The default driver of the engine `gromacs-fep`.
+pub(crate) const GROMACS_FEP: Shipped = Shipped {
+    name: "gromacs_fep.py",
+    purpose: "engine gromacs-fep: set-up, windows and reduction of a hydration free energy",
+    text: include_str!("../../drivers/gromacs_fep.py"),
+};
+
 /// All scripts that ship.
-pub(crate) static SHIPPED: [Shipped; 3] = [
+pub(crate) static SHIPPED: [Shipped; 4] = [
     VINA_PREPARE,
     GROMACS_MMGBSA,
+    GROMACS_FEP,
     Shipped {
         name: "descriptors.py",
         purpose: "engine command: RDKit descriptors, an example to copy",
@@ -221,7 +229,7 @@ mod tests {
         let error = shipped("vina.py").unwrap_err().to_string();
         assert_eq!(
             error,
-            "no driver `vina.py` ships with launchpad (known: vina_prepare.py, gromacs_mmgbsa.py, descriptors.py)"
+            "no driver `vina.py` ships with launchpad (known: vina_prepare.py, gromacs_mmgbsa.py, gromacs_fep.py, descriptors.py)"
         );
     }
 }

@@ -58,6 +58,13 @@ pub(crate) struct OptionsTable {
     pub(crate) charges: Option<Charges>,
     pub(crate) md_ps: Option<f64>,
     pub(crate) frames: Option<u32>,
+    pub(crate) windows: Option<usize>,
+    pub(crate) lambdas_coulomb: Option<Vec<f64>>,
+    pub(crate) lambdas_vdw: Option<Vec<f64>>,
+    pub(crate) window_ps: Option<f64>,
+    pub(crate) discard_ps: Option<f64>,
+    pub(crate) equilibration_ps: Option<f64>,
+    pub(crate) box_nm: Option<f64>,
     pub(crate) driver: Option<String>,
     pub(crate) argv: Option<Vec<String>>,
     pub(crate) inputs: BTreeMap<String, PathBuf>,
@@ -246,6 +253,13 @@ const OPTIONS_KEYS: &[&str] = &[
     "charges",
     "md_ps",
     "frames",
+    "windows",
+    "lambdas_coulomb",
+    "lambdas_vdw",
+    "window_ps",
+    "discard_ps",
+    "equilibration_ps",
+    "box_nm",
     "driver",
     "argv",
     "inputs",
@@ -397,6 +411,7 @@ mod tests {
             "run = 'a'\nengine = 'vina'\ninput = 'x.smi'\nstore = 's'\nseed = 1\nbatch_size = 2\nthreads_per_task = 3\n\
              campaign = 'c'\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'l.pdb'\nbox_center = [1, 2, 3.5]\nbox_size = 14\n\
              box_padding = 4\nexhaustiveness = 5\nmodes = 6\ncnn_scoring = 'all'\ndevice = 3\ncharges = 'gasteiger'\nmd_ps = 1\nframes = 5\n\
+             windows = 4\nlambdas_coulomb = [0, 1]\nlambdas_vdw = [0, 1]\nwindow_ps = 2\ndiscard_ps = 1\nequilibration_ps = 1\nbox_nm = 2\n\
              driver = 'd.py'\nargv = ['python3', '{driver}']\n\
              score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\npath = '/p'\nhealth = '/h'\n\
              request = {model = 'm', top = 3}\nmolecules = 'l'\nfields = {id = 'id', mol = 'structure'}\nanswer = '/rows'\nmethod = 'b3lyp'\nbasis = '6-31g*'\ncharge = -1\n\

@@ -128,7 +128,7 @@ async fn entries_that_cannot_be_used_are_named_and_nothing_is_pushed() {
     assert_eq!((&json["tasks"], &json["molecules"], &json["skipped"]), (&3.into(), &3.into(), &3.into()));
     let manifest = fs::read_to_string(lab.object("r", "manifest.csv")).unwrap();
     assert!(
-        manifest.ends_with("0,a,C,,,,smiles,,2\n1,c,CC,,,,smiles,,4\n2,d,CCCCC,,,,smiles,,2\n"),
+        manifest.ends_with("0,a,C,,,,smiles,,,2\n1,c,CC,,,,smiles,,,4\n2,d,CCCCC,,,,smiles,,,2\n"),
         "{manifest}"
     );
 }

@@ -361,7 +361,9 @@ async fn drivers_are_listed_shown_published_and_compared() {
     let unknown = lab.launchpad(&["driver", "show", "nothing.py"]);
     assert_eq!(unknown.code, 64);
     assert!(
-        unknown.stderr.contains("(known: vina_prepare.py, gromacs_mmgbsa.py, descriptors.py)"),
+        unknown
+            .stderr
+            .contains("(known: vina_prepare.py, gromacs_mmgbsa.py, gromacs_fep.py, descriptors.py)"),
         "{}",
         unknown.stderr
     );

@@ -96,8 +96,13 @@ impl Docking {
         let inputs = molecules.iter().enumerate();
         let inputs: Vec<_> =
             inputs.map(|(index, molecule)| self.stage(index, molecule, scratch.path())).collect();
-        let workload =
-            Workload { spec: &self.spec, molecules: &inputs, scratch: scratch.path(), shared: &self.shared };
+        let workload = Workload {
+            spec: &self.spec,
+            task: common::task::TaskId(0),
+            molecules: &inputs,
+            scratch: scratch.path(),
+            shared: &self.shared,
+        };
         let plan = self.engine.plan(&workload);
         for (path, bytes) in plan.files {
             std::fs::write(scratch.path().join(path), bytes).unwrap();

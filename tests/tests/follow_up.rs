@@ -218,7 +218,7 @@ async fn a_follow_up_has_the_molecules_without_a_score_and_all_else_of_its_run()
     let rows = manifest(&lab, "second");
     assert_eq!(
         rows[..3],
-        ["0,b,Cc1ccccc1,,,,smiles,,2", "1,c,Oc1ccccc1,,,,smiles,,3", "2,d,Nc1ccccc1,,,,smiles,,4"]
+        ["0,b,Cc1ccccc1,,,,smiles,,,2", "1,c,Oc1ccccc1,,,,smiles,,,3", "2,d,Nc1ccccc1,,,,smiles,,,4"]
     );
     assert!(rows.len() == 4 && rows[3].starts_with(&toluene), "{rows:?}");
     assert_eq!(rows[3].rsplit(',').next(), manifest(&lab, "first")[7].rsplit(',').next(), "the user's line");

@@ -210,7 +210,7 @@ async fn read_all(queue: &Queue, run: &TestRun) {
 
 #[tokio::test]
 async fn whatever_stands_in_redis_reading_it_ends_without_a_panic() {
-    const FIELDS: [&str; 25] = [
+    const FIELDS: [&str; 26] = [
         "spec",
         "digest",
         "store",
@@ -222,6 +222,7 @@ async fn whatever_stands_in_redis_reading_it_ends_without_a_panic() {
         "clock_ms",
         "ran_at",
         "last_terminal_at",
+        "group_tasks",
         "state",
         "lease",
         "former",

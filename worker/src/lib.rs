@@ -26,6 +26,7 @@ mod doctor;
 pub mod engine;
 mod evidence;
 mod failure;
+mod group;
 mod heartbeat;
 mod live;
 mod output;

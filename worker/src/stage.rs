@@ -37,7 +37,7 @@ type Shared = BTreeMap<String, PathBuf>;
 pub(crate) struct Round {
     /// Its folder below the scratch folder; empty for the first round, which has the scratch folder itself.
     name: String,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     logs: PathBuf,
     positions: Vec<usize>,
     molecules: Vec<MoleculeInput>,
@@ -205,8 +205,27 @@ impl Attempt {
             fs::copy(from, &file)?;
             fs::set_permissions(&file, Permissions::from_mode(0o444))?;
         }
+        let serving = Arc::clone(&self.serving);
+        let needed = serving.engine.needed(self.grant.task);
+        self.bring_needed(round, &needed).await?;
+        let setup = serving.engine.setup(&self.workload(round, &round.molecules, shared));
         self.moments.engine_started.get_or_insert(self.clock.now_ms());
-        for step in plan.steps {
+        if let Some(setup) = setup
+            && !self.bring_setup(round, &setup).await?
+        {
+            self.run_in_order(setup.steps.clone(), round, outcomes).await?;
+            self.share_setup(round, &setup).await?;
+        }
+        self.run_in_order(plan.steps, round, outcomes).await
+    }
+
+    async fn run_in_order(
+        &mut self,
+        steps: Vec<Step>,
+        round: &Round,
+        outcomes: &mut Vec<StepOutcome>,
+    ) -> Result<(), Halt> {
+        for step in steps {
             let outcome = self.run_step(step, round).await?;
             let is_stopped = outcome.ended.as_ref().is_some_and(|ended| ended.how == How::Stopped);
             outcomes.push(outcome);
@@ -341,7 +360,8 @@ impl Attempt {
         molecules: &'a [MoleculeInput],
         shared: &'a Shared,
     ) -> Workload<'a> {
-        Workload { spec: &self.serving.info.spec, molecules, scratch: &round.folder, shared }
+        let (spec, task) = (&self.serving.info.spec, self.grant.task);
+        Workload { spec, task, molecules, scratch: &round.folder, shared }
     }
 }
 

@@ -68,10 +68,14 @@ impl Attempt {
         let index = key::index(self.grant.task, &shard_sha256);
         let stored = self.ask_store("read the index", || self.serving.store.find(&index)).await?;
         let stored = stored.ok_or_else(|| invalid(format!("the stored `{name}` has no `{index}`")))?;
-        let (molecules_ok, molecules_bad) = shard.counts();
+        let (molecules_ok, molecules_bad) = self.counts(&shard);
         tracing::info!(shard_sha256, "the task has a stored shard, taking it");
         self.bytes_down += (bytes.len() + stored.len()) as u64;
         Ok(Stored { shard_sha256, index_sha256: sha256_hex(&stored), molecules_ok, molecules_bad })
+    }
+
+    fn counts(&self, shard: &Shard) -> (u64, u64) {
+        self.serving.info.spec.engine.counts(self.grant.task, shard)
     }
 
     /// Stores everything that the attempt made, and makes sure that it stands in the run's store.
@@ -118,7 +122,7 @@ impl Attempt {
         let shard_sha256 = sha256_hex(&shard_bytes);
         let record = self.put_record(files, &shard_sha256).await?;
         let index = self.put(&key::index(self.grant.task, &shard_sha256), &record).await?;
-        let (molecules_ok, molecules_bad) = shard.counts();
+        let (molecules_ok, molecules_bad) = self.counts(shard);
         let ours = Stored { shard_sha256, index_sha256: sha256_hex(&index), molecules_ok, molecules_bad };
         let task = self.grant.task;
         if !self.stands(&[ours.index(task)]).await? {

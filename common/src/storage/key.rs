@@ -37,6 +37,11 @@ pub fn shard(task: TaskId) -> String {
     format!("shards/shard_{}.csv", task.padded())
 }
 
+/// What all tasks of a group start from, made by whichever comes first; the group is named by its first task.
+pub fn group_setup(first: TaskId) -> String {
+    format!("groups/{}/setup.tar", first.padded())
+}
+
 /// The provenance of a task's shard, by the shard's content.
 pub fn index(task: TaskId, shard_sha256: &str) -> String {
     format!("index/{}/{shard_sha256}.json", task.padded())

@@ -4,7 +4,21 @@ use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Molecule, MoleculeError, MoleculeKind, MoleculeSource, TaskId};
+use super::{FepPart, Molecule, MoleculeError, MoleculeSource, TaskId};
+
+/// What a line of the manifest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowKind {
+    /// A molecule as a SMILES.
+    Smiles,
+    /// A molecule as an SDF record.
+    Sdf,
+    /// A window of a molecule.
+    Window,
+    /// What is made of a molecule's windows.
+    Reduction,
+}
 
 /// One line of the manifest: one molecule of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +36,12 @@ pub struct ManifestRow {
     pub offset: Option<u64>,
     /// How long its record is, in bytes.
     pub length: Option<u64>,
-    /// The format in which it arrived.
-    pub kind: MoleculeKind,
-    /// A group of tasks that belong together; empty where there are none.
-    pub group: String,
+    /// The format in which it arrived, or what the task does for it.
+    pub kind: RowKind,
+    /// The molecule's number, from 0, where several tasks belong to it; empty where not.
+    pub group: Option<u64>,
+    /// The window of a molecule, from 0; empty for all other tasks.
+    pub window: Option<usize>,
     /// The line of the user's file where it starts, from 1.
     pub source_line: u64,
 }
@@ -46,21 +62,38 @@ impl ManifestRow {
             object,
             offset,
             length,
-            kind: molecule.kind(),
-            group: String::new(),
+            kind: match molecule.source {
+                MoleculeSource::Smiles { .. } => RowKind::Smiles,
+                MoleculeSource::Sdf { .. } => RowKind::Sdf,
+            },
+            group: None,
+            window: None,
             source_line,
         }
     }
 
+    /// The same for a task that is a part of what is done for the molecule, which is the `group`-th.
+    #[must_use]
+    pub fn part(self, group: u64, part: FepPart) -> Self {
+        let kind = match part {
+            FepPart::Window(_) => RowKind::Window,
+            FepPart::Reduction => RowKind::Reduction,
+        };
+        Self { kind, group: Some(group), window: part.window(), ..self }
+    }
+
     /// The molecule of a row; `None` if an SDF row names no range.
     pub fn molecule(&self) -> Option<Molecule> {
-        let source = match self.kind {
-            MoleculeKind::Smiles => MoleculeSource::Smiles { smiles: self.smiles.clone() },
-            MoleculeKind::Sdf => MoleculeSource::Sdf {
-                object: self.object.clone(),
-                offset: self.offset?,
-                length: self.length?,
-            },
+        let is_smiles = match self.kind {
+            RowKind::Smiles => true,
+            RowKind::Sdf => false,
+            RowKind::Window | RowKind::Reduction => self.object.is_empty(),
+        };
+        let source = if is_smiles {
+            MoleculeSource::Smiles { smiles: self.smiles.clone() }
+        } else {
+            let (object, offset, length) = (self.object.clone(), self.offset?, self.length?);
+            MoleculeSource::Sdf { object, offset, length }
         };
         Some(Molecule { id: self.molecule_id.clone(), source })
     }
@@ -218,7 +251,7 @@ mod tests {
         let bytes = writer.finish().unwrap();
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(
-            text.starts_with("task_id,molecule_id,smiles,object,offset,length,kind,group,source_line\n0,\"a,1\",CC,,,,smiles,,1\n"),
+            text.starts_with("task_id,molecule_id,smiles,object,offset,length,kind,group,window,source_line\n0,\"a,1\",CC,,,,smiles,,,1\n"),
             "{text}"
         );
         let tasks: Vec<_> = ManifestReader::new(bytes.as_slice()).map(Result::unwrap).collect();
@@ -230,18 +263,19 @@ mod tests {
     #[test]
     fn gaps_and_missing_ranges_are_named() {
         let check = |rows: &str, expect: &str| {
-            let text =
-                format!("task_id,molecule_id,smiles,object,offset,length,kind,group,source_line\n{rows}");
+            let text = format!(
+                "task_id,molecule_id,smiles,object,offset,length,kind,group,window,source_line\n{rows}"
+            );
             let error = ManifestReader::new(text.as_bytes()).find_map(Result::err).unwrap();
             assert_eq!(error.to_string(), expect);
         };
         check(
-            "0,a,C,,,,smiles,,1\n2,b,C,,,,smiles,,2\n",
+            "0,a,C,,,,smiles,,,1\n2,b,C,,,,smiles,,,2\n",
             "line 3 of the manifest is of task 2 (expected task 1)",
         );
-        check("0,a,,x,,,sdf,,1\n", "line 2 of the manifest names no byte range for an SDF molecule");
-        check("0,a,C C,,,,smiles,,1\n", "line 2 of the manifest holds no molecule that can be used");
-        check("0,a,,../x,0,1,sdf,,1\n", "line 2 of the manifest holds no molecule that can be used");
+        check("0,a,,x,,,sdf,,,1\n", "line 2 of the manifest names no byte range for an SDF molecule");
+        check("0,a,C C,,,,smiles,,,1\n", "line 2 of the manifest holds no molecule that can be used");
+        check("0,a,,../x,0,1,sdf,,,1\n", "line 2 of the manifest holds no molecule that can be used");
         check("0,a,C\n", "the manifest is not readable");
     }
 }

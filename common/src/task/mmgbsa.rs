@@ -76,18 +76,8 @@ pub enum MmgbsaError {
 
 impl MmgbsaOptions {
     /// The steps of the dynamics; 0 if the length can't be one.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a length out of range becomes 0 first, and one in range has 500 million steps at most"
-    )]
     pub fn md_steps(&self) -> u64 {
-        if !(self.md_ps > 0.0 && self.md_ps <= PS_MAX) {
-            return 0;
-        }
-        let steps = self.md_ps * 1000.0 / STEP_FS as f64;
-        let is_whole = (steps - steps.round()).abs() < 1e-6;
-        if is_whole { steps.round() as u64 } else { 0 }
+        whole_steps(self.md_ps)
     }
 
     /// Checks each parameter and their relation.
@@ -101,6 +91,21 @@ impl MmgbsaOptions {
         }
         if has_driver { Ok(()) } else { Err(MmgbsaError::NoDriver) }
     }
+}
+
+/// The steps of dynamics of a length in ps; 0 if it can't be one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a length out of range becomes 0 first, and one in range has 500 million steps at most"
+)]
+pub(super) fn whole_steps(ps: f64) -> u64 {
+    if !(ps > 0.0 && ps <= PS_MAX) {
+        return 0;
+    }
+    let steps = ps * 1000.0 / STEP_FS as f64;
+    let is_whole = (steps - steps.round()).abs() < 1e-6;
+    if is_whole { steps.round() as u64 } else { 0 }
 }
 
 #[cfg(test)]

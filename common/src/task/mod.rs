@@ -2,6 +2,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod command;
+mod fep;
 mod gnina;
 mod http;
 mod id;
@@ -22,10 +23,11 @@ pub use command::{
     Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, INDEX_PLACEHOLDER,
     ROWS_DEFAULT, RowsFormat, THREADS_PLACEHOLDER,
 };
+pub use fep::{FepError, FepOptions, FepPart};
 pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
 pub use http::{HttpError, HttpOptions, MoleculeField};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
-pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
+pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter, RowKind};
 pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions};
 pub use molecule::{
     ID_CHARACTERS_MAX, Molecule, MoleculeError, MoleculeKind, MoleculeSource, RECORD_BYTES_MAX, RECORD_END,

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, GninaOptions, HttpOptions, MmgbsaOptions, RunId, TerachemOptions};
+use super::{
+    CommandOptions, FepOptions, FepPart, GninaOptions, HttpOptions, MmgbsaOptions, RunId, Shard, TaskId,
+    TerachemOptions,
+};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -74,6 +77,8 @@ pub enum EngineOptions {
     Command(CommandOptions),
     /// MM-GBSA with GROMACS and gmx_MMPBSA.
     GromacsMmgbsa(MmgbsaOptions),
+    /// Hydration free energies with GROMACS.
+    GromacsFep(FepOptions),
     /// A model server that takes and gives JSON.
     Http(HttpOptions),
     /// Energies by quantum chemistry, from a TeraChem server.
@@ -88,9 +93,33 @@ impl EngineOptions {
             Self::Gnina(_) => "gnina",
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
+            Self::GromacsFep(_) => "gromacs-fep",
             Self::Http(_) => "http",
             Self::Terachem(_) => "terachem",
         }
+    }
+
+    /// Tasks of a molecule, of which the last one waits for the others; `None` for an engine that works on molecules by themselves.
+    pub const fn group_tasks(&self) -> Option<u64> {
+        match self {
+            Self::GromacsFep(fep) => Some(fep.group_tasks()),
+            Self::Vina(_)
+            | Self::Gnina(_)
+            | Self::Command(_)
+            | Self::GromacsMmgbsa(_)
+            | Self::Http(_)
+            | Self::Terachem(_) => None,
+        }
+    }
+
+    /// How many molecules of a task's shard are ok and how many are bad: none of a window, which is a part of one.
+    pub fn counts(&self, task: TaskId, shard: &Shard) -> (u64, u64) {
+        if self.is_part(task) { (0, 0) } else { shard.counts() }
+    }
+
+    /// Whether a task gives no result of a molecule, but a part of one: a window.
+    pub fn is_part(&self, task: TaskId) -> bool {
+        matches!(self, Self::GromacsFep(fep) if fep.part(task) != FepPart::Reduction)
     }
 }
 

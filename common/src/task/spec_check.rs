@@ -4,8 +4,8 @@
 use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
 use super::{
-    CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, HttpError, MmgbsaError, ObjectRef, RunId, RunSpec,
-    SPEC_SCHEMA, TerachemError, VinaOptions,
+    CnnScoring, DRIVER_ROLE, EngineOptions, FepError, GninaOptions, HttpError, MmgbsaError, ObjectRef, RunId,
+    RunSpec, SPEC_SCHEMA, TerachemError, VinaOptions,
 };
 use crate::excerpt::excerpt;
 
@@ -84,6 +84,9 @@ pub enum SpecError {
     /// A parameter of `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
+    /// A parameter of `gromacs-fep`.
+    #[error(transparent)]
+    Fep(#[from] FepError),
     /// A parameter of `http`.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -137,6 +140,7 @@ impl RunSpec {
             EngineOptions::GromacsMmgbsa(mmgbsa) => {
                 Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
             }
+            EngineOptions::GromacsFep(fep) => Ok(fep.validate(self.drivers.contains_key(DRIVER_ROLE))?),
             EngineOptions::Http(http) => Ok(http.validate()?),
             EngineOptions::Terachem(terachem) => Ok(terachem.validate()?),
         }

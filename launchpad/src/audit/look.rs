@@ -134,7 +134,7 @@ impl Audited<'_> {
         let fault = |Fault { reason, detail }| Finding::new(Some(task), reason, detail, None);
         match info.state {
             State::Succeeded => {
-                let checked = check_shard(self.store, task, &molecules, &info).await?;
+                let checked = check_shard(self.store, &self.info.spec, task, &molecules, &info).await?;
                 Ok(checked.err().map(fault))
             }
             State::Pending | State::Delayed | State::Dead => {
@@ -171,7 +171,7 @@ impl Audited<'_> {
         let Some(stored) = self.store.find(&index).await? else {
             return Ok(Some(Err(Fault::new("index_missing", format!("`{index}` is not in the store")))));
         };
-        let (molecules_ok, molecules_bad) = shard.counts();
+        let (molecules_ok, molecules_bad) = self.info.spec.engine.counts(task, &shard);
         let lease_number = info.lease.as_ref().map_or(0, |lease| lease.number);
         let index_sha256 = sha256_hex(&stored);
         Ok(Some(Ok(Adoption { task, lease_number, shard_sha256, index_sha256, molecules_ok, molecules_bad })))

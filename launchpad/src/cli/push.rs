@@ -23,6 +23,7 @@ Examples:
   launchpad push a.smi --run cnn --engine gnina --receptor r.pdb --box-ligand pose.sdf --score CNN_VS
   launchpad push a.smi --run model --config http.toml --batch-size 100
   launchpad push --from first --sample 10 --of-top 100 --run look
+  launchpad push solutes.smi --run hydration --engine gromacs-fep --window-ps 1000
   launchpad push poses.sdf --run rescored --engine gromacs-mmgbsa --receptor receptor.pdb --batch-size 10
 
 --from takes molecules, engine, parameters, inputs and limits from a run that has ended; flags and run.toml win.
@@ -86,7 +87,7 @@ pub struct Push {
     /// GPU that Gnina computes on, from 0; as many processes share it as a worker has slots [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub device: Option<u32>,
-    /// Ligands' partial charges for gromacs-mmgbsa [default: am1-bcc]
+    /// Partial charges for gromacs-mmgbsa and gromacs-fep [default: am1-bcc]
     #[arg(long, value_name = "MODEL")]
     pub charges: Option<Charges>,
     /// Length of the dynamics of gromacs-mmgbsa in ps [default: 10]
@@ -95,6 +96,21 @@ pub struct Push {
     /// Frames of the dynamics that gromacs-mmgbsa evaluates [default: 10]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub frames: Option<u32>,
+    /// Windows of gromacs-fep, 4 to 100; run.toml can give each by itself [default: 13]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub windows: Option<usize>,
+    /// Length of each window of gromacs-fep in ps [default: 100]
+    #[arg(long, value_name = "PS", allow_negative_numbers = true)]
+    pub window_ps: Option<f64>,
+    /// What of a window's beginning does not count, in ps [default: a tenth]
+    #[arg(long, value_name = "PS", allow_negative_numbers = true)]
+    pub discard_ps: Option<f64>,
+    /// Length of the equilibration of gromacs-fep in ps [default: 20]
+    #[arg(long, value_name = "PS", allow_negative_numbers = true)]
+    pub equilibration_ps: Option<f64>,
+    /// Edge of the box of water of gromacs-fep in nm [default: 2.4]
+    #[arg(long, value_name = "NM", allow_negative_numbers = true)]
+    pub box_nm: Option<f64>,
     /// What the engine `command` runs
     #[command(flatten)]
     pub command: CommandFlags,
@@ -206,6 +222,8 @@ pub enum EngineName {
     Command,
     /// MM-GBSA of poses with GROMACS and gmx_MMPBSA
     GromacsMmgbsa,
+    /// Free energies of hydration with GROMACS, window by window
+    GromacsFep,
     /// A model server that takes and gives JSON
     Http,
     /// Energies by quantum chemistry, from a TeraChem server
@@ -220,6 +238,7 @@ impl EngineName {
             Self::Gnina => "gnina",
             Self::Command => "command",
             Self::GromacsMmgbsa => "gromacs-mmgbsa",
+            Self::GromacsFep => "gromacs-fep",
             Self::Http => "http",
             Self::Terachem => "terachem",
         }

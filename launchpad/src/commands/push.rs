@@ -61,7 +61,7 @@ pub(super) async fn fill(
         store: store_url,
         manifest_sha256: &plan.manifest.digest.sha256,
         limits: &request.limits,
-        group_tasks: None,
+        group_tasks: plan.spec.engine.group_tasks(),
         labels: &request.labels,
     };
     let enqueue = Enqueue {
@@ -124,7 +124,7 @@ pub(super) fn read(
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut problems = ProblemList::default();
     let mut tell = |problem: &Problem| problems.tell(problem);
-    let manifest = stage(&files, &request.columns, request.batch_size, &mut tell);
+    let manifest = stage(&files, &request.columns, request.layout(), &mut tell);
     problems.finish();
     let manifest = manifest?;
     if manifest.bad > 0 && !skip_bad {
@@ -152,7 +152,7 @@ async fn follow(
     let follow_up = FollowUp { queue: &queue, store: &store, info: source, wanted: wanted(flags) };
     let mut line = context.output.progress("checking", source.spec.manifest.tasks);
     let staged = follow_up
-        .stage(request.batch_size, request.seed, &mut |tasks| line.set(tasks), &mut output::problem)
+        .stage(request.layout(), request.seed, &mut |tasks| line.set(tasks), &mut output::problem)
         .await;
     line.finish();
     Ok(match staged? {

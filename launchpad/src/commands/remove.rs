@@ -199,6 +199,10 @@ impl Outputs {
             }
         }
         objects.push(shard);
+        let group_tasks = self.spec.as_ref().and_then(|spec| spec.engine.group_tasks());
+        objects.extend(
+            group_tasks.filter(|tasks| task.0.is_multiple_of(*tasks)).map(|_| key::group_setup(task)),
+        );
         for object in &objects {
             self.store.delete(object).await?;
         }

@@ -3,7 +3,7 @@
 use common::digest::sha256_hex;
 use common::queue::TaskInfo;
 use common::storage::{RunStore, StorageError, key};
-use common::task::{Molecule, Shard, ShardError, TaskId};
+use common::task::{Molecule, RunSpec, Shard, ShardError, TaskId};
 
 /// Why a task has no result that can be trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,7 @@ impl Fault {
 /// be reached is an error, since it says nothing about the task.
 pub(crate) async fn check_shard(
     store: &RunStore,
+    spec: &RunSpec,
     task: TaskId,
     molecules: &[Molecule],
     info: &TaskInfo,
@@ -39,7 +40,7 @@ pub(crate) async fn check_shard(
         Ok(shard) => shard,
         Err(fault) => return Ok(Err(fault)),
     };
-    let (ok, bad) = shard.counts();
+    let (ok, bad) = spec.engine.counts(task, &shard);
     if (ok, bad) != (info.molecules_ok, info.molecules_bad) {
         let detail = format!(
             "`{name}` has {ok} ok and {bad} bad (recorded: {} ok and {} bad)",

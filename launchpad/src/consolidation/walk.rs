@@ -98,6 +98,18 @@ impl Walk<'_> {
         }
     }
 
+    /// A window's result was checked, and is no molecule's: that stands in the task that waited for it. One that is missing is named.
+    fn without_parts(&self, mut checked: Checked) -> Checked {
+        let is_missing = matches!(checked.outcome, Outcome::Missing(_));
+        if !is_missing && self.spec.engine.is_part(checked.task) {
+            checked.molecules.clear();
+            if let Outcome::Scored { shard, .. } = &mut checked.outcome {
+                shard.rows.clear();
+            }
+        }
+        checked
+    }
+
     async fn check(
         &self,
         task: TaskId,
@@ -105,7 +117,7 @@ impl Walk<'_> {
         info: TaskInfo,
     ) -> Result<Checked, LaunchpadError> {
         let outcome = match info.state {
-            State::Succeeded => match check_shard(self.store, task, &molecules, &info).await? {
+            State::Succeeded => match check_shard(self.store, self.spec, task, &molecules, &info).await? {
                 Ok(shard) => Outcome::Scored { shard, sha256: info.shard_sha256.unwrap_or_default() },
                 Err(fault) => Outcome::Missing(fault),
             },
@@ -114,6 +126,6 @@ impl Walk<'_> {
                 Outcome::Missing(Fault::new("not_terminal", format!("the task is {}", info.state)))
             }
         };
-        Ok(Checked { task, molecules, state: info.state, outcome })
+        Ok(self.without_parts(Checked { task, molecules, state: info.state, outcome }))
     }
 }

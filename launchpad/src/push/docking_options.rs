@@ -77,6 +77,7 @@ pub(super) fn gnina(
         EngineOptions::Vina(_)
         | EngineOptions::Command(_)
         | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::GromacsFep(_)
         | EngineOptions::Http(_)
         | EngineOptions::Terachem(_) => None,
     });
@@ -127,6 +128,7 @@ const fn of_run(engine: &EngineOptions) -> Option<Docking> {
             Some(Docking { center: *center, size: *size, exhaustiveness: *exhaustiveness, modes: *modes })
         }
         EngineOptions::Command(_)
+        | EngineOptions::GromacsFep(_)
         | EngineOptions::GromacsMmgbsa(_)
         | EngineOptions::Http(_)
         | EngineOptions::Terachem(_) => None,

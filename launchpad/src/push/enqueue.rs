@@ -126,6 +126,7 @@ impl Enqueue<'_> {
 /// Reads the manifest in a thread of its own, so that the next chunks are ready while one is on its way.
 fn read_ahead(manifest: StagedManifest, from: u64) -> mpsc::Receiver<Result<Chunk, LaunchpadError>> {
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+    let group_tasks = manifest.layout.group_tasks();
     tokio::task::spawn_blocking(move || {
         let mut chunk = Chunk { first: TaskId(from), inputs: Vec::new() };
         let mut bytes = 0;
@@ -140,8 +141,10 @@ fn read_ahead(manifest: StagedManifest, from: u64) -> mpsc::Receiver<Result<Chun
                 }
             }
             bytes += chunk.inputs.last().map_or(0, String::len);
-            if chunk.inputs.len() == CHUNK_TASKS || bytes >= CHUNK_BYTES {
-                let next = TaskId(chunk.first.0 + chunk.inputs.len() as u64);
+            let next = TaskId(chunk.first.0 + chunk.inputs.len() as u64);
+            // Groups are pushed whole.
+            let is_end = next.0.is_multiple_of(group_tasks);
+            if is_end && (chunk.inputs.len() >= CHUNK_TASKS || bytes >= CHUNK_BYTES) {
                 let full = std::mem::replace(&mut chunk, Chunk { first: next, inputs: Vec::new() });
                 bytes = 0;
                 if sender.blocking_send(Ok(full)).is_err() {
@@ -179,14 +182,14 @@ where
 mod tests {
     use super::*;
     use crate::input::Columns;
-    use crate::push::{LigandFile, stage};
+    use crate::push::{Layout, LigandFile, stage};
 
     fn manifest(molecules: u64) -> StagedManifest {
         let file = tempfile::Builder::new().suffix(".smi").tempfile().unwrap();
         let lines: Vec<String> = (0..molecules).map(|n| format!("C m{n}")).collect();
         std::fs::write(file.path(), lines.join("\n")).unwrap();
         let files = [LigandFile::open(file.path(), None).unwrap()];
-        stage(&files, &Columns::default(), 1, &mut |_| ()).unwrap()
+        stage(&files, &Columns::default(), Layout::Batches(1), &mut |_| ()).unwrap()
     }
 
     #[tokio::test]

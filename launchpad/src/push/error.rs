@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, HttpError, MmgbsaError, RunId, TerachemError, UnknownWord};
+use common::task::{CommandError, FepError, HttpError, MmgbsaError, RunId, TerachemError, UnknownWord};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,9 @@ pub(crate) enum PushError {
     /// The parameters of the engine `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
+    /// The parameters of the engine `gromacs-fep`.
+    #[error(transparent)]
+    Fep(#[from] FepError),
     /// A parameter of `http` can't be used.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -172,6 +175,7 @@ impl PushError {
             | Self::Role { .. }
             | Self::Command(_)
             | Self::Mmgbsa(_)
+            | Self::Fep(_)
             | Self::Http(_)
             | Self::Terachem(_)
             | Self::Score(_)
@@ -199,7 +203,7 @@ impl PushError {
                     .into()
             }
             Self::Command(_) => "`launchpad push --help` and docs/drivers.md have examples".into(),
-            Self::Mmgbsa(_) | Self::Http(_) | Self::Terachem(_) => {
+            Self::Mmgbsa(_) | Self::Fep(_) | Self::Http(_) | Self::Terachem(_) => {
                 "`launchpad push --help` and docs/science.md explain the parameters".into()
             }
             Self::NeedsPose { .. } => {

@@ -7,9 +7,9 @@ use std::fs::File;
 use common::digest::sha256_hex;
 use common::queue::{Queue, RunInfo};
 use common::storage::RunStore;
-use common::task::{ManifestReader, MoleculeSource, ObjectRef, State, Verdict};
+use common::task::{ManifestReader, ManifestRow, MoleculeSource, ObjectRef, RowKind, State, Verdict};
 
-use super::manifest::{Staging, temporary};
+use super::manifest::{Layout, Staging, temporary};
 use super::{LigandFile, PushError, StagedManifest};
 use crate::cli::Order;
 use crate::consolidation::{Checked, ManifestCopy, Outcome, Walk, read_manifest};
@@ -54,7 +54,7 @@ impl FollowUp<'_> {
     /// must have ended with a result that can be trusted; those without are told.
     pub(crate) async fn stage(
         &self,
-        batch_size: u64,
+        layout: Layout,
         seed: u64,
         progress: &mut impl FnMut(u64),
         tell: &mut impl FnMut(&str),
@@ -65,9 +65,12 @@ impl FollowUp<'_> {
         if chosen.is_empty() {
             return Ok(None);
         }
-        let mut staging = Staging::new(batch_size)?;
+        let mut staging = Staging::new(layout)?;
         let mut objects = BTreeSet::new();
-        for (row, ordinal) in ManifestReader::rows(manifest.open()?).zip(0..) {
+        let is_result = |row: &Result<ManifestRow, _>| {
+            row.as_ref().map_or(true, |row: &ManifestRow| row.kind != RowKind::Window)
+        };
+        for (row, ordinal) in ManifestReader::rows(manifest.open()?).filter(is_result).zip(0..) {
             let row = row?;
             if chosen.binary_search(&ordinal).is_err() {
                 continue;

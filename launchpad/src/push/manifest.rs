@@ -8,18 +8,52 @@ use std::sync::Arc;
 
 use common::digest::Digesting;
 use common::task::{
-    EngineOptions, ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule, MoleculeKind,
-    MoleculeSource, TaskId,
+    EngineOptions, FepOptions, ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule,
+    MoleculeKind, MoleculeSource, TaskId,
 };
 
 use super::{LigandFile, PushError};
 use crate::error::LaunchpadError;
 use crate::input::{Columns, DuplicateIds, FoundMolecule, FoundStructure, Problem};
 
+/// How molecules become tasks.
+#[derive(Debug, Clone)]
+pub(crate) enum Layout {
+    /// So many molecules to a task.
+    Batches(u64),
+    /// A task for each window of a molecule, and one that waits for them.
+    Windows(FepOptions),
+}
+
+impl Layout {
+    /// That of an engine.
+    pub(crate) fn of(engine: &EngineOptions, batch_size: u64) -> Self {
+        match engine {
+            EngineOptions::GromacsFep(fep) => Self::Windows(fep.clone()),
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::Command(_)
+            | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::Http(_)
+            | EngineOptions::Terachem(_) => Self::Batches(batch_size),
+        }
+    }
+
+    /// Tasks that belong to one molecule; 1 if a task has a molecule or more.
+    pub(super) fn group_tasks(&self) -> u64 {
+        match self {
+            Self::Batches(_) => 1,
+            Self::Windows(fep) => fep.group_tasks(),
+        }
+    }
+}
+
 /// A manifest on local disk.
 #[derive(Debug, Clone)]
 pub(crate) struct StagedManifest {
     file: Arc<File>,
+    /// How its molecules became tasks.
+    pub(super) layout: Layout,
     /// Its identity and size.
     pub(crate) digest: ManifestDigest,
     /// Its length in bytes.
@@ -28,15 +62,15 @@ pub(crate) struct StagedManifest {
     pub(crate) bad: u64,
 }
 
-/// Writes the manifest of some files, `batch_size` molecules to a task. Entries that can't be used, duplicate ids among them, are
+/// Writes the manifest of some files. Entries that can't be used, duplicate ids among them, are
 /// told one by one and left out.
 pub(crate) fn stage(
     files: &[LigandFile],
     columns: &Columns,
-    batch_size: u64,
+    layout: Layout,
     tell: &mut dyn FnMut(&Problem),
 ) -> Result<StagedManifest, LaunchpadError> {
-    let mut staging = Staging::new(batch_size)?;
+    let mut staging = Staging::new(layout)?;
     let mut ids = DuplicateIds::new("");
     let mut bad = 0;
     for file in files {
@@ -64,22 +98,31 @@ pub(crate) fn stage(
 /// A manifest that is being written.
 pub(super) struct Staging {
     writer: ManifestWriter<Digesting<BufWriter<File>>>,
-    batch_size: u64,
+    layout: Layout,
     molecules: u64,
 }
 
 impl Staging {
-    /// Starts a manifest of `batch_size` molecules to a task.
-    pub(super) fn new(batch_size: u64) -> Result<Self, LaunchpadError> {
+    /// Starts a manifest.
+    pub(super) fn new(layout: Layout) -> Result<Self, LaunchpadError> {
         let file = tempfile::tempfile().map_err(temporary)?;
         let writer = ManifestWriter::new(Digesting::new(BufWriter::new(file)));
-        Ok(Self { writer, batch_size, molecules: 0 })
+        Ok(Self { writer, layout, molecules: 0 })
     }
 
     /// Appends a molecule, which stands in this line of the user's file. Its id must not have been there before.
     pub(super) fn write(&mut self, molecule: &Molecule, source_line: u64) -> Result<(), LaunchpadError> {
-        let task = TaskId(self.molecules / self.batch_size);
-        self.writer.write(&ManifestRow::new(task, molecule, source_line))?;
+        let number = self.molecules;
+        let row = |task| ManifestRow::new(TaskId(task), molecule, source_line);
+        match &self.layout {
+            Layout::Batches(size) => self.writer.write(&row(number / size))?,
+            Layout::Windows(fep) => {
+                let first = number * fep.group_tasks();
+                for task in first..first + fep.group_tasks() {
+                    self.writer.write(&row(task).part(number, fep.part(TaskId(task))))?;
+                }
+            }
+        }
         self.molecules += 1;
         Ok(())
     }
@@ -88,9 +131,12 @@ impl Staging {
     pub(super) fn finish(self) -> Result<StagedManifest, LaunchpadError> {
         let (to, sha256, bytes) = self.writer.finish()?.finish();
         let file = to.into_inner().map_err(|error| temporary(error.into_error()))?;
-        let tasks = self.molecules.div_ceil(self.batch_size);
+        let tasks = match &self.layout {
+            Layout::Batches(size) => self.molecules.div_ceil(*size),
+            Layout::Windows(fep) => self.molecules * fep.group_tasks(),
+        };
         let digest = ManifestDigest { sha256, tasks, molecules: self.molecules };
-        Ok(StagedManifest { file: Arc::new(file), digest, bytes, bad: 0 })
+        Ok(StagedManifest { file: Arc::new(file), layout: self.layout, digest, bytes, bad: 0 })
     }
 }
 
@@ -116,11 +162,14 @@ impl StagedManifest {
         ManifestReader::new(FromStart { file: Arc::clone(&self.file), at: 0 })
     }
 
-    /// The manifest of its first `wanted` molecules, one task each. Their source lines count from 1: those of the files are not kept.
+    /// The manifest of its first `wanted` molecules, one task each, or one group. Their source lines count from 1: those of the files are not kept.
     pub(crate) fn first(&self, wanted: u64) -> Result<Self, LaunchpadError> {
-        let mut staging = Staging::new(1)?;
-        // One molecule at least for each task.
-        for task in self.tasks().take(usize::try_from(wanted).unwrap_or(usize::MAX)) {
+        let (layout, every) = (self.layout.clone(), self.layout.group_tasks());
+        let alone = if every == 1 { Layout::Batches(1) } else { layout };
+        let mut staging = Staging::new(alone)?;
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        // One molecule at least for each task, or the same one for each of a group.
+        for task in self.tasks().step_by(count(every)).take(count(wanted)) {
             for molecule in task?.1 {
                 if staging.molecules < wanted {
                     staging.write(&molecule, staging.molecules + 1)?;
@@ -181,7 +230,7 @@ mod tests {
         let mut problems = Vec::new();
         let prefix = format!("{}/", folder.path().display());
         let mut tell = |problem: &Problem| problems.push(problem.to_string().replace(&prefix, ""));
-        (stage(&files, &Columns::default(), batch_size, &mut tell), problems)
+        (stage(&files, &Columns::default(), Layout::Batches(batch_size), &mut tell), problems)
     }
 
     #[test]
@@ -193,8 +242,8 @@ mod tests {
         FromStart { file: Arc::clone(&staged.file), at: 0 }.read_to_string(&mut text).unwrap();
         assert_eq!(
             text,
-            "task_id,molecule_id,smiles,object,offset,length,kind,group,source_line\n\
-             0,a,C,,,,smiles,,1\n0,b,CC,,,,smiles,,2\n1,c,CCC,,,,smiles,,2\n"
+            "task_id,molecule_id,smiles,object,offset,length,kind,group,window,source_line\n\
+             0,a,C,,,,smiles,,,1\n0,b,CC,,,,smiles,,,2\n1,c,CCC,,,,smiles,,,2\n"
         );
         assert_eq!((staged.digest.tasks, staged.digest.molecules, staged.bytes), (2, 3, text.len() as u64));
         assert_eq!(staged.digest.sha256, common::digest::sha256_hex(text.as_bytes()));
@@ -227,6 +276,38 @@ mod tests {
         assert_eq!((first.digest.tasks, first.digest.molecules), (3, 3));
         assert_eq!(ids(first), [["a"], ["b"], ["c"]]);
         assert_eq!(ids(staged.first(9).unwrap()).len(), 4, "no more than there are");
+    }
+
+    #[test]
+    fn a_molecule_is_a_task_for_each_window_and_one_that_waits() {
+        let (lambdas_coulomb, lambdas_vdw) = (vec![0.0, 1.0], vec![0.0, 1.0]);
+        let charges = common::task::ChargeModel::Am1Bcc;
+        let (window_ps, discard_ps, equilibration_ps, box_nm) = (1.0, 0.0, 1.0, 2.0);
+        let fep = FepOptions {
+            charges,
+            lambdas_coulomb,
+            lambdas_vdw,
+            window_ps,
+            discard_ps,
+            equilibration_ps,
+            box_nm,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.smi"), "C a\nCC b\nCCC c\n").unwrap();
+        let files = [LigandFile::open(&folder.path().join("a.smi"), None).unwrap()];
+        let staged = stage(&files, &Columns::default(), Layout::Windows(fep), &mut |_| ()).unwrap();
+        assert_eq!((staged.digest.tasks, staged.digest.molecules), (9, 3));
+        let text = |manifest: &StagedManifest| {
+            let mut text = String::new();
+            FromStart { file: Arc::clone(&manifest.file), at: 0 }.read_to_string(&mut text).unwrap();
+            text
+        };
+        let rows =
+            "0,a,C,,,,window,0,0,1\n1,a,C,,,,window,0,1,1\n2,a,C,,,,reduction,0,,1\n3,b,CC,,,,window,1,0,2\n";
+        assert!(text(&staged).contains(rows), "{}", text(&staged));
+        let first = staged.first(2).unwrap();
+        assert_eq!((first.digest.tasks, first.digest.molecules), (6, 2));
+        assert!(text(&first).ends_with("5,b,CC,,,,reduction,1,,2\n"), "{}", text(&first));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use common::storage::key;
-use common::task::{Column, ColumnKind, EngineOptions, MmgbsaOptions, RunId, TaskId, TerachemOptions};
+use common::task::{
+    Column, ColumnKind, EngineOptions, FepOptions, MmgbsaOptions, RunId, TaskId, TerachemOptions,
+};
 use serde::Serialize;
 
 use super::{Enqueued, PushPlan};
@@ -177,6 +179,14 @@ fn engine_text(engine: &EngineOptions) -> String {
         }
         EngineOptions::GromacsMmgbsa(MmgbsaOptions { charges, md_ps, frames }) => {
             format!("charges     {}\ndynamics    {md_ps} ps, {frames} frames\n", charges.name())
+        }
+        EngineOptions::GromacsFep(fep) => {
+            let FepOptions { charges, window_ps, discard_ps, box_nm, .. } = fep;
+            format!(
+                "charges     {}\nwindows     {} of {window_ps} ps, {discard_ps} ps of each left out\nbox         {box_nm} nm\n",
+                charges.name(),
+                fep.windows()
+            )
         }
         EngineOptions::Command(command) => {
             format!("command     {}\n{}", command.argv.join(" "), columns_text(&command.columns))

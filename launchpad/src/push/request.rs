@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
 use common::task::{
-    ChargeModel, CommandOptions, EngineOptions, HttpOptions, Limits, MmgbsaOptions, RunId, TerachemOptions,
+    ChargeModel, CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, MmgbsaOptions, RunId,
+    TerachemOptions,
 };
 
-use super::{PushError, command_options, docking_options, http_options, terachem_options};
+use super::{
+    Layout, PushError, command_options, docking_options, fep_options, http_options, terachem_options,
+};
 use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
@@ -108,6 +111,11 @@ impl PushRequest {
         })
     }
 
+    /// How its molecules become tasks.
+    pub(crate) fn layout(&self) -> Layout {
+        Layout::of(&self.engine, self.batch_size)
+    }
+
     /// Reads the driver, where one was named.
     pub(crate) async fn script(&self, store_url: &str) -> Result<Option<DriverScript>, LaunchpadError> {
         match &self.driver {
@@ -152,6 +160,7 @@ impl Said<'_> {
                 let inputs = self.receptor()?;
                 (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
+            EngineName::GromacsFep => (EngineOptions::GromacsFep(self.fep()?), BTreeMap::new()),
             EngineName::Http => (EngineOptions::Http(self.http()?), BTreeMap::new()),
             EngineName::Terachem => (EngineOptions::Terachem(self.terachem()?), BTreeMap::new()),
         })
@@ -165,17 +174,12 @@ impl Said<'_> {
         let of_http = http_options::first_given(&file.options);
         let of_terachem = terachem_options::first_given(&file.options);
         let of_mmgbsa = first_of_mmgbsa(flags, &file.options);
+        let of_fep = fep_options::first_given(flags, &file.options);
+        let charges = (flags.charges.is_some() || file.options.charges.is_some()).then_some("charges");
         let has_columns = !flags.command.columns.is_empty() || file.options.columns.is_some();
         let of_rows = has_columns.then_some("columns");
         let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
-        let theirs = from.map(|from| match from.spec.engine {
-            EngineOptions::Vina(_) => EngineName::Vina,
-            EngineOptions::Gnina(_) => EngineName::Gnina,
-            EngineOptions::Command(_) => EngineName::Command,
-            EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
-            EngineOptions::Http(_) => EngineName::Http,
-            EngineOptions::Terachem(_) => EngineName::Terachem,
-        });
+        let theirs = from.map(|from| name_of(&from.spec.engine));
         let named = flags.engine.or(file.engine);
         if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
             return Err(PushError::Contradiction { one: "engine", other: "from" });
@@ -188,7 +192,9 @@ impl Said<'_> {
             EngineName::Terachem
         } else if of_command.or(of_rows).or(score).is_some() {
             EngineName::Command
-        } else if of_mmgbsa.is_some() {
+        } else if of_fep.is_some() {
+            EngineName::GromacsFep
+        } else if of_mmgbsa.or(charges).is_some() {
             EngineName::GromacsMmgbsa
         } else {
             EngineName::Vina
@@ -196,6 +202,8 @@ impl Said<'_> {
         let engine = named.or(theirs).unwrap_or(by_parameters);
         let of_docking = docking_options::first_given(flags, &file.options, engine);
         let foreign = |parameter: Option<&'static str>, owner: EngineName| Some((parameter?, owner.name()));
+        let of_fep = foreign(of_fep, EngineName::GromacsFep);
+        let of_dynamics = foreign(charges.or(of_mmgbsa), EngineName::GromacsMmgbsa).or(of_fep);
         let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
         let of_gnina = foreign(of_gnina, EngineName::Gnina);
         let of_docking = foreign(of_docking, EngineName::Vina);
@@ -207,13 +215,18 @@ impl Said<'_> {
         let driver = self.has_driver().then_some(("driver", EngineName::Command.name()));
         let of_command = foreign(of_command, EngineName::Command);
         let stranger = match engine {
-            EngineName::Vina => of_command.or(of_rows).or(score).or(of_gnina).or(of_mmgbsa),
-            EngineName::Gnina => of_command.or(of_rows).or(of_mmgbsa),
-            EngineName::Command => of_docking.or(of_gnina).or(of_mmgbsa),
-            EngineName::GromacsMmgbsa => of_docking.or(of_gnina).or(of_command).or(of_rows).or(score),
-            EngineName::Http => of_docking.or(of_gnina).or(of_command).or(of_mmgbsa).or(driver),
-            EngineName::Terachem => {
+            EngineName::Vina => of_command.or(of_rows).or(score).or(of_gnina).or(of_dynamics),
+            EngineName::Gnina => of_command.or(of_rows).or(of_dynamics),
+            EngineName::Command => of_docking.or(of_gnina).or(of_dynamics),
+            EngineName::GromacsMmgbsa => {
+                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_fep)
+            }
+            EngineName::GromacsFep => {
                 of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_mmgbsa)
+            }
+            EngineName::Http => of_docking.or(of_gnina).or(of_command).or(of_dynamics).or(driver),
+            EngineName::Terachem => {
+                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_dynamics)
             }
         };
         match stranger.or(of_servers) {
@@ -235,6 +248,7 @@ impl Said<'_> {
             | EngineOptions::Gnina(_)
             | EngineOptions::Command(_)
             | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::GromacsFep(_)
             | EngineOptions::Terachem(_) => None,
         });
         Ok(http_options::resolve(&self.flags.command, &self.file.options, base)?)
@@ -247,6 +261,7 @@ impl Said<'_> {
             | EngineOptions::Gnina(_)
             | EngineOptions::Command(_)
             | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::GromacsFep(_)
             | EngineOptions::Http(_) => None,
         });
         Ok(terachem_options::resolve(&self.file.options, base)?)
@@ -267,6 +282,7 @@ impl Said<'_> {
             EngineOptions::Vina(_)
             | EngineOptions::Gnina(_)
             | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::GromacsFep(_)
             | EngineOptions::Http(_)
             | EngineOptions::Terachem(_) => None,
         });
@@ -284,6 +300,7 @@ impl Said<'_> {
             EngineOptions::Vina(_)
             | EngineOptions::Gnina(_)
             | EngineOptions::Command(_)
+            | EngineOptions::GromacsFep(_)
             | EngineOptions::Http(_)
             | EngineOptions::Terachem(_) => None,
         });
@@ -297,6 +314,26 @@ impl Said<'_> {
         // Without a driver of its own, a run has the one that ships.
         options.validate(true)?;
         Ok(options)
+    }
+
+    fn fep(self) -> Result<FepOptions, PushError> {
+        if self.flags.batch_size.or(self.file.batch_size).is_some_and(|size| size > 1) {
+            return Err(PushError::Contradiction { one: "batch_size", other: "engine gromacs-fep" });
+        }
+        fep_options::resolve(self.flags, &self.file.options, self.from)
+    }
+}
+
+/// The name of a run's engine.
+const fn name_of(engine: &EngineOptions) -> EngineName {
+    match engine {
+        EngineOptions::Vina(_) => EngineName::Vina,
+        EngineOptions::Gnina(_) => EngineName::Gnina,
+        EngineOptions::Command(_) => EngineName::Command,
+        EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
+        EngineOptions::GromacsFep(_) => EngineName::GromacsFep,
+        EngineOptions::Http(_) => EngineName::Http,
+        EngineOptions::Terachem(_) => EngineName::Terachem,
     }
 }
 
@@ -346,7 +383,6 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
 /// The first parameter of `gromacs-mmgbsa` alone that somebody gave.
 fn first_of_mmgbsa(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
     let given = [
-        ("charges", flags.charges.is_some() || file.charges.is_some()),
         ("md_ps", flags.md_ps.is_some() || file.md_ps.is_some()),
         ("frames", flags.frames.is_some() || file.frames.is_some()),
     ];
@@ -432,6 +468,32 @@ mod tests {
             "--engine terachem",
             "`charges` is no parameter of the engine `terachem`",
         );
+    }
+
+    #[test]
+    fn fep_is_meant_by_its_name_or_its_parameters() {
+        let fep = |toml: &str, flags: &str| match resolve(toml, flags).unwrap().engine {
+            EngineOptions::GromacsFep(fep) => fep,
+            other => panic!("not gromacs-fep: {other:?}"),
+        };
+        let toml = "run = 'a'\ninput = 'x.smi'\n";
+        let options = fep(toml, "--engine gromacs-fep");
+        assert_eq!((options.windows(), options.window_ps, options.discard_ps), (13, 100.0, 10.0));
+        let options = fep(
+            &format!("{toml}[options]\ncharges = 'gasteiger'\nbox_nm = 3\n"),
+            "--windows 20 --window-ps 50",
+        );
+        assert_eq!((options.windows(), options.discard_ps, options.box_nm), (20, 5.0, 3.0));
+        let two = format!("{toml}[options]\nlambdas_coulomb = [0, 1, 1]\nlambdas_vdw = [0, 0, 1]\n");
+        assert_eq!(fep(&two, "").lambdas_vdw, [0.0, 0.0, 1.0]);
+        let check = |toml: &str, flags: &str, expect: &str| {
+            assert_eq!(resolve(toml, flags).unwrap_err().to_string(), expect);
+        };
+        check(&two, "--windows 4", "windows and lambdas_coulomb and lambdas_vdw contradict each other");
+        check(toml, "--windows 4 --batch-size 2", "batch_size and engine gromacs-fep contradict each other");
+        check(toml, "--windows 4 --md-ps 3", "`md_ps` is no parameter of the engine `gromacs-fep`");
+        check(toml, "--engine vina --windows 4", "`windows` is no parameter of the engine `vina`");
+        check(&format!("{toml}[options]\nlambdas_vdw = [0, 1]\n"), "", "no lambdas_coulomb was given");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use common::task::{DRIVER_ROLE, EngineOptions, ObjectRef, RunSpec};
 
 use super::request::RECEPTOR_ROLE;
 use super::{PushError, PushRequest};
-use crate::drivers::{DriverScript, GROMACS_MMGBSA, Shipped, VINA_PREPARE, file_name};
+use crate::drivers::{DriverScript, GROMACS_FEP, GROMACS_MMGBSA, Shipped, VINA_PREPARE, file_name};
 use crate::error::LaunchpadError;
 use crate::input::HeavyAtoms;
 
@@ -105,7 +105,10 @@ fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> Pinned {
 const fn driver_role(engine: &EngineOptions) -> &'static str {
     match engine {
         EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Terachem(_) => "prepare",
-        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) | EngineOptions::Http(_) => DRIVER_ROLE,
+        EngineOptions::Command(_)
+        | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::GromacsFep(_)
+        | EngineOptions::Http(_) => DRIVER_ROLE,
     }
 }
 
@@ -114,6 +117,7 @@ fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
     let Shipped { name, text, .. } = match engine {
         EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Terachem(_) => VINA_PREPARE,
         EngineOptions::GromacsMmgbsa(_) => GROMACS_MMGBSA,
+        EngineOptions::GromacsFep(_) => GROMACS_FEP,
         EngineOptions::Command(_) | EngineOptions::Http(_) => return None,
     };
     Some(DriverScript { name: name.to_owned(), bytes: Bytes::from_static(text.as_bytes()) })
@@ -124,7 +128,10 @@ fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned,
     let known: &[&str] = match engine {
         EngineOptions::Vina(_) | EngineOptions::Gnina(_) => &["pdb", "ent", "pdbqt"],
         EngineOptions::GromacsMmgbsa(_) => &["pdb", "ent"],
-        EngineOptions::Command(_) | EngineOptions::Http(_) | EngineOptions::Terachem(_) => &[],
+        EngineOptions::Command(_)
+        | EngineOptions::GromacsFep(_)
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_) => &[],
     };
     if !known.is_empty() && role == RECEPTOR_ROLE {
         let extension =

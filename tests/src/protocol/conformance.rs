@@ -391,89 +391,73 @@ async fn handed_over(stage: &mut Stage) -> Result<(), String> {
     Ok(())
 }
 
+fn requeue(seen: &[(u64, u64)]) -> Step {
+    Step::Requeue(seen.iter().map(|(task, number)| (TaskId(*task), *number)).collect())
+}
+
+fn cancel(tasks: &[u64]) -> Step {
+    Step::CancelTasks(tasks.iter().copied().map(TaskId).collect())
+}
+
+fn adopt(task: u64, number: u64) -> Step {
+    Step::Adopt(vec![adoption((TaskId(task), number))])
+}
+
 /// Two windows and what waits for them: it comes to run, dies, is cancelled and comes back with them, and only then. Every call twice.
 async fn groups(stage: &mut Stage) -> Result<(), String> {
-    let requeue = |seen: &[(u64, u64)]| {
-        Step::Requeue(seen.iter().map(|(task, number)| (TaskId(*task), *number)).collect())
-    };
-    let cancel = |tasks: &[u64]| Step::CancelTasks(tasks.iter().copied().map(TaskId).collect());
-    let adopt = |task, number| Step::Adopt(vec![adoption((TaskId(task), number))]);
-    let both = |first: &str, second: &str| {
-        let success = |(task, name)| (TaskId(task), lease_name(name), success());
-        Step::Complete([(0, first), (1, second)].map(success).into())
-    };
-    let idle = || lease("ear", 1, 9);
-    let (take, lapse) = (lease("w1", 1, 2), Step::Clock(limits().lease_ms + 1));
-    let histories: [&[Step]; 11] = [
+    let take = lease("w1", 1, 2);
+    let lapse = Step::Clock(limits().lease_ms + 1);
+    let first = |task| complete(task, "1.w1.1");
+    let both = Step::Complete([0, 1].map(|task| (TaskId(task), lease_name("1.w1.1"), success())).into());
+    let ends = |task| fail(task, "1.w1.1", true);
+    let looks = || lease("w9", 1, 0);
+    let histories: [Vec<Step>; 11] = [
         // One by one; the next lease is the waiting task's.
-        &[
-            take.clone(),
-            complete(1, "1.w1.1"),
-            complete(2, "1.w1.1"),
-            idle(),
-            complete(0, "1.w1.1"),
-            lease("w2", 1, 1),
-        ],
-        &[take.clone(), idle(), both("1.w1.1", "1.w1.1"), complete(2, "1.w1.1")],
-        &[adopt(2, 0), adopt(0, 0), adopt(1, 0), adopt(2, 0)],
-        &[
-            take.clone(),
-            fail(1, "1.w1.1", false),
-            Step::Pass(200_000),
-            lease("w9", 1, 0),
-            complete(1, "1.w1.1"),
-        ],
+        vec![take.clone(), first(1), first(2), first(0), lease("w2", 1, 1)],
+        vec![take.clone(), both, first(2)],
+        vec![adopt(2, 0), adopt(0, 0), adopt(1, 0), adopt(2, 0)],
+        vec![take.clone(), fail(1, "1.w1.1", false), Step::Pass(200_000), looks(), first(1)],
         // A death; the survivor's success changes nothing; both ways back.
-        &[
-            take.clone(),
-            fail(1, "1.w1.1", true),
-            complete(0, "1.w1.1"),
-            requeue(&[(2, 0)]),
-            requeue(&[(1, 1)]),
-        ],
-        &[
-            take.clone(),
-            fail(1, "1.w1.1", true),
-            fail(0, "1.w1.1", true),
-            requeue(&[(2, 0), (1, 1)]),
-            requeue(&[(0, 1)]),
-        ],
-        &[
+        vec![take.clone(), ends(1), first(0), requeue(&[(2, 0)]), requeue(&[(1, 1)])],
+        vec![take.clone(), ends(1), ends(0), requeue(&[(2, 0), (1, 1)]), requeue(&[(0, 1)])],
+        vec![
             take.clone(),
             lapse.clone(),
-            lease("w9", 1, 0),
+            looks(),
             lease("w1", 2, 2),
             lapse,
-            lease("w9", 1, 0),
+            looks(),
             requeue(&[(0, 2), (2, 0)]),
-            idle(),
             requeue(&[(1, 2)]),
         ],
         // People: a window, the waiting task alone, the whole run.
-        &[cancel(&[0, 2]), requeue(&[(2, 0)]), cancel(&[1]), requeue(&[(0, 0)]), requeue(&[(1, 0)])],
-        &[
+        vec![cancel(&[0, 2]), requeue(&[(2, 0)]), cancel(&[1]), requeue(&[(0, 0)]), requeue(&[(1, 0)])],
+        vec![
             take.clone(),
             cancel(&[2]),
-            complete(0, "1.w1.1"),
+            first(0),
             requeue(&[(2, 0)]),
-            complete(1, "1.w1.1"),
+            first(1),
             cancel(&[2]),
-            idle(),
             requeue(&[(2, 0)]),
         ],
-        &[Step::CancelNext(1), Step::CancelNext(9), requeue(&[(5, 0), (4, 0), (3, 0)])],
-        &[take, fail(0, "1.w1.1", true), cancel(&[1, 2]), requeue(&[(0, 1)]), requeue(&[(1, 1)])],
+        vec![Step::CancelNext(1), Step::CancelNext(9), requeue(&[(5, 0), (4, 0), (3, 0)])],
+        vec![take, ends(0), cancel(&[1, 2]), requeue(&[(0, 1)]), requeue(&[(1, 1)])],
     ];
-    for steps in histories {
+    for steps in &histories {
         stage.reset_with(&limits(), Some(3)).await?;
         // The last one is no whole group.
-        for step in [Step::Push { first: 0, tasks: 4 }, Step::Push { first: 2, tasks: 4 }].iter().chain(steps)
-        {
+        let pushes = [Step::Push { first: 0, tasks: 4 }, Step::Push { first: 2, tasks: 4 }];
+        for step in pushes.iter().chain(steps) {
             stage.take(step).await?;
             stage.take(step).await?;
         }
     }
-    // Those who are idle are told of tasks that are pending, not of those that wait.
+    told_of_groups(stage).await
+}
+
+/// Those who are idle are told of tasks that are pending, not of those that wait.
+async fn told_of_groups(stage: &mut Stage) -> Result<(), String> {
     let idle = ["ear1", "ear2", "ear3", "ear4"].map(|name| lease(name, 1, 9));
     let told: [&[Step]; 4] = [
         &[Step::Push { first: 6, tasks: 3 }],

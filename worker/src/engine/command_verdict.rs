@@ -250,6 +250,7 @@ mod tests {
         };
         let workload = Workload {
             spec: &spec,
+            task: common::task::TaskId(0),
             molecules: &molecules,
             scratch: scratch.path(),
             shared: &BTreeMap::new(),

@@ -209,7 +209,13 @@ mod tests {
             let molecules: Vec<_> = ["toluene", "cage"].into_iter().enumerate().map(molecule).collect();
             let receptor = Receptor { path: PathBuf::new(), heavy_atoms: heavy_atoms(CAVITY).unwrap() };
             let (scratch, shared) = (self.scratch.path(), BTreeMap::new());
-            let workload = Workload { spec: &spec, molecules: &molecules, scratch, shared: &shared };
+            let workload = Workload {
+                spec: &spec,
+                task: common::task::TaskId(0),
+                molecules: &molecules,
+                scratch,
+                shared: &shared,
+            };
             judge(&self.options, &workload, &receptor, &self.outcomes)?.into_iter().collect()
         }
     }

@@ -172,6 +172,10 @@ fn specs(role: &str, name: &str, path: &str) -> Vec<String> {
     });
     let mmgbsa =
         serde_json::json!({ "name": "gromacs-mmgbsa", "charges": "am1-bcc", "md_ps": 1.0, "frames": 1 });
+    let fep = serde_json::json!({
+        "name": "gromacs-fep", "charges": "gasteiger", "lambdas_coulomb": [0.0, 1.0, 1.0], "lambdas_vdw": [0.0, 0.0, 1.0],
+        "window_ps": 1.0, "discard_ps": 0.0, "equilibration_ps": 1.0, "box_nm": 2.0,
+    });
     let http = serde_json::json!({
         "name": "http", "path": "/p", "health": "/h", "request": {}, "molecules": "m", "fields": { "i": "id", "s": "smiles" },
         "answer": "", "columns": [{ "name": "mw" }], "score": null,
@@ -185,6 +189,7 @@ fn specs(role: &str, name: &str, path: &str) -> Vec<String> {
         (vina, "prepare"),
         (gnina, "prepare"),
         (mmgbsa, "driver"),
+        (fep, "driver"),
         (http, "driver"),
         (terachem, "prepare"),
     ];
@@ -217,7 +222,13 @@ fn check_plan(spec: &RunSpec, molecules: &[Molecule]) -> TestCaseResult {
         seed: 1,
     };
     let molecules: Vec<_> = molecules.iter().enumerate().map(input).collect();
-    let workload = Workload { spec, molecules: &molecules, scratch: folder.path(), shared: &shared };
+    let workload = Workload {
+        spec,
+        task: common::task::TaskId(0),
+        molecules: &molecules,
+        scratch: folder.path(),
+        shared: &shared,
+    };
     let engine = engine_for(&spec.engine);
     let Plan { files, copies, steps } = engine.plan(&workload);
     prop_assert!(!steps.is_empty() || !spec.inputs.contains_key("receptor"));

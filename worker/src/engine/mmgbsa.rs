@@ -96,11 +96,6 @@ impl Mmgbsa {
 impl Engine for Mmgbsa {
     /// What is most likely to be missing comes first.
     fn versions(&self) -> Vec<(&str, Vec<String>)> {
-        let python = |words: &[&str]| {
-            let words = ["python3", "-c"].iter().chain(words);
-            words.map(|word| (*word).to_owned()).collect::<Vec<String>>()
-        };
-        let package = |words: &[&str]| python(&[&[PACKAGE_VERSION], words].concat());
         let programs = ["antechamber", "parmchk2", "sqm", "tleap", "cpptraj", "sander"];
         vec![
             ("gmx_MMPBSA", package(&["gmx-mmpbsa", "gmx_MMPBSA"])),
@@ -163,6 +158,16 @@ impl Engine for Mmgbsa {
         let after = ["complex_bond", "contacts", "pocket_distance", "seed", "detail"];
         before.into_iter().chain(terms).chain(after).collect()
     }
+}
+
+/// A call of Python with a line of code.
+fn python(words: &[&str]) -> Vec<String> {
+    ["python3", "-c"].iter().chain(words).map(|word| (*word).to_owned()).collect()
+}
+
+/// What prints the version of a Python package, once the programs that are named after it are on the `PATH`.
+pub(crate) fn package(words: &[&str]) -> Vec<String> {
+    python(&[&[PACKAGE_VERSION], words].concat())
 }
 
 /// A step's name in records and logs.

@@ -108,6 +108,7 @@ impl Attempt {
     fn workload(&self) -> Workload<'_> {
         Workload {
             spec: &self.spec,
+            task: common::task::TaskId(0),
             molecules: &self.molecules,
             scratch: self.scratch.path(),
             shared: &self.shared,

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::task::{
-    ChargeModel, CnnScoring, EngineOptions, GninaOptions, GninaScore, MmgbsaOptions, Molecule, Row, RunSpec,
-    VinaOptions,
+    ChargeModel, CnnScoring, EngineOptions, FepOptions, GninaOptions, GninaScore, MmgbsaOptions, Molecule,
+    Row, RunSpec, TaskId, VinaOptions,
 };
 
 use crate::process::Ended;
@@ -19,6 +19,9 @@ mod command_verdict;
 mod complex;
 mod docking;
 mod ending;
+mod fep;
+mod fep_samples;
+mod fep_verdict;
 mod gnina;
 mod gnina_verdict;
 mod http;
@@ -38,6 +41,7 @@ mod vina;
 mod vina_verdict;
 
 pub use command::CommandEngine;
+pub use fep::Fep;
 pub use gnina::Gnina;
 pub use http::HttpEngine;
 pub use mmgbsa::Mmgbsa;
@@ -69,6 +73,8 @@ pub struct MoleculeInput {
 pub struct Workload<'a> {
     /// The run's spec.
     pub spec: &'a RunSpec,
+    /// The task.
+    pub task: TaskId,
     /// The molecules to work on, in manifest order: those of the task that have no verdict yet, or some of them.
     pub molecules: &'a [MoleculeInput],
     /// A private folder, in which every step runs.
@@ -115,6 +121,29 @@ pub struct Preparation {
     pub step: Step,
     /// The file that it must leave, below its folder.
     pub output: PathBuf,
+}
+
+/// What all tasks of a group start from: made by whichever of them comes first, and shared through the store. Whoever makes it second
+/// takes the first one's bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupSetup {
+    /// The name of its object.
+    pub object: String,
+    /// Where it is below the scratch folder.
+    pub output: PathBuf,
+    /// The programs that make it.
+    pub steps: Vec<Step>,
+}
+
+/// Another task's result that a task works with: its shard comes as `shard.csv`, and the file, unless the result is bad.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed {
+    /// The other task, which has succeeded.
+    pub task: TaskId,
+    /// A file that it kept, by its path below its own scratch folder.
+    pub file: &'static str,
+    /// Where both go, below the scratch folder.
+    pub folder: PathBuf,
 }
 
 /// A step as it went.
@@ -205,6 +234,16 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// What to make once per host of the shared inputs, which are staged already: how may depend on their content.
     fn preparations(&self, spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Vec<Preparation>;
 
+    /// Results of other tasks of the group that a task has waited for.
+    fn needed(&self, _: TaskId) -> Vec<Needed> {
+        Vec::new()
+    }
+
+    /// What the tasks of a group start from, if there is such a thing. Its steps run before those of the plan, if nobody has made it.
+    fn setup(&self, _: &Workload<'_>) -> Option<GroupSetup> {
+        None
+    }
+
     /// What to run. Pure: the same workload gives the same plan.
     fn plan(&self, workload: &Workload<'_>) -> Plan;
 
@@ -241,7 +280,21 @@ pub fn built_in() -> Vec<EngineOptions> {
         device: 0,
     };
     let mmgbsa = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 1.0, frames: 1 };
-    vec![EngineOptions::Vina(vina), EngineOptions::Gnina(gnina), EngineOptions::GromacsMmgbsa(mmgbsa)]
+    let fep = FepOptions {
+        charges: ChargeModel::Am1Bcc,
+        lambdas_coulomb: vec![0.0, 1.0],
+        lambdas_vdw: vec![0.0, 1.0],
+        window_ps: 1.0,
+        discard_ps: 0.0,
+        equilibration_ps: 1.0,
+        box_nm: 2.0,
+    };
+    vec![
+        EngineOptions::Vina(vina),
+        EngineOptions::Gnina(gnina),
+        EngineOptions::GromacsMmgbsa(mmgbsa),
+        EngineOptions::GromacsFep(fep),
+    ]
 }
 
 /// The engine that a run asks for.
@@ -251,11 +304,14 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
         EngineOptions::Gnina(options) => Box::new(Gnina::new(options.clone())),
         EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
         EngineOptions::GromacsMmgbsa(options) => Box::new(Mmgbsa::new(options.clone())),
+        EngineOptions::GromacsFep(options) => Box::new(Fep::new(options.clone())),
         EngineOptions::Http(options) => Box::new(HttpEngine::new(options.clone())),
         EngineOptions::Terachem(options) => Box::new(Terachem::new(options.clone())),
     }
 }
 
+#[cfg(test)]
+mod fep_traps;
 #[cfg(test)]
 mod hostile_input;
 #[cfg(test)]

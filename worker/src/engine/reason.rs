@@ -140,8 +140,62 @@ impl ComplexReason {
     }
 }
 
+/// Why a molecule has no usable free energy of hydration, or a window no samples. Other reasons come from the driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FepReason {
+    /// No parameters for the molecule.
+    ParametersFailed,
+    /// No box of water round it.
+    SolvationFailed,
+    /// No minimised structure.
+    MinimisationFailed,
+    /// No equilibrated box.
+    EquilibrationFailed,
+    /// The energy file can't be read back.
+    EnergiesFailed,
+    /// Fewer or other samples than asked for.
+    SamplesMissing,
+    /// A sample is no finite number.
+    SampleNotFinite,
+    /// The samples are of another window.
+    WrongWindow,
+    /// The windows did not start from the same box.
+    SetupsDiffer,
+    /// No free energy, or in an unknown form.
+    ReductionFailed,
+    /// The free energy or its error is no finite number.
+    ResultNotFinite,
+    /// Two neighbouring windows have too little in common.
+    OverlapTooSmall,
+    /// The difference is no free energy of hydration.
+    EnergyOutOfRange,
+}
+
+impl FepReason {
+    /// The word in the shard.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::ParametersFailed => "parameters_failed",
+            Self::SolvationFailed => "solvation_failed",
+            Self::MinimisationFailed => "minimisation_failed",
+            Self::EquilibrationFailed => "equilibration_failed",
+            Self::EnergiesFailed => "energies_failed",
+            Self::SamplesMissing => "samples_missing",
+            Self::SampleNotFinite => "sample_not_finite",
+            Self::WrongWindow => "wrong_window",
+            Self::SetupsDiffer => "setups_differ",
+            Self::ReductionFailed => "reduction_failed",
+            Self::ResultNotFinite => "result_not_finite",
+            Self::OverlapTooSmall => "overlap_too_small",
+            Self::EnergyOutOfRange => "energy_out_of_range",
+        }
+    }
+}
+
 /// Why there is no verdict on a molecule, or on any.
 pub(crate) mod failure {
+    /// A simulation stopped before its last step, whatever its exit code.
+    pub(crate) const CUT_SHORT: &str = "cut_short";
     /// A program was ended by a signal that was not ours.
     pub(crate) const ENGINE_CRASHED: &str = "engine_crashed";
     /// A program ended by itself with an error that is not about a molecule.
@@ -166,6 +220,8 @@ pub(crate) mod failure {
     pub(crate) const SERVER_AWAY: &str = "server_away";
     /// The attempt was stopped.
     pub(crate) const STOPPED: &str = "stopped";
+    /// A simulation was gone on with on another number of threads.
+    pub(crate) const THREADS_CHANGED: &str = "threads_changed";
     /// A program ran longer than it may.
     pub(crate) const TIME_LIMIT: &str = "time_limit";
     /// A driver asks by exit 75 for another try: something around it is not there.
@@ -180,6 +236,7 @@ mod tests {
 
     const SCIENCE: &str = include_str!("../../../docs/science.md");
     const DRIVER: &str = include_str!("../../../drivers/vina_prepare.py");
+    const FEP_DRIVER: &str = include_str!("../../../drivers/gromacs_fep.py");
     const MMGBSA_DRIVER: &str = include_str!("../../../drivers/gromacs_mmgbsa.py");
 
     const REASONS: [Reason; 8] = [
@@ -207,7 +264,24 @@ mod tests {
         ComplexReason::LeftPocket,
         ComplexReason::EnergyOutOfRange,
     ];
-    const FAILURES: [&str; 14] = [
+    const FEP_REASONS: [FepReason; 13] = [
+        FepReason::ParametersFailed,
+        FepReason::SolvationFailed,
+        FepReason::MinimisationFailed,
+        FepReason::EquilibrationFailed,
+        FepReason::EnergiesFailed,
+        FepReason::SamplesMissing,
+        FepReason::SampleNotFinite,
+        FepReason::WrongWindow,
+        FepReason::SetupsDiffer,
+        FepReason::ReductionFailed,
+        FepReason::ResultNotFinite,
+        FepReason::OverlapTooSmall,
+        FepReason::EnergyOutOfRange,
+    ];
+    const FAILURES: [&str; 16] = [
+        failure::CUT_SHORT,
+        failure::THREADS_CHANGED,
         failure::ENGINE_CRASHED,
         failure::ENGINE_FAILED,
         failure::INPUT_MISSING,
@@ -273,6 +347,13 @@ mod tests {
     #[test]
     fn the_documentation_lists_exactly_the_flags_of_the_driver() {
         assert_eq!(table("Flags"), tuple(DRIVER, "FLAGS"));
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_reasons_of_hydrations() {
+        let mut reasons = tuple(FEP_DRIVER, "REASONS");
+        reasons.extend(FEP_REASONS.map(|reason| reason.name().to_owned()));
+        assert_eq!(table("Reasons of a bad hydration"), reasons);
     }
 
     #[test]

@@ -159,8 +159,13 @@ mod tests {
             manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
         };
         let shared = BTreeMap::from([(PREPARE_ROLE.to_owned(), PathBuf::from("prepare.py"))]);
-        let workload =
-            Workload { spec: &spec, molecules: &molecules, scratch: scratch.path(), shared: &shared };
+        let workload = Workload {
+            spec: &spec,
+            task: common::task::TaskId(0),
+            molecules: &molecules,
+            scratch: scratch.path(),
+            shared: &shared,
+        };
         let engine = Terachem::new(options());
         let ends = [prepare, call].into_iter().zip(engine.plan(&workload).steps);
         let outcome = |(how, step): (How, Step)| {

@@ -201,6 +201,7 @@ mod tests {
                 Receptor { path: PathBuf::new(), heavy_atoms: pdbqt::heavy_atoms(CAVITY).unwrap() };
             let workload = Workload {
                 spec: &spec,
+                task: common::task::TaskId(0),
                 molecules: &molecules,
                 scratch: self.scratch.path(),
                 shared: &BTreeMap::new(),
