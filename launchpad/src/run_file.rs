@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{CnnScoring, Column, RunId};
+use common::task::{CnnScoring, Column, FilterOptions, RunId};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -67,6 +67,17 @@ pub(crate) struct OptionsTable {
     pub(crate) rows: Option<String>,
     pub(crate) expect: Option<Vec<String>>,
     pub(crate) keep: Option<Vec<String>>,
+    pub(crate) stream: Option<StreamTable>,
+    pub(crate) split: Option<u64>,
+}
+
+/// The table `[options.stream]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StreamTable {
+    pub(crate) total: Option<String>,
+    pub(crate) lines_per_part: Option<u64>,
+    pub(crate) filter: Option<FilterOptions>,
 }
 
 /// The table `[limits]`, by the names of [`common::task::Limits`].
@@ -244,6 +255,8 @@ const OPTIONS_KEYS: &[&str] = &[
     "rows",
     "expect",
     "keep",
+    "stream",
+    "split",
 ];
 const LIMITS_KEYS: &[&str] = &[
     "parallelism",
@@ -349,13 +362,14 @@ impl Source<'_> {
 
 /// A message of the TOML reader without the names of Rust's types.
 fn in_words(message: &str) -> String {
-    const WORDS: [(&str, &str); 6] = [
+    const WORDS: [(&str, &str); 7] = [
         ("expected u64", "expected a whole number, 0 or more"),
         ("expected u32", "expected a whole number, 0 or more"),
         ("expected f64", "expected a number"),
         ("an array of length 3", "a list of three numbers"),
         ("struct OptionsTable", "a table of keys and values"),
         ("struct LimitsTable", "a table of keys and values"),
+        ("struct StreamTable", "a table of keys and values"),
     ];
     WORDS.into_iter().fold(message.to_owned(), |text, (type_name, words)| text.replace(type_name, words))
 }
@@ -375,7 +389,7 @@ mod tests {
              campaign = 'c'\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'l.pdb'\nbox_center = [1, 2, 3.5]\nbox_size = 14\n\
              box_padding = 4\nexhaustiveness = 5\nmodes = 6\ncnn_scoring = 'all'\ndevice = 3\ncharges = 'gasteiger'\nmd_ps = 1\nframes = 5\n\
              driver = 'd.py'\nargv = ['python3', '{driver}']\n\
-             score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\ninputs = {site = 's.pdb'}\n\
+             score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\nsplit = 3\nstream = {total = '> {total} x', lines_per_part = 4, filter = {argv = ['grep', 'C']}}\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
              lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\n\
              [labels]\ntarget = 't4l'\n[needs]\n",
@@ -385,6 +399,8 @@ mod tests {
         assert_eq!(file.options.box_center.map(Center::from), Some(Center([1.0, 2.0, 3.5])));
         assert_eq!(file.options.box_size.map(Edges::from), Some(Edges([14.0; 3])));
         assert_eq!((file.options.charges, file.options.md_ps), (Some(Charges::Gasteiger), Some(1.0)));
+        let stream = file.options.stream.unwrap();
+        assert_eq!((stream.lines_per_part, stream.filter.unwrap().batch_lines), (Some(4), 100_000));
         assert_eq!(file.limits.step_seconds_max, Some(8));
         assert_eq!(file.labels["target"], "t4l");
         assert_eq!(parse("").unwrap(), RunFile::default());

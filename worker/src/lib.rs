@@ -35,6 +35,7 @@ mod scratch;
 mod serving;
 mod slots;
 mod stage;
+pub mod stream;
 mod upload;
 mod verdicts;
 mod watchdog;

@@ -2,6 +2,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod command;
+mod enumeration;
 mod gnina;
 mod id;
 mod manifest;
@@ -19,6 +20,11 @@ mod timings;
 pub use command::{
     Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, INDEX_PLACEHOLDER,
     ROWS_DEFAULT, RowsFormat, THREADS_PLACEHOLDER,
+};
+pub use enumeration::{
+    BATCH_LINES_DEFAULT, BATCH_LINES_MAX, FORMULA_PLACEHOLDER, FilterOptions, LINES_PER_PART_DEFAULT,
+    MODULUS_PLACEHOLDER, NotAResidue, RESIDUE_PLACEHOLDER, Residue, SPLIT_MAX, SURGE_TOTAL, StreamError,
+    StreamOptions, SurgeOptions, TOTAL_PLACEHOLDER,
 };
 pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, GninaOptions, MmgbsaOptions, RunId};
+use super::{CommandOptions, GninaOptions, MmgbsaOptions, RunId, StreamOptions, SurgeOptions};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -74,6 +74,8 @@ pub enum EngineOptions {
     Command(CommandOptions),
     /// MM-GBSA with GROMACS and gmx_MMPBSA.
     GromacsMmgbsa(MmgbsaOptions),
+    /// Enumeration of all structures of a formula with Surge.
+    Surge(SurgeOptions),
 }
 
 impl EngineOptions {
@@ -84,6 +86,18 @@ impl EngineOptions {
             Self::Gnina(_) => "gnina",
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
+            Self::Surge(_) => "surge",
+        }
+    }
+}
+
+impl EngineOptions {
+    /// How the output is streamed, if the engine enumerates.
+    pub const fn stream(&self) -> Option<&StreamOptions> {
+        match self {
+            Self::Surge(surge) => Some(&surge.stream),
+            Self::Command(command) => command.stream.as_ref(),
+            Self::Vina(_) | Self::Gnina(_) | Self::GromacsMmgbsa(_) => None,
         }
     }
 }

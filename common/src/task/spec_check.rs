@@ -5,7 +5,7 @@ use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
 use super::{
     CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, MmgbsaError, ObjectRef, RunId, RunSpec,
-    SPEC_SCHEMA, VinaOptions,
+    SPEC_SCHEMA, StreamError, VinaOptions,
 };
 use crate::excerpt::excerpt;
 
@@ -84,6 +84,9 @@ pub enum SpecError {
     /// A parameter of `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
+    /// A parameter of a stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
 }
 
 /// Whether a text can be the role of an input: it becomes part of a file's name.
@@ -131,6 +134,7 @@ impl RunSpec {
             EngineOptions::GromacsMmgbsa(mmgbsa) => {
                 Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
             }
+            EngineOptions::Surge(surge) => Ok(surge.stream.validate()?),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::task::{ChargeModel, CnnScoring, RunId};
+use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX};
 use serde::Deserialize;
 
 use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label};
@@ -23,6 +23,7 @@ Examples:
   launchpad push a.smi --run cnn --engine gnina --receptor r.pdb --box-ligand pose.sdf --score CNN_VS
   launchpad push --from first --sample 10 --of-top 100 --run look
   launchpad push poses.sdf --run rescored --engine gromacs-mmgbsa --receptor receptor.pdb --batch-size 10
+  launchpad formulae --heavy-atoms 6 | launchpad push - --run six --engine surge --batch-size 100
 
 --from takes molecules, engine, parameters, inputs and limits from a run that has ended; flags and run.toml win.
 Pushing the same again goes on where the last push stopped, and changes nothing once it has finished.")]
@@ -94,6 +95,12 @@ pub struct Push {
     /// Frames of the dynamics that gromacs-mmgbsa evaluates [default: 10]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub frames: Option<u32>,
+    /// Lines of each part that surge's output, or a command's stream, is cut into [default: 10000000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
+    pub lines_per_part: Option<u64>,
+    /// Tasks that each formula is split into, for surge or a command's stream [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..=SPLIT_MAX))]
+    pub split: Option<u64>,
     /// What the engine `command` runs
     #[command(flatten)]
     pub command: CommandFlags,
@@ -205,6 +212,8 @@ pub enum EngineName {
     Command,
     /// MM-GBSA of poses with GROMACS and gmx_MMPBSA
     GromacsMmgbsa,
+    /// All structures of molecular formulae with Surge
+    Surge,
 }
 
 impl EngineName {
@@ -215,6 +224,7 @@ impl EngineName {
             Self::Gnina => "gnina",
             Self::Command => "command",
             Self::GromacsMmgbsa => "gromacs-mmgbsa",
+            Self::Surge => "surge",
         }
     }
 }

@@ -186,7 +186,7 @@ mod tests {
         let lines: Vec<String> = (0..molecules).map(|n| format!("C m{n}")).collect();
         std::fs::write(file.path(), lines.join("\n")).unwrap();
         let files = [LigandFile::open(file.path(), None).unwrap()];
-        stage(&files, &Columns::default(), 1, &mut |_| ()).unwrap()
+        stage(&files, &Columns::default(), (1, 0), &mut |_| ()).unwrap()
     }
 
     #[tokio::test]

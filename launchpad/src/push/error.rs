@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, MmgbsaError, RunId, UnknownWord};
+use common::task::{CommandError, MmgbsaError, NotAResidue, RunId, StreamError, UnknownWord};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,12 @@ pub(crate) enum PushError {
     /// The parameters of the engine `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
+    /// How the output of an engine that enumerates is cut.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// A text that no program is given as a formula.
+    #[error(transparent)]
+    Formula(#[from] NotAResidue),
     /// A receptor in a format that the engine does not take.
     #[error("the receptor `{}` is in an unknown format (known extensions: {known})", path.display())]
     ReceptorFormat {
@@ -166,11 +172,13 @@ impl PushError {
             | Self::Role { .. }
             | Self::Command(_)
             | Self::Mmgbsa(_)
+            | Self::Stream(_)
             | Self::Score(_)
             | Self::ScoreWithoutCnn { .. } => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::NeedsPose { .. }
+            | Self::Formula(_)
             | Self::BadEntries { .. }
             | Self::NoMolecules
             | Self::Unfinished { .. }
@@ -192,6 +200,8 @@ impl PushError {
             }
             Self::Command(_) => "`launchpad push --help` and docs/drivers.md have examples".into(),
             Self::Mmgbsa(_) => "`launchpad push --help` and docs/science.md explain the parameters".into(),
+            Self::Stream(_) => "docs/science.md, Enumeration, explains the parameters".into(),
+            Self::Formula(_) => "`launchpad formulae --heavy-atoms 5` prints some".into(),
             Self::NeedsPose { .. } => {
                 "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`".into()
             }

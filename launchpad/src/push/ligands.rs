@@ -54,7 +54,7 @@ impl LigandFile {
                     Path::new(&name).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
                 Some(ObjectRef { object: key::input(&sha256, &file_name), sha256, bytes })
             }
-            Format::Smi | Format::Csv | Format::Tsv | Format::JsonLines => None,
+            Format::Smi | Format::Csv | Format::Tsv | Format::JsonLines | Format::Formulae => None,
         };
         Ok(Self { name, format, file: Arc::new(file), object })
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::digest::Digesting;
 use common::task::{
     EngineOptions, ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule, MoleculeKind,
-    MoleculeSource, TaskId,
+    MoleculeSource, Residue, TaskId,
 };
 
 use super::{LigandFile, PushError};
@@ -28,12 +28,12 @@ pub(crate) struct StagedManifest {
     pub(crate) bad: u64,
 }
 
-/// Writes the manifest of some files, `batch_size` molecules to a task. Entries that can't be used, duplicate ids among them, are
+/// Writes the manifest of some files, `batch_size` molecules to a task, each formula as `split` of them (0 where there are none). Entries that can't be used, duplicate ids among them, are
 /// told one by one and left out.
 pub(crate) fn stage(
     files: &[LigandFile],
     columns: &Columns,
-    batch_size: u64,
+    (batch_size, split): (u64, u64),
     tell: &mut dyn FnMut(&Problem),
 ) -> Result<StagedManifest, LaunchpadError> {
     let mut staging = Staging::new(batch_size)?;
@@ -46,7 +46,9 @@ pub(crate) fn stage(
             match checked {
                 Ok(found) => {
                     let line = found.line;
-                    staging.write(&molecule(found, file), line)?;
+                    for part in split_into(molecule(found, file), split)? {
+                        staging.write(&part, line)?;
+                    }
                 }
                 Err(problem) => {
                     tell(&problem);
@@ -59,6 +61,19 @@ pub(crate) fn stage(
         return Err(PushError::NoMolecules.into());
     }
     Ok(StagedManifest { bad, ..staging.finish()? })
+}
+
+/// A formula as its residues; a molecule as it is.
+fn split_into(molecule: Molecule, split: u64) -> Result<Vec<Molecule>, PushError> {
+    if split == 0 {
+        return Ok(vec![molecule]);
+    }
+    let formula: Residue = molecule.smiles().parse()?;
+    let part = |residue| {
+        let id = Residue { residue, modulus: split, ..formula.clone() }.to_string();
+        Molecule { source: MoleculeSource::Smiles { smiles: id.clone() }, id }
+    };
+    Ok((0..split).map(part).collect())
 }
 
 /// A manifest that is being written.
@@ -101,7 +116,7 @@ pub(super) fn temporary(source: io::Error) -> LaunchpadError {
 
 fn molecule(found: FoundMolecule, file: &LigandFile) -> Molecule {
     let source = match found.structure {
-        FoundStructure::Smiles(smiles) => MoleculeSource::Smiles { smiles },
+        FoundStructure::Smiles(smiles) | FoundStructure::Formula(smiles) => MoleculeSource::Smiles { smiles },
         FoundStructure::SdfRecord { offset, length } => {
             let object = file.object().expect("only an SDF has records, and every SDF has an object");
             MoleculeSource::Sdf { object: object.object.clone(), offset, length }
@@ -181,7 +196,7 @@ mod tests {
         let mut problems = Vec::new();
         let prefix = format!("{}/", folder.path().display());
         let mut tell = |problem: &Problem| problems.push(problem.to_string().replace(&prefix, ""));
-        (stage(&files, &Columns::default(), batch_size, &mut tell), problems)
+        (stage(&files, &Columns::default(), (batch_size, 0), &mut tell), problems)
     }
 
     #[test]
@@ -214,6 +229,21 @@ mod tests {
         );
         let staged = staged.unwrap();
         assert_eq!((staged.digest.molecules, staged.bad), (3, 2));
+    }
+
+    #[test]
+    fn a_formula_is_split_into_its_residues() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("list"), "C8H11NO 137\nCH4\n").unwrap();
+        let files =
+            [LigandFile::open(&folder.path().join("list"), Some(crate::input::Format::Formulae)).unwrap()];
+        let ids = |split| -> Vec<Vec<String>> {
+            let staged = stage(&files, &Columns::default(), (1, split), &mut |_| ()).unwrap();
+            assert_eq!(staged.digest.tasks, 2 * split);
+            staged.tasks().map(|task| task.unwrap().1.into_iter().map(|one| one.id).collect()).collect()
+        };
+        assert_eq!(ids(2), [["C8H11NO:0/2"], ["C8H11NO:1/2"], ["CH4:0/2"], ["CH4:1/2"]]);
+        assert_eq!(ids(1), [["C8H11NO"], ["CH4"]]);
     }
 
     #[test]

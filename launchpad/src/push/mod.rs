@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod request;
 mod shared_objects;
+mod stream_options;
 mod upload;
 
 pub(crate) use enqueue::{Enqueue, Enqueued};

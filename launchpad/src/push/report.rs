@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use common::storage::key;
-use common::task::{Column, ColumnKind, EngineOptions, MmgbsaOptions, RunId, TaskId};
+use common::task::{
+    Column, ColumnKind, CommandOptions, EngineOptions, MmgbsaOptions, RunId, StreamOptions, TaskId,
+};
 use serde::Serialize;
 
 use super::{Enqueued, PushPlan};
@@ -163,6 +165,12 @@ fn box_text(center: [f64; 3], size: [f64; 3]) -> String {
     format!("box center  {}\nbox size    {}\n", triple(center), triple(size))
 }
 
+fn stream_text(stream: &StreamOptions) -> String {
+    let filter = stream.filter.as_ref();
+    let filter = filter.map(|filter| format!("filter      {}\n", filter.argv.join(" "))).unwrap_or_default();
+    format!("parts       {} lines\n{filter}", thousands(stream.lines_per_part))
+}
+
 /// What tells most easily that the wrong thing would be computed.
 fn engine_text(engine: &EngineOptions) -> String {
     match engine {
@@ -177,6 +185,10 @@ fn engine_text(engine: &EngineOptions) -> String {
         }
         EngineOptions::GromacsMmgbsa(MmgbsaOptions { charges, md_ps, frames }) => {
             format!("charges     {}\ndynamics    {md_ps} ps, {frames} frames\n", charges.name())
+        }
+        EngineOptions::Surge(surge) => stream_text(&surge.stream),
+        EngineOptions::Command(CommandOptions { argv, stream: Some(stream), .. }) => {
+            format!("command     {}\n{}", argv.join(" "), stream_text(stream))
         }
         EngineOptions::Command(command) => {
             let column = |column: &Column| match column.kind {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use common::queue::RunInfo;
 use common::task::{ChargeModel, CommandOptions, EngineOptions, Limits, MmgbsaOptions, RunId};
 
-use super::{PushError, command_options, docking_options};
+use super::{PushError, command_options, docking_options, stream_options};
 use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
@@ -43,6 +43,8 @@ pub(crate) struct PushRequest {
     pub(crate) seed: u64,
     /// Molecules per task, from 1.
     pub(crate) batch_size: u64,
+    /// Tasks that each formula is split into, from 1; 1 for engines that enumerate nothing.
+    pub(crate) split: u64,
     /// Threads of an engine, from 1.
     pub(crate) threads_per_task: u32,
     /// How the run is driven; validated.
@@ -84,6 +86,7 @@ impl PushRequest {
         limits.validate()?;
         let said = Said { flags, file: &file, folder, from };
         let (engine, inputs) = said.engine(driver.as_ref())?;
+        let split = stream_options::split(flags, &file.options, &engine, from)?;
         let store = file.store.as_deref().map(|store| as_url(folder, store)).transpose()?;
         Ok(Self {
             run,
@@ -95,6 +98,7 @@ impl PushRequest {
             driver,
             seed: flags.seed.or(file.seed).or(from.map(|from| from.spec.seed)).unwrap_or(SEED_DEFAULT),
             batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,
+            split,
             threads_per_task: positive(
                 "threads_per_task",
                 flags.threads_per_task.or(file.threads_per_task),
@@ -150,6 +154,9 @@ impl Said<'_> {
                 let inputs = self.receptor()?;
                 (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
+            EngineName::Surge => {
+                (EngineOptions::Surge(stream_options::surge(flags, &file.options, from)?), BTreeMap::new())
+            }
         })
     }
 
@@ -165,6 +172,7 @@ impl Said<'_> {
             EngineOptions::Gnina(_) => EngineName::Gnina,
             EngineOptions::Command(_) => EngineName::Command,
             EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
+            EngineOptions::Surge(_) => EngineName::Surge,
         });
         let named = flags.engine.or(file.engine);
         if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
@@ -192,6 +200,10 @@ impl Said<'_> {
             EngineName::GromacsMmgbsa => {
                 of_docking.or(of_gnina).or(foreign(of_command.or(score), EngineName::Command))
             }
+            EngineName::Surge => {
+                let of_command = foreign(of_command.or(score), EngineName::Command);
+                of_docking.or(of_gnina).or(of_mmgbsa).or(of_command).or(self.driver_of_surge())
+            }
         };
         match stranger {
             Some((parameter, owner)) => {
@@ -199,6 +211,12 @@ impl Said<'_> {
             }
             None => Ok(engine),
         }
+    }
+
+    /// Surge has no driver, so that one would be stored for nothing.
+    fn driver_of_surge(self) -> Option<(&'static str, &'static str)> {
+        let given = self.flags.command.driver.is_some() || self.file.options.driver.is_some();
+        given.then_some(("driver", EngineName::Command.name()))
     }
 
     fn receptor(self) -> Result<BTreeMap<String, PathBuf>, PushError> {
@@ -213,12 +231,20 @@ impl Said<'_> {
     fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Command(command) => Some(command),
-            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::GromacsMmgbsa(_) => None,
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::Surge(_) => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
-        let options =
-            command_options::resolve(&self.flags.command, &self.file.options, name.as_deref(), base)?;
+        let stream = stream_options::resolve(self.flags, &self.file.options, self.from, None);
+        let options = command_options::resolve(
+            &self.flags.command,
+            &self.file.options,
+            name.as_deref(),
+            (base, stream),
+        )?;
         options.validate(has_driver)?;
         Ok(options)
     }
@@ -226,7 +252,10 @@ impl Said<'_> {
     fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::GromacsMmgbsa(mmgbsa) => Some(mmgbsa),
-            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Command(_) => None,
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::Command(_)
+            | EngineOptions::Surge(_) => None,
         });
         let (flags, file) = (self.flags, &self.file.options);
         let charges = flags.charges.or(file.charges).map(ChargeModel::from);
