@@ -111,6 +111,14 @@ async fn a_formula_is_split_and_its_tasks_stream_parts_that_add_up() {
     assert_eq!(id, "8:1/3");
     let ran = lab.launchpad(&["consolidate", "r", "-o", "table.csv"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("11229 structures of 2 formulae; 0 formulae have no total"),
+        "{}",
+        ran.stdout
+    );
+    let receipt: serde_json::Value =
+        serde_json::from_slice(&fs::read(lab.path("receipt.json")).unwrap()).unwrap();
+    assert_eq!(receipt["enumeration"]["split"], serde_json::json!({"6": 112, "8": 11_117}));
 }
 
 #[tokio::test]

@@ -212,7 +212,7 @@ impl Attempt {
         let program = self.program(&step, &round.folder, Some(logs));
         let serving = Arc::clone(&self.serving);
         let ended = match serving.engine.streaming(&step) {
-            Some(streaming) => self.run_streamed(&program, &streaming).await?,
+            Some(streaming) => Box::pin(self.run_streamed(&program, &streaming)).await?,
             None => self.shared.launcher.run(&program, self.control.stopping()).await?,
         };
         self.evidence.add_step(

@@ -89,9 +89,8 @@ impl Attempt {
         };
         let mut count = LineCount::default();
         match filter.pass(from, to, &mut count).await {
-            Ok(()) | Err(Ceased::Fault) => Ok(Some((count, filter.report))),
             Err(Ceased::Quietly) if *self.control.stopping().borrow() => Err(Halt::Stopped),
-            Err(Ceased::Quietly) => Ok(Some((count, filter.report))),
+            Ok(()) | Err(Ceased::Fault | Ceased::Quietly) => Ok(Some((count, filter.report))),
             Err(Ceased::Spawn(error)) => Err(error.into()),
             Err(Ceased::Disk(error)) => Err(error.into()),
         }

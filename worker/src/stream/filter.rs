@@ -76,14 +76,11 @@ impl Filter<'_> {
         let (ended, kept) = self.run(&batch).await?;
         self.report.batches += 1;
         let kept = match ended.how {
-            How::Exited(0) => match is_part_of(&kept, &batch) {
-                true => Bytes::from(kept),
-                false => {
-                    return self.fault(
-                        "it answered with lines that it was not given, or not in their order".to_owned(),
-                    );
-                }
-            },
+            How::Exited(0) if is_part_of(&kept, &batch) => Bytes::from(kept),
+            How::Exited(0) => {
+                return self
+                    .fault("it answered with lines that it was not given, or not in their order".to_owned());
+            }
             How::Exited(code) => {
                 self.report.failures += 1;
                 self.report.unfiltered += lines;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use common::digest::{Digesting, Sha256Writer};
 use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
+use memchr::memchr_iter;
 use tokio::sync::mpsc;
 
 /// A part on local disk.
@@ -40,7 +41,7 @@ pub(super) struct LineCount {
 
 impl LineCount {
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        self.ended += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.ended += memchr_iter(b'\n', bytes).count() as u64;
         self.is_open = bytes.last().map_or(self.is_open, |last| *last != b'\n');
     }
 
@@ -57,7 +58,7 @@ impl LineCount {
 /// Where the line with this number, from 1, ends in some bytes: behind its line feed.
 pub(super) fn end_of_line(bytes: &[u8], number: u64) -> Option<usize> {
     let nth = usize::try_from(number.checked_sub(1)?).ok()?;
-    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(nth).map(|(at, _)| at + 1)
+    memchr_iter(b'\n', bytes).nth(nth).map(|at| at + 1)
 }
 
 /// Cuts a stream until its end, and hands each part over as it is done; stops early if nobody takes them any more.
@@ -104,7 +105,7 @@ impl Cutter<'_> {
             let end = end_of_line(bytes, part.room);
             let (now, later) = bytes.split_at(end.unwrap_or(bytes.len()));
             part.gz.write_all(now)?;
-            part.room -= now.iter().filter(|byte| **byte == b'\n').count() as u64;
+            part.room -= memchr_iter(b'\n', now).count() as u64;
             self.open = Some(part);
             if end.is_some() {
                 self.close()?;
