@@ -4,6 +4,7 @@
 mod command;
 mod enumeration;
 mod gnina;
+mod http;
 mod id;
 mod manifest;
 mod mmgbsa;
@@ -15,6 +16,7 @@ mod shard;
 mod spec;
 mod spec_check;
 mod state;
+mod terachem;
 mod timings;
 
 pub use command::{
@@ -27,6 +29,7 @@ pub use enumeration::{
     StreamOptions, SurgeOptions, TOTAL_PLACEHOLDER,
 };
 pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
+pub use http::{HttpError, HttpOptions, MoleculeField};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
 pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions};
@@ -44,4 +47,5 @@ pub use spec::{
 };
 pub use spec_check::{SPEC_BYTES_MAX, SpecError, is_role};
 pub use state::{State, TRANSITIONS, Verb};
+pub use terachem::{METHODS, TerachemError, TerachemOptions};
 pub use timings::{Moments, Phase, Timings, bucket_of};

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, GninaOptions, MmgbsaOptions, RunId, StreamOptions, SurgeOptions};
+use super::{
+    CommandOptions, GninaOptions, HttpOptions, MmgbsaOptions, RunId, StreamOptions, SurgeOptions,
+    TerachemOptions,
+};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -76,6 +79,10 @@ pub enum EngineOptions {
     GromacsMmgbsa(MmgbsaOptions),
     /// Enumeration of all structures of a formula with Surge.
     Surge(SurgeOptions),
+    /// A model server that takes and gives JSON.
+    Http(HttpOptions),
+    /// Energies by quantum chemistry, from a TeraChem server.
+    Terachem(TerachemOptions),
 }
 
 impl EngineOptions {
@@ -86,6 +93,8 @@ impl EngineOptions {
             Self::Gnina(_) => "gnina",
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
+            Self::Http(_) => "http",
+            Self::Terachem(_) => "terachem",
             Self::Surge(_) => "surge",
         }
     }
@@ -97,7 +106,9 @@ impl EngineOptions {
         match self {
             Self::Surge(surge) => Some(&surge.stream),
             Self::Command(command) => command.stream.as_ref(),
-            Self::Vina(_) | Self::Gnina(_) | Self::GromacsMmgbsa(_) => None,
+            Self::Vina(_) | Self::Gnina(_) | Self::GromacsMmgbsa(_) | Self::Http(_) | Self::Terachem(_) => {
+                None
+            }
         }
     }
 }

@@ -4,8 +4,8 @@
 use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
 use super::{
-    CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, MmgbsaError, ObjectRef, RunId, RunSpec,
-    SPEC_SCHEMA, StreamError, VinaOptions,
+    CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, HttpError, MmgbsaError, ObjectRef, RunId, RunSpec,
+    SPEC_SCHEMA, StreamError, TerachemError, VinaOptions,
 };
 use crate::excerpt::excerpt;
 
@@ -87,6 +87,12 @@ pub enum SpecError {
     /// A parameter of a stream.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// A parameter of `http`.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A parameter of `terachem`.
+    #[error(transparent)]
+    Terachem(#[from] TerachemError),
 }
 
 /// Whether a text can be the role of an input: it becomes part of a file's name.
@@ -135,6 +141,8 @@ impl RunSpec {
                 Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
             }
             EngineOptions::Surge(surge) => Ok(surge.stream.validate()?),
+            EngineOptions::Http(http) => Ok(http.validate()?),
+            EngineOptions::Terachem(terachem) => Ok(terachem.validate()?),
         }
     }
 }

@@ -77,6 +77,8 @@ pub(super) fn gnina(
         EngineOptions::Vina(_)
         | EngineOptions::Command(_)
         | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_)
         | EngineOptions::Surge(_) => None,
     });
     let Docking { center, size, exhaustiveness, modes } = docking(flags, file, folder, from)?;
@@ -125,7 +127,11 @@ const fn of_run(engine: &EngineOptions) -> Option<Docking> {
         | EngineOptions::Gnina(GninaOptions { center, size, exhaustiveness, modes, .. }) => {
             Some(Docking { center: *center, size: *size, exhaustiveness: *exhaustiveness, modes: *modes })
         }
-        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) | EngineOptions::Surge(_) => None,
+        EngineOptions::Command(_)
+        | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_)
+        | EngineOptions::Surge(_) => None,
     }
 }
 

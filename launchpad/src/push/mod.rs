@@ -6,6 +6,7 @@ mod docking_options;
 mod enqueue;
 mod error;
 mod follow_up;
+mod http_options;
 mod ligands;
 mod manifest;
 mod plan;
@@ -13,6 +14,7 @@ mod report;
 mod request;
 mod shared_objects;
 mod stream_options;
+mod terachem_options;
 mod upload;
 
 pub(crate) use enqueue::{Enqueue, Enqueued};
