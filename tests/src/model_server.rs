@@ -41,6 +41,7 @@ type Script = dyn FnMut(&[Asked]) -> Act + Send;
 struct State {
     asked: Vec<Asked>,
     checks: usize,
+    is_sick: bool,
     /// Requests that hung, and whose other side has gone.
     abandoned: usize,
     script: Option<Box<Script>>,
@@ -81,6 +82,11 @@ impl ModelServer {
     /// How many hanging requests were given up by the other side.
     pub fn abandoned(&self) -> usize {
         self.state.lock().unwrap().abandoned
+    }
+
+    /// Lets it say that it is not well, or that it is again.
+    pub fn sicken(&self, is_sick: bool) {
+        self.state.lock().unwrap().is_sick = is_sick;
     }
 
     /// Waits for this many requests for scores.
@@ -130,7 +136,7 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         let mut state = state.lock().unwrap();
         if path == "/health" {
             state.checks += 1;
-            Act::Say(200, "", "{}".into())
+            Act::Say(if state.is_sick { 500 } else { 200 }, "", "{}".into())
         } else if path == "/score" {
             state.asked.push(asked.clone());
             let mut script = state.script.take().unwrap();

@@ -72,7 +72,7 @@ async fn only_what_a_server_says_of_a_molecule_is_the_molecules() {
         "w",
         &["--run", "model", "--endpoint", &url, "--endpoint-token-file", token.to_str().unwrap()],
     );
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
 
     let rows = rows(&lab, "model");
     assert_eq!(
@@ -130,7 +130,7 @@ async fn a_server_that_crashes_again_and_again_costs_no_molecule_and_no_failure(
     push(&lab, "flaky", &smiles.concat(), &[]);
     let endpoints = format!("{},{}", first.url(), second.url());
     let mut worker = lab.worker("w", &["--run", "flaky", "--endpoint", &endpoints]);
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     let progress = lab.progress("flaky").await;
     assert_eq!((progress.succeeded, progress.molecules_ok), (20, 20));
     assert_eq!((progress.failures, progress.releases, progress.lapses), (0, 0, 0));
@@ -142,7 +142,7 @@ async fn a_server_that_crashes_again_and_again_costs_no_molecule_and_no_failure(
 async fn while_no_server_is_there_tasks_are_handed_back_and_none_is_leased() {
     let lab = Lab::new(PROGRAMS).await;
     let mut server = ModelServer::start(|all| if all.len() == 1 { Act::Hang } else { Act::Score }).await;
-    push(&lab, "away", "CC b\n", &["--step-seconds-max", "40"]);
+    push(&lab, "away", "CC b\n", &["--step-seconds-max", "20"]);
     server.crash();
     let url = server.url();
     let mut worker = lab.worker("w", &["--run", "away", "--endpoint", &url]);
@@ -156,10 +156,27 @@ async fn while_no_server_is_there_tasks_are_handed_back_and_none_is_leased() {
     server.crash();
     lab.until("away", "the task is handed back", |progress| progress.releases == 1).await;
     server.restart().await;
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     let progress = lab.progress("away").await;
     assert_eq!((progress.failures, progress.lapses, progress.molecules_ok), (0, 0, 1));
     assert_eq!(verdicts(&rows(&lab, "away")), [("-2.0", "")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stands_still_and_is_not_well_is_away_and_one_that_is_well_is_too_slow() {
+    let lab = Lab::new(PROGRAMS).await;
+    let server = ModelServer::start(|_| Act::Hang).await;
+    push(&lab, "still", "CC b\n", &["--step-seconds-max", "5", "--failures-max", "1"]);
+    let url = server.url();
+    let mut worker = lab.worker("w", &["--run", "still", "--endpoint", &url]);
+    server.until_asked(1).await;
+    server.sicken(true);
+    let progress = lab.until("still", "it is handed back", |progress| progress.releases == 1).await;
+    assert_eq!(progress.failures, 0);
+    server.sicken(false);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let task = lab.task("still", 0).await;
+    assert_eq!((task.reason.as_deref(), server.asked().len()), (Some("time_limit"), 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +196,7 @@ async fn a_cancelled_task_hangs_up_at_once() {
         if server.abandoned() == 1 { Ok(()) } else { Err(server.abandoned()) }
     })
     .await;
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     assert_eq!(lab.progress("hang").await.cancelled, 1);
 }
 
@@ -197,7 +214,7 @@ async fn nonsense_fails_the_task_and_condemns_no_molecule() {
     push(&lab, "html", "C a\nCC b\n", &["--batch-size", "2", "--failures-max", "1"]);
     let url = server.url();
     let mut worker = lab.worker("w", &["--run", "html", "--endpoint", &url]);
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     let task = lab.task("html", 0).await;
     assert_eq!(task.reason.as_deref(), Some("engine_failed"));
     let ran = lab.launchpad(&["logs", "html", "0"]);
@@ -218,7 +235,7 @@ async fn a_doctor_and_a_worker_say_which_server_is_missing() {
     gone.crash();
     push(&lab, "model", "CC b\n", &[]);
     let mut worker = lab.worker("w", &["--run", "model"]);
-    assert_eq!(worker.left().await, 78);
+    assert_eq!(worker.left_in_its_own_time(), 78);
     assert!(worker.last_words().contains("this worker was told none"), "{}", worker.last_words());
 
     let (url, gone_url) = (server.url(), gone.url());

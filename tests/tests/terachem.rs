@@ -64,7 +64,7 @@ async fn a_server_that_does_everything_wrong_costs_no_molecule() {
     push(&lab, "qm", &molecules, &["--batch-size", "6"]);
     let url = server.url();
     let mut worker = lab.worker("w", &["--run", "qm", "--endpoint", &url]);
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     let progress = lab.progress("qm").await;
     assert_eq!((progress.failures, progress.releases, progress.lapses), (0, 0, 0));
 
@@ -111,7 +111,7 @@ async fn a_geometry_is_taken_as_it_is_and_a_crash_in_mid_job_hands_the_task_back
     let lab = Lab::new(PROGRAMS).await;
     let mut server =
         TerachemServer::start(|number, _| Job::Compute(if number == 1 { 1_000_000 } else { 0 })).await;
-    push(&lab, "pose", &project("examples/t4l-l99a/benzene.sdf"), &["--step-seconds-max", "40"]);
+    push(&lab, "pose", &project("examples/t4l-l99a/benzene.sdf"), &["--step-seconds-max", "20"]);
     let url = server.url();
     let mut worker = lab.worker("w", &["--run", "pose", "--endpoint", &url]);
     server.until_submitted(1).await;
@@ -120,7 +120,7 @@ async fn a_geometry_is_taken_as_it_is_and_a_crash_in_mid_job_hands_the_task_back
     server.crash();
     lab.until("pose", "the task is handed back", |progress| progress.releases == 1).await;
     server.restart().await;
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     let progress = lab.progress("pose").await;
     assert_eq!((progress.failures, progress.lapses, progress.molecules_ok), (0, 0, 1));
     assert_eq!(shard(&lab, "pose").rows[0].score, "-12");
@@ -141,7 +141,7 @@ async fn outputs_of_other_jobs_fail_the_task_and_condemn_no_molecule() {
     push(&lab, "other", &molecules, &["--batch-size", "2", "--failures-max", "1"]);
     let url = server.url();
     let mut worker = lab.worker("w", &["--run", "other", "--endpoint", &url]);
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     assert_eq!(lab.task("other", 0).await.reason.as_deref(), Some("engine_failed"));
     let ran = lab.launchpad(&["logs", "other", "0"]);
     assert!(ran.stdout.contains("an output of job 2 (expected job 1)"), "{}", ran.stdout);

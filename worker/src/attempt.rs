@@ -71,6 +71,8 @@ pub(crate) enum Halt {
     },
     /// It was the machine: the task is handed back unharmed.
     Machine(String),
+    /// It was a server of the engine: the task is handed back unharmed, and the machine is well.
+    Server(String),
 }
 
 /// How an attempt ended, for the dispatcher.
@@ -84,6 +86,8 @@ pub(crate) enum AttemptEnd {
     Stopped,
     /// The task was handed back because of this machine: lease no more for a while.
     MachineFault,
+    /// The task was handed back since no server of its engine could be asked: lease no more of its run until one is well.
+    ServerAway,
 }
 
 impl Attempt {
@@ -169,6 +173,7 @@ impl Attempt {
         let Halt::Failed { reason, detail, is_final } = halt else {
             return match halt {
                 Halt::Machine(detail) => self.machine_fault(&detail, scratch).await,
+                Halt::Server(detail) => self.server_away(&detail, scratch).await,
                 _ => self.stop(scratch).await,
             };
         };
@@ -193,6 +198,12 @@ impl Attempt {
         tracing::error!(detail, "this machine can't do the task now, handing it back");
         self.hand_back("machine", Some(("machine", detail)), scratch).await;
         AttemptEnd::MachineFault
+    }
+
+    async fn server_away(&mut self, detail: &str, scratch: Option<&Scratch>) -> AttemptEnd {
+        tracing::warn!(detail, "no server can do the task now, handing it back");
+        self.hand_back("server", Some(("server", detail)), scratch).await;
+        AttemptEnd::ServerAway
     }
 
     /// Records the success. Never gives up while Redis is away: the result is durable, only its record is missing.
@@ -335,6 +346,7 @@ impl From<EngineFailure> for Halt {
             Remedy::Retry => Self::failed(reason, detail),
             Remedy::GiveUp => Self::Failed { reason: reason.to_owned(), detail, is_final: true },
             Remedy::HandBack => Self::Machine(format!("{reason}: {detail}")),
+            Remedy::AwaitServer => Self::Server(format!("{reason}: {detail}")),
         }
     }
 }

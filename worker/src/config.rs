@@ -12,7 +12,7 @@ use common::redis_flags::RedisFlags;
 use common::task::RunId;
 use common::telemetry::LogFormat;
 
-use crate::server::{Call, Endpoint, Servers};
+use crate::server::{Call, EndpointError, Servers};
 
 /// When a worker leaves by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -95,9 +95,9 @@ pub struct Arguments {
     #[arg(long = "run", value_name = "RUN")]
     pub runs: Vec<RunId>,
 
-    /// A server of engines that run in containers of their own, such as <http://10.0.0.7:8000> or terachem://10.0.0.9; can be given several times
+    /// A server of engines that run in containers of their own, such as <http://10.0.0.7:8000> or <terachem://10.0.0.9>; can be given several times
     #[arg(long = "endpoint", env = env::ENDPOINTS, value_name = "URL", value_delimiter = ',')]
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<String>,
 
     /// The file of the token that these servers want to see
     #[arg(long, env = env::ENDPOINT_TOKEN_FILE, value_name = "FILE")]
@@ -176,6 +176,9 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// A server that can't be one.
+    #[error("an endpoint can't be used")]
+    Endpoint(#[from] EndpointError),
     /// The current folder is gone.
     #[error("the current folder can't be read")]
     CurrentFolder(#[source] std::io::Error),
@@ -187,6 +190,7 @@ impl ConfigError {
         match self {
             Self::NoCores => "without --cores, all cores are used",
             Self::Folder { .. } => "--scratch and --cache name folders that this user may write to",
+            Self::Endpoint(_) => "--endpoint and MOLFLEET_ENDPOINTS take URLs such as http://10.0.0.7:8000",
             Self::CurrentFolder(_) => "start the worker in a folder that exists",
         }
     }
@@ -243,7 +247,12 @@ impl Arguments {
             store: self.store,
             runs: self.runs,
             servers: Servers {
-                endpoints: self.endpoints,
+                endpoints: self
+                    .endpoints
+                    .iter()
+                    .filter(|url| !url.is_empty())
+                    .map(|url| url.parse())
+                    .collect::<Result<_, _>>()?,
                 // Calls run in folders of their own.
                 token_file: self.endpoint_token_file.map(|file| current.join(file)),
             },

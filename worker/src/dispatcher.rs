@@ -480,8 +480,9 @@ impl Dispatcher {
                     "leasing nothing for a while after a fault of this machine"
                 );
                 self.ask_at = Instant::now() + pause;
-                self.runs.doubt(&key.0);
             }
+            // The machine is well, and may work for other runs.
+            AttemptEnd::ServerAway => self.runs.doubt(&key.0),
         }
     }
 

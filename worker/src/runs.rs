@@ -14,6 +14,8 @@ use crate::slots::Slots;
 const REGISTRY_EVERY: Duration = Duration::from_secs(5);
 /// How often a run is looked for that is not there, or asked again that Redis refused.
 const ABSENT_EVERY: Duration = Duration::from_secs(2);
+/// How long a run is left alone whose server was away: it may be well, and crash over the next task as over the last.
+const DOUBTFUL_FOR: Duration = Duration::from_secs(5);
 /// How often a run is looked at again that this worker could not serve.
 const UNFIT_EVERY: Duration = Duration::from_mins(5);
 
@@ -226,11 +228,11 @@ impl Runs {
     /// A server of this run's engine may be away: whether one is well is found out before the run is asked again.
     pub(crate) fn doubt(&mut self, run: &RunId) {
         self.with(run, |known| {
-            let has_server = known.serving.as_ref().is_some_and(|serving| serving.engine.server().is_some());
             // What was asked and not answered yet may have given tasks, which need to be served.
-            if has_server && !known.is_unanswered {
+            if !known.is_unanswered {
                 known.serving = None;
             }
+            known.later(DOUBTFUL_FOR);
         });
     }
 

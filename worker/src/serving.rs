@@ -137,12 +137,14 @@ impl Serving {
             return Err(ServingError::Cores { run: run.clone(), needed, cores: means.cores });
         }
         let engine = engine_for(&info.spec.engine);
-        check_servers(engine.as_ref(), info.spec.engine.name(), means.servers).await?;
         let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
-        if let EngineOptions::Command(_) = info.spec.engine {
-            // It names programs of its own, and none is started on the word of Redis alone.
+        if let EngineOptions::Command(_) | EngineOptions::Http(_) | EngineOptions::Terachem(_) =
+            info.spec.engine
+        {
+            // It names programs of its own, or says what servers are asked for in this worker's name: not on the word of Redis alone.
             store.confirm(&info.digest).await?;
         }
+        check_servers(engine.as_ref(), info.spec.engine.name(), means.servers).await?;
         let (path, mut versions) =
             probe(engine.as_ref(), info.spec.engine.name(), means.launcher, means.path).await?;
         versions.insert("molfleet".to_owned(), env!("CARGO_PKG_VERSION").to_owned());

@@ -30,5 +30,5 @@ pub use lease::{
     WorkerCard,
 };
 pub use live::{ASKED_MS, PIECE_BYTES_MAX, Piece};
-pub use scripts::SOURCES;
+pub use scripts::{SHARED, SOURCES};
 pub use server::Server;

@@ -74,6 +74,9 @@ pub enum HttpError {
         /// The key.
         key: String,
     },
+    /// An answer without a number or text would say nothing.
+    #[error("no column is declared (expected one at least)")]
+    NoColumn,
     /// Something about the rows.
     #[error(transparent)]
     Rows(#[from] CommandError),
@@ -116,6 +119,9 @@ impl HttpOptions {
         }
         if self.request.contains_key(&self.molecules) {
             return Err(HttpError::MoleculesTwice { key: self.molecules.clone() });
+        }
+        if self.columns.is_empty() {
+            return Err(HttpError::NoColumn);
         }
         Ok(self.rows().validate(false)?)
     }
@@ -162,7 +168,7 @@ mod tests {
         check(|o| o.answer = "rows".into(), "answer is `rows`");
         check(|o| _ = o.fields.remove("molecule_id"), "no field is the molecule's id");
         check(|o| _ = o.request.insert("molecules".into(), Value::Null), "request has the key `molecules`");
-        check(|o| o.columns.clear(), "the command declares neither a column");
+        check(|o| o.columns.clear(), "no column is declared");
         check(|o| o.score = Some("x".into()), "the score `x` is no column of numbers");
     }
 }

@@ -204,8 +204,7 @@ impl PushError {
             Self::Nothing { how, .. } => (*how).to_owned(),
             Self::OtherEngine { owner, .. } => format!("it belongs to `--engine {owner}`"),
             Self::Command(CommandError::NoDriver) => "name one with --driver or `driver` in run.toml".into(),
-            Self::Command(CommandError::NothingDeclared)
-            | Self::Http(HttpError::Rows(CommandError::NothingDeclared)) => {
+            Self::Command(CommandError::NothingDeclared) | Self::Http(HttpError::NoColumn) => {
                 "declare one with --column NAME,unit=U,min=X,max=Y or `[[options.columns]]` in run.toml"
                     .into()
             }

@@ -409,6 +409,52 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_meant_by_their_names_or_their_parameters() {
+        let http = resolve("run = 'r'\ninput = 'x'\n[options]\npath = '/p'\n", "--column mw").unwrap().engine;
+        let EngineOptions::Http(http) = http else { panic!("not http: {http:?}") };
+        assert_eq!(
+            (http.path.as_str(), http.health.as_str(), http.molecules.as_str()),
+            ("/p", "/health", "molecules")
+        );
+        assert_eq!(http.fields, HttpOptions::fields_default());
+        let toml = "run = 'r'\ninput = 'x'\n[options]\nmethod = 'pbe0'\nbasis = 'sto-3g'\n";
+        let terachem = resolve(toml, "").unwrap().engine;
+        let EngineOptions::Terachem(terachem) = terachem else { panic!("not terachem: {terachem:?}") };
+        assert_eq!((terachem.method.as_str(), terachem.charge, terachem.multiplicity), ("PBE0", None, 1));
+        // Columns alone are those of a program.
+        let command = resolve("run = 'r'\ninput = 'x'\n[options]\nargv = ['p']\n", "--column mw").unwrap();
+        assert!(matches!(command.engine, EngineOptions::Command(_)));
+
+        let check = |toml: &str, flags: &str, expect: &str| {
+            let error = resolve(&format!("run = 'r'\ninput = 'x'\n[options]\n{toml}"), flags).unwrap_err();
+            assert!(error.to_string().starts_with(expect), "{error}");
+        };
+        check(
+            "path = '/p'",
+            "--column mw --engine command",
+            "`path` is no parameter of the engine `command`",
+        );
+        check("path = '/p'", "--column mw --modes 3", "`modes` is no parameter of the engine `http`");
+        check("path = '/p'\nargv = ['p']", "--column mw", "`argv` is no parameter of the engine `http`");
+        check("method = 'hf'\nanswer = '/a'", "", "`method` is no parameter of the engine `http`");
+        check(
+            "method = 'hf'\nbasis = 'b'",
+            "--column mw",
+            "`columns` is no parameter of the engine `terachem`",
+        );
+        check(
+            "charge = 1",
+            "--engine gromacs-mmgbsa",
+            "`charge` is no parameter of the engine `gromacs-mmgbsa`",
+        );
+        check(
+            "charges = 'gasteiger'",
+            "--engine terachem",
+            "`charges` is no parameter of the engine `terachem`",
+        );
+    }
+
+    #[test]
     fn mm_gbsa_is_meant_by_its_name_or_its_parameters() {
         let mmgbsa = |toml: &str, flags: &str| match resolve(toml, flags).unwrap().engine {
             EngineOptions::GromacsMmgbsa(mmgbsa) => mmgbsa,

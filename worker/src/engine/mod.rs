@@ -148,6 +148,8 @@ pub enum Remedy {
     GiveUp,
     /// Hand the task back unharmed: this machine can't do it now.
     HandBack,
+    /// Hand the task back unharmed: no server of the engine can do it now.
+    AwaitServer,
 }
 
 /// Says that the engine failed rather than a molecule: there is no verdict.
@@ -165,7 +167,8 @@ impl EngineFailure {
     pub fn remedy(&self) -> Remedy {
         match self.reason {
             failure::INPUT_REFUSED => Remedy::GiveUp,
-            failure::TRY_AGAIN | failure::SERVER_AWAY => Remedy::HandBack,
+            failure::TRY_AGAIN => Remedy::HandBack,
+            failure::SERVER_AWAY => Remedy::AwaitServer,
             _ => Remedy::Retry,
         }
     }

@@ -114,3 +114,110 @@ fn check_account(workload: &Workload<'_>, ended: &Ended) -> Result<(), EngineFai
 pub(crate) fn begun_account(scratch: &Path, positions: &[usize]) -> Result<Vec<Prepared>, PreparedError> {
     prepared::parse_begun(&docking::begun_account(scratch), positions)
 }
+
+#[cfg(test)]
+mod tests {
+    use common::task::{EngineOptions, ManifestDigest, Molecule, MoleculeSource, SPEC_SCHEMA, Verdict};
+
+    use super::super::{MoleculeInput, Remedy, Step};
+    use super::*;
+    use crate::process::How;
+
+    const PREPARED: &str = "{\"index\": 0, \"ok\": true}\n{\"index\": 1, \"ok\": true}\n";
+    const ROW: &str = "{\"molecule_id\": \"a\", \"energy_hartree\": \"-40.5\", \"energy_kcal_mol\": \"-25414\", \
+                       \"charge\": 0, \"multiplicity\": 1, \"atoms\": 5, \"seed\": 7}\n";
+
+    fn options() -> TerachemOptions {
+        TerachemOptions {
+            method: "HF".into(),
+            basis: "sto-3g".into(),
+            charge: None,
+            multiplicity: 1,
+            settings: BTreeMap::new(),
+        }
+    }
+
+    /// The verdicts on the molecules `a` and `b` after both steps ended so and left these files.
+    fn judged(prepared: &str, rows: &str, prepare: How, call: How) -> Result<Vec<Judged>, EngineFailure> {
+        let scratch = tempfile::tempdir().unwrap();
+        std::fs::write(scratch.path().join(PREPARED_FILE), prepared).unwrap();
+        std::fs::write(scratch.path().join(options().rows().rows), rows).unwrap();
+        let molecules = [(0, "a"), (1, "b")].map(|(index, id)| MoleculeInput {
+            index,
+            molecule: Molecule { id: id.into(), source: MoleculeSource::Smiles { smiles: "C".into() } },
+            structure: None,
+            seed: 7,
+        });
+        let spec = RunSpec {
+            schema: SPEC_SCHEMA,
+            run: "qm".parse().unwrap(),
+            engine: EngineOptions::Terachem(options()),
+            seed: 1,
+            threads_per_task: 1,
+            inputs: BTreeMap::new(),
+            drivers: BTreeMap::new(),
+            manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
+        };
+        let shared = BTreeMap::from([(PREPARE_ROLE.to_owned(), PathBuf::from("prepare.py"))]);
+        let workload =
+            Workload { spec: &spec, molecules: &molecules, scratch: scratch.path(), shared: &shared };
+        let engine = Terachem::new(options());
+        let ends = [prepare, call].into_iter().zip(engine.plan(&workload).steps);
+        let outcome = |(how, step): (How, Step)| {
+            let ended =
+                Ended { how, elapsed_ms: 1, stdout_tail: String::new(), stderr_tail: "last words".into() };
+            StepOutcome { step, ended: Some(ended) }
+        };
+        engine.judge(&workload, &ends.map(outcome).collect::<Vec<_>>())
+    }
+
+    fn reasons(judged: &[Judged]) -> Vec<&str> {
+        judged
+            .iter()
+            .map(|one| one.as_ref().map_or_else(|failure| failure.reason, |row| &row.reason))
+            .collect()
+    }
+
+    #[test]
+    fn rows_stand_and_a_server_that_is_away_hands_the_rest_back() {
+        let judged = judged(PREPARED, ROW, How::Exited(0), How::Exited(75)).unwrap();
+        assert_eq!(reasons(&judged), ["", failure::SERVER_AWAY]);
+        assert_eq!(judged[0].as_ref().unwrap().verdict, Verdict::Ok);
+        assert_eq!(judged[1].as_ref().unwrap_err().remedy(), Remedy::AwaitServer);
+    }
+
+    #[test]
+    fn the_step_that_broke_down_says_why_others_have_no_row() {
+        let check = |prepared: &str, prepare, call, expect: [&str; 2]| {
+            let judged = judged(prepared, ROW, prepare, call).unwrap();
+            assert_eq!(reasons(&judged), expect);
+        };
+        let begun = &PREPARED[..PREPARED.len() / 2];
+        check(begun, How::Signalled(11), How::Exited(0), ["", failure::ENGINE_CRASHED]);
+        check(begun, How::Signalled(11), How::Exited(75), ["", failure::SERVER_AWAY]);
+        check(PREPARED, How::Exited(0), How::Exited(70), ["", failure::ENGINE_FAILED]);
+        check(PREPARED, How::Exited(0), How::TimeLimit, ["", failure::TIME_LIMIT]);
+    }
+
+    #[test]
+    fn a_preparation_that_forgets_a_molecule_condemns_none() {
+        let begun = &PREPARED[..PREPARED.len() / 2];
+        let failed = judged(begun, ROW, How::Exited(0), How::Exited(0)).unwrap_err();
+        assert_eq!(failed.reason, failure::PREPARE_FAILED);
+        assert!(failed.detail.contains("it ends after 1 of 2 molecules"), "{failed}");
+    }
+
+    #[test]
+    fn an_energy_has_to_be_one() {
+        let check = |energy: &str, expect: &str| {
+            let rows = ROW.replace("-40.5", energy);
+            let judged = judged(PREPARED, &rows, How::Exited(0), How::Exited(75)).unwrap();
+            assert_eq!(reasons(&judged)[0], expect);
+        };
+        check("NaN", "value_not_finite");
+        check("inf", "value_not_finite");
+        check("0", "out_of_range");
+        check("-2000000", "out_of_range");
+        check("", "value_missing");
+    }
+}

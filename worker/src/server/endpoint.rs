@@ -53,6 +53,10 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // What stands in front of an @ is shown to nobody, even where the rest is wrong, too.
+        if text.contains('@') {
+            return Err(EndpointError::Secret);
+        }
         let wrong = || EndpointError::Url { found: text.to_owned() };
         let url = Url::parse(text).map_err(|_| wrong())?;
         let protocol = match url.scheme() {
@@ -60,9 +64,6 @@ impl FromStr for Endpoint {
             "terachem" => Protocol::Terachem,
             scheme => return Err(EndpointError::Scheme { scheme: scheme.to_owned() }),
         };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(EndpointError::Secret);
-        }
         if url.host_str().is_none_or(str::is_empty) {
             return Err(wrong());
         }
@@ -123,6 +124,7 @@ mod tests {
         check("10.0.0.7:8000", "`10.0.0.7:8000` is no URL of a server");
         check("ftp://host", "`ftp` has an unknown scheme");
         check("http://me:hush@host:1", "the URL of a server has a user or a password");
+        check("ftp://me:hush@", "the URL of a server has a user");
         check("http://hush@host:1", "the URL of a server has a user");
         check("http://host/?a=b", "`http://host/?a=b` has a query");
         check("terachem://host/path", "`terachem://host/path` has a query");

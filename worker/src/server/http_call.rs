@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::Duration;
 
 use common::task::{HttpOptions, MoleculeField};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::answer::{self, Answer};
 use super::call::{Call, CallError, JobMolecule, Rows, local};
@@ -15,11 +15,23 @@ use super::pool::{GaveUp, Pool, Trouble};
 use super::{Endpoint, Protocol};
 use crate::engine::RowReason;
 
+/// After this share of a step's time a silent server is doubted.
+const DOUBTFUL_SHARE: f64 = 0.8;
+
 /// What an engine writes for a call of `http`.
 #[derive(Deserialize)]
 struct Job {
     options: HttpOptions,
     molecules: Vec<JobMolecule>,
+}
+
+/// What a server made of some molecules.
+#[derive(Debug)]
+enum Answered {
+    /// Their rows, or some of them.
+    Rows(Answer),
+    /// It refuses one of them at least, and why.
+    Refused(String),
 }
 
 /// A call of `http`.
@@ -30,7 +42,8 @@ pub(super) struct HttpCall {
     client: HttpClient,
     pool: Pool,
     rows: Rows,
-    step: Duration,
+    /// When a server that has not answered yet is asked whether it is well.
+    doubt_at: Instant,
 }
 
 impl HttpCall {
@@ -39,7 +52,8 @@ impl HttpCall {
         let Job { options, molecules } = call.job()?;
         let rows = Rows::create(&options.rows().rows)?;
         let client = HttpClient::new(call.token_file()).map_err(CallError::Local)?;
-        Ok(Self { options, molecules, client, pool: call.pool(Protocol::Http), rows, step: call.step() })
+        let doubt_at = Instant::now() + call.step().mul_f64(DOUBTFUL_SHARE);
+        Ok(Self { options, molecules, client, pool: call.pool(Protocol::Http), rows, doubt_at })
     }
 
     /// Asks about all molecules at once, and about fewer where a server can't tell what is wrong with which. The rows of the others
@@ -49,13 +63,12 @@ impl HttpCall {
         let mut nonsense = None;
         while let Some(mut molecules) = open.pop() {
             match self.ask(&molecules).await {
-                Ok(Reply::Answer(lines)) => {
+                Ok(Answered::Rows(answer)) => {
+                    let lines: String = answer.lines.iter().flat_map(|line| [line, "\n"]).collect();
                     self.rows.write(&lines)?;
-                    let found = answer::read(&format!("[{}]", lines.trim_end().replace('\n', ",")), "");
-                    let found = found.map(|answer| answer.ids).unwrap_or_default();
-                    open.extend(missing(molecules, &found));
+                    open.extend(missing(molecules, &answer.ids));
                 }
-                Ok(Reply::Refused(why)) if molecules.len() == 1 => {
+                Ok(Answered::Refused(why)) if molecules.len() == 1 => {
                     tracing::warn!(molecule = molecules[0].id, "{why}");
                     self.rows.refuse(&molecules[0].id, RowReason::ServerRefused.name(), &why)?;
                 }
@@ -63,7 +76,7 @@ impl HttpCall {
                     tracing::error!(molecule = molecules[0].id, "{error}");
                     nonsense = Some(error);
                 }
-                Ok(Reply::Refused(_)) | Err(CallError::Servers(GaveUp::Nonsense { .. })) => {
+                Ok(Answered::Refused(_)) | Err(CallError::Servers(GaveUp::Nonsense { .. })) => {
                     let half = molecules.split_off(molecules.len() / 2);
                     open.extend([half, molecules]);
                 }
@@ -73,33 +86,36 @@ impl HttpCall {
         nonsense.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Rows of these molecules as lines, or why a server has none.
-    async fn ask(&mut self, molecules: &[JobMolecule]) -> Result<Reply, CallError> {
+    /// Rows of these molecules, or why a server has none.
+    async fn ask(&mut self, molecules: &[JobMolecule]) -> Result<Answered, CallError> {
         let json = request(&self.options, molecules)?;
-        let (options, client) = (&self.options, &self.client);
+        let (options, client, doubt_at) = (&self.options, &self.client, self.doubt_at);
         let health = HttpServers { client, health: &options.health };
-        // A server that stands still and is not well is away, whatever it was at: the step's own limit would blame the molecule.
-        let doubt = self.step.mul_f64(0.8);
         let request = async |endpoint: &Endpoint| {
             tracing::info!(server = %endpoint, molecules = molecules.len(), "asking");
             let mut posted = std::pin::pin!(client.post(endpoint, &options.path, json.clone()));
             let reply = tokio::select! {
                 reply = &mut posted => reply?,
-                () = tokio::time::sleep(doubt) => match client.check(endpoint, &options.health).await {
-                    Err(Trouble::Away(why) | Trouble::Unwell(why)) => return Ok(Err(format!("{endpoint} has hung up: {why}"))),
-                    _ => posted.await?,
-                },
+                why = unwell(client, endpoint, &options.health, doubt_at) => return Ok(Err(why)),
             };
             Ok(Ok(match reply {
-                Reply::Refused(why) => Reply::Refused(why),
+                Reply::Refused(why) => Answered::Refused(why),
                 Reply::Answer(text) => {
-                    let Answer { lines, .. } =
-                        answer::read(&text, &options.answer).map_err(Trouble::Nonsense)?;
-                    Reply::Answer(lines.into_iter().map(|line| line + "\n").collect())
+                    Answered::Rows(answer::read(&text, &options.answer).map_err(Trouble::Nonsense)?)
                 }
             }))
         };
         self.pool.ask(&health, request).await?.map_err(CallError::Hangs)
+    }
+}
+
+/// Waits until a server is in doubt, and then for ever if it is well. One that stands still and is not is away, whatever it was at: the
+/// step's own limit would blame the molecule.
+async fn unwell(client: &HttpClient, endpoint: &Endpoint, health: &str, doubt_at: Instant) -> String {
+    tokio::time::sleep_until(doubt_at).await;
+    match client.check(endpoint, health).await {
+        Ok(()) | Err(Trouble::Busy { .. }) => std::future::pending().await,
+        Err(trouble) => format!("{endpoint} stands still and is not well: {trouble}"),
     }
 }
 

@@ -7,7 +7,9 @@
 -- transitions: leased -> succeeded, pending -> succeeded, delayed -> succeeded, waiting -> pending (promote)
 
 local WIDTH = 15
-local PHASES = { 'queue', 'stage', 'engine', 'upload', 'total' }
+local PHASES = {
+  'queue', 'stage', 'engine', 'upload', 'total',
+}
 
 if not tick() then
   return { 'gone' }
