@@ -26,7 +26,7 @@ impl LigandFile {
     /// Opens a file; `-` is standard input, whose format has to be named.
     pub(crate) fn open(path: &Path, format: Option<Format>) -> Result<Self, LaunchpadError> {
         if path == Path::new("-") {
-            let how = "--format says what standard input is: smi, sdf, csv, tsv or jsonl";
+            let how = "--format says what standard input is: smi, sdf, csv, tsv, jsonl or formulae";
             let format = format.ok_or(PushError::Nothing { what: "format", how })?;
             let spooled = spool(&mut io::stdin().lock())
                 .map_err(|source| InputError::Read { file: "stdin".into(), source })?;
