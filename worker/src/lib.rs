@@ -41,6 +41,7 @@ mod server;
 mod serving;
 mod slots;
 mod stage;
+pub mod stream;
 mod upload;
 mod verdicts;
 mod watchdog;

@@ -243,7 +243,11 @@ impl Attempt {
         let name = round.step_name(&step);
         let logs = Logs { folder: round.logs.clone(), name: name.clone(), bytes_max: LOG_BYTES_MAX };
         let program = self.program(&step, &round.folder, Some(logs));
-        let ended = self.shared.launcher.run(&program, self.control.stopping()).await?;
+        let serving = Arc::clone(&self.serving);
+        let ended = match serving.engine.streaming(&step) {
+            Some(streaming) => Box::pin(self.run_streamed(&program, &streaming)).await?,
+            None => self.shared.launcher.run(&program, self.control.stopping()).await?,
+        };
         self.evidence.add_step(
             StepRecord {
                 name,
@@ -256,7 +260,7 @@ impl Attempt {
         Ok(StepOutcome { step, ended: Some(ended) })
     }
 
-    fn program(&self, step: &Step, folder: &Path, logs: Option<Logs>) -> Program {
+    pub(crate) fn program(&self, step: &Step, folder: &Path, logs: Option<Logs>) -> Program {
         let threads = self.serving.info.spec.threads_per_task;
         let extra = [
             ("MOLFLEET_RUN", self.serving.run.to_string()),

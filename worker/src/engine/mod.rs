@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::task::{
     ChargeModel, CnnScoring, EngineOptions, FepOptions, GninaOptions, GninaScore, MmgbsaOptions, Molecule,
-    Row, RunSpec, TaskId, VinaOptions,
+    Row, RunSpec, StreamOptions, TaskId, VinaOptions,
 };
 
 use crate::process::Ended;
@@ -19,6 +19,7 @@ mod command_verdict;
 mod complex;
 mod docking;
 mod ending;
+mod enumerator;
 mod fep;
 mod fep_samples;
 mod fep_verdict;
@@ -41,6 +42,7 @@ mod vina;
 mod vina_verdict;
 
 pub use command::CommandEngine;
+pub use enumerator::Enumerator;
 pub use fep::Fep;
 pub use gnina::Gnina;
 pub use http::HttpEngine;
@@ -103,6 +105,17 @@ pub struct Plan {
     pub copies: Vec<(PathBuf, PathBuf)>,
     /// Programs to run, one after the other.
     pub steps: Vec<Step>,
+}
+
+/// Where the standard output of a step goes that is streamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streaming<'a> {
+    /// How it is cut and filtered.
+    pub options: &'a StreamOptions,
+    /// How the names of its parts start, below the files of the attempt: letters, digits and `/` only.
+    pub parts: String,
+    /// The file below the scratch folder that gets a [`crate::stream::StreamReport`] once the program and its stream have ended.
+    pub report: PathBuf,
 }
 
 /// A file made from a shared input once per host and kept in the cache, such as a receptor's PDBQT.
@@ -260,6 +273,11 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// How a step's standard output is streamed into parts of the attempt; `None` for a step whose output is a log.
+    fn streaming(&self, _: &Step) -> Option<Streaming<'_>> {
+        None
+    }
+
     /// The unit of its scores; empty if it gives none.
     fn score_unit(&self) -> &str;
 
@@ -302,7 +320,11 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
         EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
         EngineOptions::Gnina(options) => Box::new(Gnina::new(options.clone())),
-        EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
+        EngineOptions::Command(options) => match &options.stream {
+            Some(stream) => Box::new(Enumerator::of_command(options, stream)),
+            None => Box::new(CommandEngine::new(options.clone())),
+        },
+        EngineOptions::Surge(options) => Box::new(Enumerator::surge(options)),
         EngineOptions::GromacsMmgbsa(options) => Box::new(Mmgbsa::new(options.clone())),
         EngineOptions::GromacsFep(options) => Box::new(Fep::new(options.clone())),
         EngineOptions::Http(options) => Box::new(HttpEngine::new(options.clone())),
