@@ -59,6 +59,10 @@ want_for_mmgbsa() {
     has_library libXext.so.6 || want libxext6 "the same"
 }
 
+want_for_enumeration() {
+    has nauty-geng || want nauty "its graph generator geng stands for engines that enumerate"
+}
+
 has_library() { compgen -G "/usr/lib/$1*" >/dev/null || compgen -G "/usr/lib/*/$1*" >/dev/null; }
 
 want_for_building() {

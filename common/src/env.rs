@@ -22,6 +22,10 @@ pub const CACHE: &str = "MOLFLEET_CACHE";
 pub const LOG: &str = "MOLFLEET_LOG";
 /// If set to anything, output has no colours and no symbols, see <https://no-color.org>.
 pub const NO_COLOR: &str = "NO_COLOR";
+/// Whose metadata server tells a worker of its preemption.
+pub const PREEMPTION: &str = "MOLFLEET_PREEMPTION";
+/// Where that server is.
+pub const METADATA: &str = "MOLFLEET_METADATA";
 /// The region that a worker reports.
 pub const REGION: &str = "MOLFLEET_REGION";
 /// The machine type that a worker reports.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use common::exit_code;
 use common::queue::{Disposition, QueueError};
 use common::storage::StorageError;
-use common::task::{LeaseName, LimitsError, ManifestError, RunId, TaskId};
+use common::task::{LeaseName, LimitsError, ManifestError, RunId, TaskId, WorkerId};
 
 use crate::audit::AuditError;
 use crate::consolidation::ConsolidationError;
@@ -123,6 +123,12 @@ pub(crate) enum LaunchpadError {
         /// How many.
         leased: u64,
     },
+    /// Workers that did not hear that they should leave.
+    #[error("told {} workers to leave that did not hear it: {}", workers.len(), names(workers))]
+    Unheard {
+        /// Which.
+        workers: Vec<WorkerId>,
+    },
     /// Nobody is there to be asked.
     #[error("`{command}` asks first, and standard input is no terminal")]
     NobodyToAsk {
@@ -167,6 +173,10 @@ pub(crate) enum LaunchpadError {
     Runtime(#[source] io::Error),
 }
 
+fn names(workers: &[WorkerId]) -> String {
+    workers.iter().map(WorkerId::as_str).collect::<Vec<_>>().join(", ")
+}
+
 impl From<LocalRedisError> for LaunchpadError {
     fn from(error: LocalRedisError) -> Self {
         Self::LocalRedis(error)
@@ -192,7 +202,7 @@ impl LaunchpadError {
             Self::Driver(error) => error.exit_code(),
             Self::Audit(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
-            Self::Leased { .. } | Self::Declined => exit_code::TRY_AGAIN,
+            Self::Leased { .. } | Self::Unheard { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
             | Self::Consolidation(_)
             | Self::Poses(_)
@@ -222,6 +232,9 @@ impl LaunchpadError {
                 Some("`launchpad show RUN TASK` lists the attempts; --attempt chooses another".into())
             }
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
+            Self::Unheard { .. } => {
+                Some("`launchpad workers` lists them; one that is reconnecting hears it the next time".into())
+            }
             Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
             Self::TrialFailed { run, .. } => Some(format!("`launchpad show {run} 0` tells why")),
             Self::TrialName { .. } => Some("use a run id of at most 58 characters".into()),

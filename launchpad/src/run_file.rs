@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{CnnScoring, Column, MoleculeField, RunId};
+use common::task::{CnnScoring, Column, FilterOptions, MoleculeField, RunId};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -85,6 +85,17 @@ pub(crate) struct OptionsTable {
     pub(crate) charge: Option<i32>,
     pub(crate) multiplicity: Option<u32>,
     pub(crate) settings: Option<BTreeMap<String, String>>,
+    pub(crate) stream: Option<StreamTable>,
+    pub(crate) split: Option<u64>,
+}
+
+/// The table `[options.stream]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StreamTable {
+    pub(crate) total: Option<String>,
+    pub(crate) lines_per_part: Option<u64>,
+    pub(crate) filter: Option<FilterOptions>,
 }
 
 /// The table `[limits]`, by the names of [`common::task::Limits`].
@@ -269,6 +280,8 @@ const OPTIONS_KEYS: &[&str] = &[
     "rows",
     "expect",
     "keep",
+    "stream",
+    "split",
     "path",
     "health",
     "request",
@@ -385,7 +398,7 @@ impl Source<'_> {
 
 /// A message of the TOML reader without the names of Rust's types.
 fn in_words(message: &str) -> String {
-    const WORDS: [(&str, &str); 7] = [
+    const WORDS: [(&str, &str); 8] = [
         ("expected u64", "expected a whole number, 0 or more"),
         ("expected u32", "expected a whole number, 0 or more"),
         ("expected i32", "expected a whole number"),
@@ -393,6 +406,7 @@ fn in_words(message: &str) -> String {
         ("an array of length 3", "a list of three numbers"),
         ("struct OptionsTable", "a table of keys and values"),
         ("struct LimitsTable", "a table of keys and values"),
+        ("struct StreamTable", "a table of keys and values"),
     ];
     WORDS.into_iter().fold(message.to_owned(), |text, (type_name, words)| text.replace(type_name, words))
 }
@@ -413,7 +427,7 @@ mod tests {
              box_padding = 4\nexhaustiveness = 5\nmodes = 6\ncnn_scoring = 'all'\ndevice = 3\ncharges = 'gasteiger'\nmd_ps = 1\nframes = 5\n\
              windows = 4\nlambdas_coulomb = [0, 1]\nlambdas_vdw = [0, 1]\nwindow_ps = 2\ndiscard_ps = 1\nequilibration_ps = 1\nbox_nm = 2\n\
              driver = 'd.py'\nargv = ['python3', '{driver}']\n\
-             score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\npath = '/p'\nhealth = '/h'\n\
+             score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\nsplit = 3\nstream = {total = '> {total} x', lines_per_part = 4, filter = {argv = ['grep', 'C']}}\npath = '/p'\nhealth = '/h'\n\
              request = {model = 'm', top = 3}\nmolecules = 'l'\nfields = {id = 'id', mol = 'structure'}\nanswer = '/rows'\nmethod = 'b3lyp'\nbasis = '6-31g*'\ncharge = -1\n\
              multiplicity = 2\nsettings = {threall = '1.0e-14'}\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
@@ -425,6 +439,8 @@ mod tests {
         assert_eq!(file.options.box_center.map(Center::from), Some(Center([1.0, 2.0, 3.5])));
         assert_eq!(file.options.box_size.map(Edges::from), Some(Edges([14.0; 3])));
         assert_eq!((file.options.charges, file.options.md_ps), (Some(Charges::Gasteiger), Some(1.0)));
+        let stream = file.options.stream.unwrap();
+        assert_eq!((stream.lines_per_part, stream.filter.unwrap().batch_lines), (Some(4), 100_000));
         assert_eq!(file.limits.step_seconds_max, Some(8));
         assert_eq!(file.labels["target"], "t4l");
         assert_eq!(parse("").unwrap(), RunFile::default());

@@ -188,8 +188,22 @@ impl Lab {
     }
 
     /// Starts a worker with the stubs first on its `PATH`.
-    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
     pub fn worker(&self, name: &str, flags: &[&str]) -> LabWorker {
+        self.worker_on(&self.path("stubs"), name, flags)
+    }
+
+    /// Makes a folder of stubs that crash, for the `PATH` of one machine.
+    pub fn broken_machine(&self, program: &str) -> PathBuf {
+        let folder = self.path("broken");
+        fs::create_dir(&folder).unwrap();
+        symlink(self.programs.stub, folder.join(program)).unwrap();
+        fs::write(folder.join("crash"), "").unwrap();
+        folder
+    }
+
+    /// Starts a worker with the programs of this folder first on its `PATH`.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker_on(&self, machine: &Path, name: &str, flags: &[&str]) -> LabWorker {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
         let url = self.redis.url();
@@ -206,8 +220,7 @@ impl Lab {
         }
         command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
         command.args(["--log-format", "json", "--grace-seconds", "2"]).args(flags);
-        let stubs = self.path("stubs");
-        let folders = std::iter::once(stubs.as_path()).chain(self.installed.iter().map(PathBuf::as_path));
+        let folders = std::iter::once(machine).chain(self.installed.iter().map(PathBuf::as_path));
         let folders = folders.chain(["/usr/bin", "/bin"].map(Path::new));
         command.env("PATH", std::env::join_paths(folders).unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::queue::{Completion, Failure, LeaseReply, SOURCES, WorkerCard};
+use common::queue::{Bundle, Completion, Failure, LeaseReply, SOURCES, WorkerCard};
 use common::task::{Limits, Moments, Phase, State, TRANSITIONS, TaskId, WorkerId};
 use redis::AsyncCommands as _;
 use tests::{TestRedis, TestRun};
@@ -77,7 +77,9 @@ async fn sample_run(redis: &TestRedis) -> TestRun {
     let failure = Failure { is_final: true, reason: "shard_invalid", ..failure };
     queue.fail(id, TaskId(3), &leases[3].lease, &failure).await.unwrap();
     queue.cancel_tasks(id, &[TaskId(4)]).await.unwrap();
-    queue.release(id, TaskId(5), &leases[5].lease, "drain").await.unwrap().unwrap();
+    let bundle = Bundle { lease: leases[1].lease.clone(), number: 1, sha256: "b0".to_owned() };
+    queue.checkpoint(id, TaskId(1), &bundle, Some((3, 9))).await.unwrap().unwrap();
+    queue.release(id, TaskId(5), &leases[5].lease, "drain", 0).await.unwrap().unwrap();
     let again = run.lease("w2", 1, 1).await;
     queue.tell(id, TaskId(5), &again[0].lease, ("dock.stdout", 0, b"mode 1\n")).await.unwrap().unwrap();
     assert_eq!(again[0].task, TaskId(5), "a released task comes first, with a former lease");
@@ -202,6 +204,10 @@ async fn every_command_on_the_page_tells_what_the_queue_tells() {
         (
             "the last lines of an attempt that failed, here of task 2",
             queue.tail(id, TaskId(2)).await.unwrap().unwrap(),
+        ),
+        (
+            "how far a task is and from which bundles it can go on, here task 1",
+            queue.checkpoints(id, &[TaskId(1)]).await.unwrap()[0].to_string(),
         ),
         ("the digest of a result, here of task 0", tasks[0].shard_sha256.clone().unwrap()),
         ("how long engines ran: at most so many ms, and how many tasks", lines(engine)),

@@ -146,14 +146,15 @@ fn arguments<'a>(script: &str, task: &'a str, lease: &'a str) -> Vec<&'a str> {
     arguments.extend_from_slice(match script {
         "complete" => &["5a", "1d", "3", "1", "10", "20", "1+1+1+1+1+1+1", "7", "1", "1", "1", "1", "8"],
         "fail" => &["exit_code", "0", "999999", "last line"],
-        "release" => &["drain"],
+        "release" => &["drain", "0"],
+        "checkpoint" => &["1", "b0", "3/9"],
         "tell" => &["dock.stdout", "0", "mode 1\n"],
         _ => &[],
     });
     arguments
 }
 
-const FENCED: [&str; 5] = ["heartbeat", "complete", "fail", "release", "tell"];
+const FENCED: [&str; 6] = ["heartbeat", "complete", "fail", "release", "tell", "checkpoint"];
 
 #[tokio::test]
 async fn rule_1_the_scripts_of_launchpad_have_the_effect_of_one_when_they_run_twice() {

@@ -232,3 +232,34 @@ async fn a_run_with_damaged_keys_holds_up_no_other() {
     lab.until("r", "the other run is done", |progress| progress.succeeded == 1).await;
     assert!(worker.log().contains("WRONGTYPE"), "{}", worker.log());
 }
+
+#[tokio::test]
+async fn a_worker_that_waits_for_the_store_says_so() {
+    let lab = Lab::new(PROGRAMS).await;
+    let argv = "argv = ['python3', '-c', 'print(\"molecule_id,status,value\")']";
+    let columns = "columns = [{ name = 'value', unit = 'points' }]";
+    let config = lab.write("r.toml", &format!("engine = 'command'\n[options]\n{argv}\n{columns}\n"));
+    let ligands = lab.write("r.smi", TOLUENE);
+    let arguments = [
+        "push",
+        ligands.to_str().unwrap(),
+        "--run",
+        "r",
+        "--config",
+        config.to_str().unwrap(),
+        "--confirm-after-ms",
+        "0",
+    ];
+    let pushed = lab.launchpad(&arguments);
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+    lab.write("store.manner", &tests::Manner::Refuse { status: 503, per_mille: 1000 }.to_string());
+    let worker = lab.worker("one", &[]);
+    let waits =
+        |line: &serde_json::Value| line["message"] == "no answer yet, waiting" && line["what"] == "the store";
+    worker
+        .until_logged("the worker says what it waits for", |line| waits(line) && line["seconds"] == 1)
+        .await;
+    assert_eq!(lab.progress("r").await.pending, 1);
+    std::fs::remove_file(lab.path("store.manner")).unwrap();
+    lab.until("r", "the task is worked on", |progress| progress.pending == 0).await;
+}

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
-use common::queue::{Failed, Failure, Grant, Queue, QueueError};
+use crate::bundle::Packed;
+use common::queue::{Failed, Failure, Grant, HOLD_MAX_MS, Progressed, Queue, QueueError};
 use common::storage::StorageError;
 use common::task::{Ending, Moments};
 use rand::RngExt as _;
 
 use crate::cache::{Cache, CacheError};
 use crate::carry::Carried;
+use crate::checkpoint::Checkpointer;
 use crate::completions::{Completions, Success};
 use crate::config::Config;
 use crate::control::{Control, StopWhy};
@@ -53,6 +55,8 @@ pub(crate) struct Attempt {
     pub(crate) evidence: Evidence,
     pub(crate) verdicts: Verdicts,
     pub(crate) carried: Carried,
+    /// Once the files of a former checkpoint are in place.
+    pub(crate) checkpointer: Option<Checkpointer>,
 }
 
 /// Why an attempt does not go on to its end.
@@ -76,13 +80,15 @@ pub(crate) enum Halt {
 }
 
 /// How an attempt ended, for the dispatcher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AttemptEnd {
-    /// The task has its result.
+    /// The task has its result, and not all its molecules are bad.
     Succeeded,
-    /// The task was charged.
-    Failed,
-    /// The task was handed back, because this worker leaves or a person stopped it.
+    /// The task has its result: so many molecules, all of them bad.
+    AllBad(u64),
+    /// The task was charged, for this reason.
+    Failed(String),
+    /// The task was handed back because this worker leaves or is quarantined, a person stopped it, or somebody else has it.
     Stopped,
     /// The task was handed back because of this machine: lease no more for a while.
     MachineFault,
@@ -112,6 +118,7 @@ impl Attempt {
             evidence: Evidence::default(),
             verdicts,
             carried: Carried::default(),
+            checkpointer: None,
         }
     }
 
@@ -157,11 +164,12 @@ impl Attempt {
         self.carry().await?;
         if self.verdicts.next_round().is_some() {
             let shared = self.stage(scratch.path()).await?;
+            self.restore(scratch.path()).await?;
             let mut rounds = 0;
             while let Some(positions) = self.verdicts.next_round() {
                 rounds += 1;
                 let round = self.begin_round(scratch.path(), rounds, positions).await?;
-                self.run(&round, &shared).await?;
+                Box::pin(self.run(&round, &shared)).await?;
             }
         }
         let shard = self.conclude()?;
@@ -217,11 +225,19 @@ impl Attempt {
             bytes_up: self.bytes_up,
             moments: self.moments,
         };
+        self.control.record();
         let recorded = self.shared.completions.add(success).await;
         match recorded {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
-                AttemptEnd::Succeeded
+                if let Some(checkpointer) = &mut self.checkpointer {
+                    checkpointer.forget(|_| true).await;
+                }
+                if stored.molecules_ok > 0 {
+                    AttemptEnd::Succeeded
+                } else {
+                    AttemptEnd::AllBad(stored.molecules_bad)
+                }
             }
             Ok(Err(fate)) => {
                 tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");
@@ -246,6 +262,7 @@ impl Attempt {
         match insist("fail", || self.shared.queue.fail(run, task, lease, &failure)).await {
             Ok(Failed::Refused(fate)) => {
                 tracing::warn!(reason, detail, ?fate, "failed, but the task is not ours any more");
+                return AttemptEnd::Stopped;
             }
             Ok(Failed::Delayed { ready_at_ms }) => {
                 tracing::warn!(reason, detail, ready_at_ms, "task failed, will be tried again");
@@ -255,12 +272,12 @@ impl Attempt {
                 tracing::error!(reason, error = %chain(&error), "the failure could not be recorded");
             }
         }
-        AttemptEnd::Failed
+        AttemptEnd::Failed(reason.to_owned())
     }
 
-    async fn release(&self, why: &str) {
+    async fn release(&self, why: &str, hold_ms: u64) {
         let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
-        match insist("release", || self.shared.queue.release(run, task, lease, why)).await {
+        match insist("release", || self.shared.queue.release(run, task, lease, why, hold_ms)).await {
             Ok(Ok(())) => tracing::info!(why, "task handed back"),
             Ok(Err(fate)) => tracing::info!(why, ?fate, "nothing to hand back"),
             Err(error) => tracing::error!(error = %chain(&error), "the task could not be handed back"),
@@ -269,13 +286,24 @@ impl Attempt {
 
     /// Releases the task and keeps the evidence. The lease goes first, so that somebody else can start while the logs are on their way,
     /// unless there is something that the next attempt should go on from.
-    async fn hand_back(&self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
+    /// A checkpoint is bundled before, and on its way while the release holds the task for it.
+    async fn hand_back(&mut self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
+        let last = self.checkpointer.as_ref().and_then(Checkpointer::pack);
+        let hold_ms = if last.is_some() { HOLD_MAX_MS } else { 0 };
         if self.verdicts.has_news() {
             self.keep_evidence(scratch, Ending::Released, reason).await;
-            self.release(why).await;
+            self.release(why, hold_ms).await;
+            self.store_last(last).await;
         } else {
-            self.release(why).await;
+            self.release(why, hold_ms).await;
+            self.store_last(last).await;
             self.keep_evidence(scratch, Ending::Released, reason).await;
+        }
+    }
+
+    async fn store_last(&mut self, last: Option<(Packed, Option<Progressed>)>) {
+        if let (Some(checkpointer), Some((packed, progress))) = (&mut self.checkpointer, last) {
+            checkpointer.store(packed, progress).await;
         }
     }
 
@@ -284,6 +312,7 @@ impl Attempt {
         tracing::info!(?why, "attempt stopped");
         match why {
             Some(StopWhy::Leaving) => self.hand_back("leaving", None, scratch).await,
+            Some(StopWhy::Quarantined) => self.hand_back("quarantined", None, scratch).await,
             Some(StopWhy::Cancelled) => self.keep_evidence(scratch, Ending::Cancelled, None).await,
             Some(StopWhy::Lost) | None => self.keep_evidence(scratch, Ending::Lapsed, None).await,
         }

@@ -11,6 +11,9 @@ use common::queue::Access;
 use common::redis_flags::RedisFlags;
 use common::task::RunId;
 use common::telemetry::LogFormat;
+use url::Url;
+
+use crate::preemption::{Notices, Platform};
 
 use crate::server::{Call, EndpointError, Servers};
 
@@ -23,6 +26,15 @@ pub enum ExitWhen {
     Empty,
     /// Only when it is told to.
     Never,
+}
+
+/// What a quarantined worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenQuarantined {
+    /// Stays without work until it is told to leave, so that its machine can be looked at.
+    Stay,
+    /// Leaves with exit code 75; `launchpad workers` shows it on.
+    Leave,
 }
 
 /// A member of the fleet: leases tasks from Redis, runs their engines, uploads what they make, and says how it went.
@@ -127,6 +139,14 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub grace_seconds: u64,
 
+    /// How often at most to store the checkpoint of an engine that makes any
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub checkpoint_seconds: u64,
+
+    /// Up to how much longer, at random, so that a fleet does not store all at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 119, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub checkpoint_jitter_seconds: u64,
+
     /// How long to go on without Redis while nothing runs, before leaving with exit code 75
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     pub unreachable_seconds_max: u64,
@@ -134,6 +154,26 @@ pub struct Arguments {
     /// How long to be given no task, a core being free, before connecting to Redis anew: the connection may lead nowhere
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub unfed_seconds_max: u64,
+
+    /// Tasks in a row that come to nothing here while other workers succeed, before leasing no more; 0 for never
+    #[arg(long, value_name = "TASKS", default_value_t = 3)]
+    pub quarantine_after: usize,
+
+    /// What to do then
+    #[arg(long, value_enum, default_value = "stay")]
+    pub when_quarantined: WhenQuarantined,
+
+    /// Leave when the metadata server of this platform says that the machine is about to be preempted
+    #[arg(long, value_enum, env = env::PREEMPTION, value_name = "PLATFORM")]
+    pub preemption: Option<Platform>,
+
+    /// That metadata server
+    #[arg(long, env = env::METADATA, value_name = "URL", default_value = "http://169.254.169.254")]
+    pub metadata_url: Url,
+
+    /// Leave when this program ends with 0; it is run again 5 s after any other end
+    #[arg(long, value_name = "PROGRAM")]
+    pub notice_command: Option<PathBuf>,
 
     /// The region to report, such as us-central1
     #[arg(long, env = env::REGION)]
@@ -219,10 +259,20 @@ pub struct Config {
     pub scratch_free_bytes_min: u64,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
+    /// How often at most the checkpoint of a task is stored.
+    pub checkpoint_every: Duration,
+    /// Up to how much longer.
+    pub checkpoint_jitter: Duration,
     /// How long to go on without Redis while nothing runs.
     pub unreachable_max: Duration,
     /// How long to be given no task before connecting anew.
     pub unfed_max: Duration,
+    /// Tasks in a row that come to nothing here while others succeed, before leasing no more; 0 for never.
+    pub quarantine_after: usize,
+    /// What to do then.
+    pub when_quarantined: WhenQuarantined,
+    /// From where it hears that the machine is about to go.
+    pub notices: Notices,
     /// The region to report.
     pub region: Option<String>,
     /// The machine type to report.
@@ -262,8 +312,17 @@ impl Arguments {
             cache: usable(self.cache.unwrap_or_else(|| own.join("cache")))?,
             scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),
             grace: Duration::from_secs(self.grace_seconds),
+            checkpoint_every: Duration::from_secs(self.checkpoint_seconds),
+            checkpoint_jitter: Duration::from_secs(self.checkpoint_jitter_seconds),
             unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
             unfed_max: Duration::from_secs(self.unfed_seconds_max),
+            quarantine_after: self.quarantine_after,
+            when_quarantined: self.when_quarantined,
+            notices: Notices {
+                platform: self.preemption,
+                metadata: self.metadata_url,
+                command: self.notice_command,
+            },
             region: self.region,
             machine_type: self.machine_type,
             path: std::env::var_os("PATH").unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! How the dispatcher stops an attempt or asks for its output, and how an attempt hears of it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 pub(crate) enum StopWhy {
     /// The worker leaves: hand the task back.
     Leaving,
+    /// This machine is suspected: hand the task back.
+    Quarantined,
     /// Somebody else has the task: commit nothing.
     Lost,
     /// A person stopped the task.
@@ -23,6 +26,7 @@ pub(crate) struct Control {
     why: Arc<OnceLock<StopWhy>>,
     stop: watch::Sender<bool>,
     followed_until: watch::Sender<Option<Instant>>,
+    recording: Arc<AtomicBool>,
 }
 
 impl Control {
@@ -31,6 +35,7 @@ impl Control {
             why: Arc::default(),
             stop: watch::Sender::new(false),
             followed_until: watch::Sender::new(None),
+            recording: Arc::default(),
         }
     }
 
@@ -42,6 +47,15 @@ impl Control {
 
     pub(crate) fn why(&self) -> Option<StopWhy> {
         self.why.get().copied()
+    }
+
+    /// From now on the run's counters may hold the attempt's success, before the dispatcher knows of it.
+    pub(crate) fn record(&self) {
+        self.recording.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_recording(&self) -> bool {
+        self.recording.load(Ordering::Acquire)
     }
 
     /// Somebody wants to see the attempt's output, for this time from now on.

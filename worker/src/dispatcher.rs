@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::queue::{
-    ASKED_MS, Disposition, Grant, LeaseReply, Nothing, Pulse, Queue, QueueError, Wake, Wakes, WhyNothing,
-    WorkerCard,
+    ASKED_MS, Disposition, Grant, LeaseReply, Nothing, Progress, Pulse, QUARANTINED, Queue, QueueError, Wake,
+    Wakes, WhyNothing, WorkerCard,
 };
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
@@ -19,10 +19,12 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::attempt::{Attempt, AttemptEnd, Shared};
-use crate::config::ExitWhen;
+use crate::config::{ExitWhen, WhenQuarantined};
 use crate::control::{Control, StopWhy};
+use crate::failure;
 use crate::heartbeat::{Heard, Held, chain};
 use crate::patience::insist;
+use crate::quarantine::{Suspicion, Vain};
 use crate::redis_clock::RedisClock;
 use crate::runs::{Next, Runs};
 use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
@@ -82,6 +84,8 @@ pub(crate) struct Dispatcher {
     wakes: Wakes,
     /// The heartbeat's own way to Redis.
     heartbeats: Queue,
+    /// That this machine is about to be taken away.
+    notices: mpsc::Receiver<String>,
     runs: Runs,
     slots: Slots,
     running: HashMap<Key, Running>,
@@ -98,6 +102,22 @@ pub(crate) struct Dispatcher {
     machine_faults: u32,
     disk_full: bool,
     watchdog: Watchdog,
+    suspicion: Suspicion,
+    /// Looks at the counters of runs whose attempts come to nothing here.
+    looks: JoinSet<(RunId, Result<Progress, QueueError>)>,
+    /// The time of Redis; `None` before the first task was given.
+    redis_clock: Option<RedisClock>,
+    quarantine: Option<Quarantine>,
+}
+
+/// That this worker leases no more.
+#[derive(Debug)]
+struct Quarantine {
+    why: String,
+    /// Since when, Redis time in ms.
+    since_ms: u64,
+    /// Whether its runs know that it waits for no task.
+    is_signed_off: bool,
 }
 
 /// What a dispatcher is made of.
@@ -110,14 +130,16 @@ pub(crate) struct Parts {
     pub(crate) heard: mpsc::UnboundedReceiver<Heard>,
     pub(crate) wakes: Wakes,
     pub(crate) heartbeats: Queue,
+    pub(crate) notices: mpsc::Receiver<String>,
 }
 
 impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats } = parts;
+        let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices } = parts;
         let runs = Runs::new(&shared.config.runs);
         let slots = Slots::new(shared.config.cores);
         let watchdog = Watchdog::new(shared.config.unfed_max);
+        let suspicion = Suspicion::new(shared.config.quarantine_after);
         Self {
             shared,
             worker,
@@ -127,6 +149,7 @@ impl Dispatcher {
             heard,
             wakes,
             heartbeats,
+            notices,
             runs,
             slots,
             running: HashMap::new(),
@@ -139,6 +162,10 @@ impl Dispatcher {
             machine_faults: 0,
             disk_full: false,
             watchdog,
+            suspicion,
+            looks: JoinSet::new(),
+            redis_clock: None,
+            quarantine: None,
         }
     }
 
@@ -152,6 +179,7 @@ impl Dispatcher {
                 break left;
             }
             self.watch();
+            self.sign_off().await;
             self.ask();
             let deadline = self.next_deadline();
             tokio::select! {
@@ -164,7 +192,12 @@ impl Dispatcher {
                 }
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
+                Some(Ok((run, progress))) = self.looks.join_next() => self.looked(&run, progress),
                 Some(heard) = self.heard.recv() => self.hear(&heard),
+                Some(notice) = self.notices.recv(), if self.leave_by.is_none() => {
+                    tracing::warn!(notice, "this machine is about to go");
+                    self.leave();
+                }
                 wake = self.wakes.next(), if self.leave_by.is_none() => self.woken(&wake),
                 () = tokio::time::sleep_until(deadline) => {}
             }
@@ -174,18 +207,19 @@ impl Dispatcher {
     }
 
     /// Takes the worker off the registry and off the idle lists of its runs, as far as Redis answers in time.
+    /// One that leaves because it is quarantined stays in the registry, for people.
     async fn say_goodbye(&self) {
-        self.held.show(WorkerCard::default());
-        let queue = &self.shared.queue;
+        let leaves_word = self.quarantine.is_some() && self.leave_by.is_none();
+        if !leaves_word {
+            self.held.show(WorkerCard::default());
+        }
         let goodbye = async {
-            for (serving, request) in self.runs.requests() {
-                let (run, digest) = (&serving.run, &serving.info.digest);
-                let last = insist("goodbye", || queue.lease(run, digest, &self.worker, request, 0)).await?;
-                if let LeaseReply::Granted { grants, .. } = last {
-                    self.hand_back(run, grants).await?;
-                }
+            self.ask_for_nothing().await?;
+            if leaves_word {
+                self.show_for_the_last_time().await
+            } else {
+                insist("goodbye", || self.shared.queue.hide_worker(&self.worker)).await
             }
-            insist("goodbye", || queue.hide_worker(&self.worker)).await
         };
         match tokio::time::timeout(GOODBYE, goodbye).await {
             Ok(Ok(())) => {}
@@ -196,10 +230,43 @@ impl Dispatcher {
         }
     }
 
+    /// Takes the worker off the idle lists of its runs.
+    async fn ask_for_nothing(&self) -> Result<(), QueueError> {
+        let queue = &self.shared.queue;
+        for (serving, request) in self.runs.requests() {
+            let (run, digest) = (&serving.run, &serving.info.digest);
+            let last = insist("goodbye", || queue.lease(run, digest, &self.worker, request, 0)).await;
+            match last {
+                Ok(LeaseReply::Granted { grants, .. }) => self.hand_back(run, grants).await?,
+                Ok(_) | Err(QueueError::NoSuchRun(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn show_for_the_last_time(&self) -> Result<(), QueueError> {
+        let now_ms = insist("goodbye", || self.shared.queue.now_ms()).await?;
+        let card = self.card();
+        insist("goodbye", || self.shared.queue.show_worker(&self.worker, now_ms, &card)).await
+    }
+
+    /// Once nothing runs, a quarantined worker tells its runs that it waits for no task: a hint would be lost on it.
+    async fn sign_off(&mut self) {
+        let is_due = self.quarantine.as_ref().is_some_and(|quarantine| !quarantine.is_signed_off);
+        if !is_due || !self.running.is_empty() || !self.asking.is_empty() || self.leave_by.is_some() {
+            return;
+        }
+        let signed_off = tokio::time::timeout(GOODBYE, self.ask_for_nothing()).await;
+        if let Some(quarantine) = &mut self.quarantine {
+            quarantine.is_signed_off = matches!(signed_off, Ok(Ok(())));
+        }
+    }
+
     /// Tasks of a request whose answer was lost are ours without our knowing, until the same request is made again.
     async fn hand_back(&self, run: &RunId, grants: Vec<Grant>) -> Result<(), QueueError> {
         for Grant { task, lease, .. } in grants {
-            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving"));
+            let released = insist("release", || self.shared.queue.release(run, task, &lease, "leaving", 0));
             tracing::info!(%run, task_id = %task, released = ?released.await?, "task of a lost answer handed back");
         }
         Ok(())
@@ -223,6 +290,10 @@ impl Dispatcher {
         }
         if !quiet {
             return None;
+        }
+        if self.quarantine.is_some() {
+            return (self.shared.config.when_quarantined == WhenQuarantined::Leave)
+                .then_some(Left::WorkRemains);
         }
         let done = match self.shared.config.exit_when {
             ExitWhen::Drained => self.runs.all_drained(),
@@ -250,7 +321,7 @@ impl Dispatcher {
         if let Some(leave_by) = self.leave_by {
             return leave_by;
         }
-        if !self.asking.is_empty() {
+        if !self.asking.is_empty() || self.quarantine.is_some() {
             return longest;
         }
         let due = self.runs.next_due(self.slots).into_iter().chain(self.watch_due()).min();
@@ -259,7 +330,8 @@ impl Dispatcher {
 
     /// Starts the next request, unless one is under way.
     fn ask(&mut self) {
-        if self.leave_by.is_some() || !self.asking.is_empty() || Instant::now() < self.ask_at {
+        let asks_no_more = self.leave_by.is_some() || self.quarantine.is_some();
+        if asks_no_more || !self.asking.is_empty() || Instant::now() < self.ask_at {
             return;
         }
         if self.is_disk_full() {
@@ -291,7 +363,8 @@ impl Dispatcher {
 
     /// Connects anew if nothing was given for too long. Both connections: a heartbeat at the wrong server would hear that all is lost.
     fn watch(&mut self) {
-        if self.watch_due().is_none() || self.leave_by.is_some() || self.away_since.is_some() {
+        let gets_no_more = self.leave_by.is_some() || self.quarantine.is_some();
+        if self.watch_due().is_none() || gets_no_more || self.away_since.is_some() {
             return;
         }
         if let Some(unfed) = self.watchdog.bark() {
@@ -420,6 +493,7 @@ impl Dispatcher {
                 self.runs.granted(run);
                 self.watchdog.fed();
                 let clock = RedisClock::new(now_ms);
+                self.redis_clock = Some(clock);
                 for grant in grants {
                     self.start(run, grant, clock);
                 }
@@ -441,6 +515,8 @@ impl Dispatcher {
         let control = Control::new();
         if self.leave_by.is_some() {
             control.stop(StopWhy::Leaving);
+        } else if self.quarantine.is_some() {
+            control.stop(StopWhy::Quarantined);
         }
         let threads = serving.info.spec.threads_per_task;
         self.slots.take(threads);
@@ -464,9 +540,17 @@ impl Dispatcher {
         self.slots.settle(self.running.values().map(|running| running.threads).sum());
         self.held.remove(&key.0, &key.2, key.1);
         match end {
-            AttemptEnd::Succeeded | AttemptEnd::Failed => {
+            AttemptEnd::Succeeded => {
                 self.machine_faults = 0;
+                self.suspicion.clear();
                 self.runs.wake_one(&key.0);
+            }
+            AttemptEnd::AllBad(molecules_bad) => {
+                let reason = failure::ALL_BAD.to_owned();
+                self.in_vain(&key.0, Vain { task: key.1, reason, charged: false, molecules_bad });
+            }
+            AttemptEnd::Failed(reason) => {
+                self.in_vain(&key.0, Vain { task: key.1, reason, charged: true, molecules_bad: 0 });
             }
             AttemptEnd::Stopped => self.runs.wake_one(&key.0),
             AttemptEnd::MachineFault => {
@@ -486,6 +570,43 @@ impl Dispatcher {
         }
     }
 
+    /// An attempt came to nothing: is it the task, or this machine?
+    fn in_vain(&mut self, run: &RunId, vain: Vain) {
+        self.machine_faults = 0;
+        self.runs.wake_one(run);
+        if self.quarantine.is_none() && self.suspicion.note(run, vain) {
+            let (queue, run) = (self.shared.queue.clone(), run.clone());
+            self.looks.spawn(async move {
+                let progress = queue.progress(&run).await;
+                (run, progress)
+            });
+        }
+    }
+
+    fn looked(&mut self, run: &RunId, progress: Result<Progress, QueueError>) {
+        // The next attempt that comes to nothing is another chance to look. A success of this worker may be among those counted.
+        let Ok(progress) = progress else { return };
+        if self.running.values().any(|running| running.control.is_recording()) || self.quarantine.is_some() {
+            return;
+        }
+        if let Some(why) = self.suspicion.judge(run, &progress) {
+            self.quarantine(why);
+        }
+    }
+
+    fn quarantine(&mut self, why: String) {
+        tracing::error!(
+            %why, attempts = self.running.len(), when_quarantined = ?self.shared.config.when_quarantined,
+            hint = "`worker doctor` looks at this machine; a worker that is started again begins anew",
+            "quarantined: leasing nothing more, handing back what runs"
+        );
+        let since_ms = self.redis_clock.map_or(0, |clock| clock.now_ms());
+        self.quarantine = Some(Quarantine { why, since_ms, is_signed_off: false });
+        for running in self.running.values() {
+            running.control.stop(StopWhy::Quarantined);
+        }
+    }
+
     fn hear(&self, heard: &Heard) {
         let key = (heard.run.clone(), heard.task, heard.lease.clone());
         let Some(running) = self.running.get(&key) else { return };
@@ -502,6 +623,7 @@ impl Dispatcher {
     fn woken(&mut self, wake: &Wake) {
         match wake {
             Wake::Work => self.runs.wake(),
+            Wake::Drain => self.leave(),
             Wake::Follow { run, task } => {
                 let followed = self.running.iter().filter(|((r, t, _), _)| (r, t) == (run, task));
                 for (_, running) in followed {
@@ -511,8 +633,13 @@ impl Dispatcher {
         }
     }
 
-    /// What the registry shows: the heartbeat writes it.
+    /// The heartbeat writes it to the registry.
     fn show_card(&self) {
+        self.held.show(self.card());
+    }
+
+    /// What the registry shows.
+    fn card(&self) -> WorkerCard {
         let config = &self.shared.config;
         let tasks: Vec<String> = self.running.keys().map(|(run, task, _)| format!("{run}/{task}")).collect();
         let mut fields = vec![
@@ -525,11 +652,17 @@ impl Dispatcher {
         ];
         fields.extend(config.region.clone().map(|region| ("region", region)));
         fields.extend(config.machine_type.clone().map(|kind| ("machine_type", kind)));
-        self.held.show(WorkerCard { fields });
+        if let Some(quarantine) = &self.quarantine {
+            fields.push(("quarantined_at", quarantine.since_ms.to_string()));
+            fields.push(("quarantine", quarantine.why.clone()));
+        }
+        WorkerCard { fields }
     }
 
     fn state(&self) -> &'static str {
-        if self.leave_by.is_some() {
+        if self.quarantine.is_some() {
+            QUARANTINED
+        } else if self.leave_by.is_some() {
             "leaving"
         } else if self.disk_full {
             "disk full"

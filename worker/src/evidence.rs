@@ -31,6 +31,8 @@ pub(crate) struct Evidence {
     pub(crate) steps: Vec<StepRecord>,
     /// Files of molecules with a verdict that are worth keeping, by path below the scratch folder.
     pub(crate) kept: Vec<PathBuf>,
+    /// Parts of streams, which were stored while they were made.
+    pub(crate) parts: Vec<AttemptFile>,
     last_words: String,
 }
 
@@ -145,6 +147,7 @@ impl Attempt {
             insist_store("confirm", || store.confirm(&self.serving.info.digest)).await?;
             let mut files = self.put_files(scratch, &paths).await?;
             files.extend(self.put_rows().await?);
+            files.extend(self.evidence.parts.iter().cloned());
             let record = self.record(ending, reason, files);
             let json = serde_json::to_vec_pretty(&record).expect("a record always becomes JSON");
             let json = Bytes::from(json);

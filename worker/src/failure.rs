@@ -14,6 +14,8 @@ pub(crate) const SHARED_INPUT_UNUSABLE: &str = "shared_input_unusable";
 pub(crate) const SPAWN_FAILED: &str = "spawn_failed";
 /// Every molecule of a large batch is bad for one reason: the machine is suspected first.
 pub(crate) const ALL_BAD: &str = "all_bad";
+/// A checkpoint was made with another number of threads: going on from it would change the numbers.
+pub(crate) const THREADS_CHANGED: &str = "threads_changed";
 /// The stored shard is not one of this task.
 pub(crate) const SHARD_INVALID: &str = "shard_invalid";
 
@@ -38,6 +40,7 @@ mod tests {
             SPAWN_FAILED,
             ALL_BAD,
             SHARD_INVALID,
+            THREADS_CHANGED,
             "lapses", // common/src/queue/lua/lease.lua
         ];
         assert_eq!(listed, expected.into());

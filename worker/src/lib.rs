@@ -14,8 +14,10 @@ use common::task::WorkerId;
 use common::{telemetry, usage};
 
 mod attempt;
+mod bundle;
 mod cache;
 mod carry;
+mod checkpoint;
 mod completions;
 mod config;
 mod control;
@@ -29,7 +31,9 @@ mod heartbeat;
 mod live;
 mod output;
 mod patience;
+mod preemption;
 pub mod process;
+mod quarantine;
 mod redis_clock;
 mod runs;
 mod scratch;
@@ -37,11 +41,13 @@ mod server;
 mod serving;
 mod slots;
 mod stage;
+pub mod stream;
 mod upload;
 mod verdicts;
 mod watchdog;
 
-pub use config::{Arguments, Config, ConfigError, ExitWhen};
+pub use config::{Arguments, Config, ConfigError, ExitWhen, WhenQuarantined};
+pub use preemption::{Notices, Platform};
 pub use server::terachem_proto;
 pub use server::{Endpoint, EndpointError, Protocol, Servers, Service};
 pub use serving::OpenStore;
@@ -152,7 +158,9 @@ async fn assemble(
         scratch: ScratchRoot::open(&config.scratch, &worker)?,
         config,
     };
-    Ok(Parts { shared: Arc::new(shared), worker, place, open_store, held, heard, wakes, heartbeats })
+    let shared = Arc::new(shared);
+    let notices = preemption::listen(&shared);
+    Ok(Parts { notices, shared, worker, place, open_store, held, heard, wakes, heartbeats })
 }
 
 async fn start_guardian(worker: &WorkerId) -> std::io::Result<Guardian> {

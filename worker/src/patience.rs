@@ -12,6 +12,24 @@ use crate::heartbeat::chain;
 /// The pauses between tries; the store's own policy has its own, shorter ones.
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(10) };
 
+/// How long something may take before it is said that it is waited for; each time after that, twice as long, and a minute at most.
+const SAY_AFTER: Duration = Duration::from_secs(1);
+const SAY_EVERY: Duration = Duration::from_mins(1);
+
+/// Does something that may take long, and says meanwhile that it is waited for.
+pub(crate) async fn say_while_waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    let (mut pause, mut waited) = (SAY_AFTER, Duration::ZERO);
+    loop {
+        if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
+            return done;
+        }
+        waited += pause;
+        pause = (2 * pause).min(SAY_EVERY);
+        tracing::warn!(what, seconds = waited.as_secs(), "no answer yet, waiting");
+    }
+}
+
 /// Calls the queue until it answers. Only an error that trying again does not mend comes back.
 pub(crate) async fn insist<T, F>(what: &str, mut call: impl FnMut() -> F) -> Result<T, QueueError>
 where

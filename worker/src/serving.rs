@@ -11,6 +11,7 @@ use common::task::{EngineOptions, Provenance, RunId};
 use tokio::time::Instant;
 
 use crate::engine::{Engine, engine_for};
+use crate::patience::say_while_waiting;
 use crate::process::{How, Launcher, engine_environment};
 use crate::server::Servers;
 
@@ -142,7 +143,7 @@ impl Serving {
             info.spec.engine
         {
             // It names programs of its own, or says what servers are asked for in this worker's name: not on the word of Redis alone.
-            store.confirm(&info.digest).await?;
+            say_while_waiting("the store", store.confirm(&info.digest)).await?;
         }
         check_servers(engine.as_ref(), info.spec.engine.name(), means.servers).await?;
         let (path, mut versions) =

@@ -24,6 +24,8 @@ use crate::server::is_call;
 pub(crate) const LOGS: &str = "logs";
 /// The folder below a round's folder for what an engine wants to have kept.
 const OUTPUT: &str = "output";
+/// The folder below it all of whose content a driver wants to find again after a hand-over.
+pub(crate) const CHECKPOINT: &str = "checkpoint";
 /// How much a step may write to each of its logs.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -78,6 +80,7 @@ impl Attempt {
         let name = if number == 1 { String::new() } else { format!("round_{number}") };
         let folder = scratch.join(&name);
         fs::create_dir_all(folder.join(OUTPUT))?;
+        fs::create_dir_all(folder.join(CHECKPOINT))?;
         let mut molecules = Vec::with_capacity(positions.len());
         for &index in &positions {
             let molecule = self.grant.molecules[index].clone();
@@ -166,8 +169,17 @@ impl Attempt {
     pub(crate) async fn run(&mut self, round: &Round, shared: &Shared) -> Result<(), Halt> {
         let mut outcomes = Vec::new();
         let disk = Arc::clone(&self.shared);
+        let mut checkpointer = self.checkpointer.take();
         let steps = self.run_steps(round, shared, &mut outcomes);
-        let (ran, least_free) = disk.scratch.least_free_during(steps).await;
+        let watched = async {
+            // Later rounds are short: they find out which molecule to blame.
+            match checkpointer.as_mut().filter(|_| round.name.is_empty()) {
+                Some(checkpointer) => checkpointer.beside(steps).await,
+                None => steps.await,
+            }
+        };
+        let (ran, least_free) = disk.scratch.least_free_during(watched).await;
+        self.checkpointer = checkpointer;
         let judged = self.judge(round, shared, &outcomes, least_free);
         ran?;
         self.moments.engine_ended = Some(self.clock.now_ms());
@@ -231,7 +243,11 @@ impl Attempt {
         let name = round.step_name(&step);
         let logs = Logs { folder: round.logs.clone(), name: name.clone(), bytes_max: LOG_BYTES_MAX };
         let program = self.program(&step, &round.folder, Some(logs));
-        let ended = self.shared.launcher.run(&program, self.control.stopping()).await?;
+        let serving = Arc::clone(&self.serving);
+        let ended = match serving.engine.streaming(&step) {
+            Some(streaming) => Box::pin(self.run_streamed(&program, &streaming)).await?,
+            None => self.shared.launcher.run(&program, self.control.stopping()).await?,
+        };
         self.evidence.add_step(
             StepRecord {
                 name,
@@ -244,7 +260,7 @@ impl Attempt {
         Ok(StepOutcome { step, ended: Some(ended) })
     }
 
-    fn program(&self, step: &Step, folder: &Path, logs: Option<Logs>) -> Program {
+    pub(crate) fn program(&self, step: &Step, folder: &Path, logs: Option<Logs>) -> Program {
         let threads = self.serving.info.spec.threads_per_task;
         let extra = [
             ("MOLFLEET_RUN", self.serving.run.to_string()),
@@ -254,7 +270,9 @@ impl Attempt {
             ("MOLFLEET_THREADS", threads.to_string()),
         ];
         let mut extra = extra.map(|(name, value)| (name.to_owned(), OsString::from(value))).to_vec();
-        extra.extend(logs.as_ref().map(|_| ("MOLFLEET_OUTPUT".to_owned(), folder.join(OUTPUT).into())));
+        for (name, below) in [("MOLFLEET_OUTPUT", OUTPUT), ("MOLFLEET_CHECKPOINT_DIR", CHECKPOINT)] {
+            extra.extend(logs.as_ref().map(|_| (name.to_owned(), folder.join(below).into())));
+        }
         if is_call(&step.argv) {
             extra.extend(self.servers());
         }

@@ -117,7 +117,9 @@ impl Attempt {
         self.bytes_up = 0;
         let own = self.unless_stopped(self.put_files(scratch, paths)).await??;
         self.bytes_up += own.iter().map(|file| file.bytes).sum::<u64>();
-        let files = [self.carried.files.clone(), own].concat();
+        self.check_parts().await?;
+        self.bytes_up += self.evidence.parts.iter().map(|part| part.bytes).sum::<u64>();
+        let files = [self.carried.files.clone(), own, self.evidence.parts.clone()].concat();
         let shard_bytes = Bytes::from(shard.encode());
         let shard_sha256 = sha256_hex(&shard_bytes);
         let record = self.put_record(files, &shard_sha256).await?;

@@ -39,6 +39,8 @@ impl std::fmt::Debug for Queue {
 pub enum Wake {
     /// There may be work.
     Work,
+    /// A person wants the worker to leave.
+    Drain,
     /// Somebody wants to see the output of this task, if the worker holds it.
     Follow {
         /// The run.
@@ -51,6 +53,9 @@ pub enum Wake {
 impl Wake {
     fn of(message: &PushInfo) -> Self {
         let text = message.data.last().and_then(|value| redis::from_redis_value_ref::<String>(value).ok());
+        if text.as_deref() == Some(keys::DRAIN_MESSAGE) {
+            return Self::Drain;
+        }
         let followed = text.and_then(|text| keys::followed(&text));
         followed.map_or(Self::Work, |(run, task)| Self::Follow { run, task })
     }

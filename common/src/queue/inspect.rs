@@ -14,6 +14,9 @@ use crate::task::{Ending, LeaseName, Limits, Phase, RunId, RunSpec, State, TaskI
 /// How long after it was last seen a worker counts as gone, in ms. It shows itself every 45 s at the latest.
 pub const WORKER_GONE_MS: u64 = 60_000;
 
+/// The `state` in the registry of a worker that leases no more because its machine is suspected.
+pub const QUARANTINED: &str = "quarantined";
+
 /// The counters of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[expect(missing_docs, reason = "each field is the counter of that name in docs/protocol.md")]
@@ -161,6 +164,13 @@ pub struct WorkerInfo {
     pub seen_ms: u64,
     /// What it tells of itself.
     pub fields: BTreeMap<String, String>,
+}
+
+impl WorkerInfo {
+    /// Whether it leases no more because its machine is suspected.
+    pub fn is_quarantined(&self) -> bool {
+        self.fields.get("state").is_some_and(|state| state == QUARANTINED)
+    }
 }
 
 type Fields = BTreeMap<String, String>;

@@ -17,6 +17,9 @@ pub fn wake(id: &WorkerId) -> String {
     format!("molfleet:worker:{id}:wake")
 }
 
+/// What tells a worker on its channel to leave.
+pub(super) const DRAIN_MESSAGE: &str = "drain";
+
 /// What asks a worker on its channel for the output of a task: the key that it goes to and the task's id.
 pub(super) fn follow_message(run: &RunId, task: TaskId) -> String {
     format!("{} {task}", RunKeys::new(run).live())
@@ -93,6 +96,11 @@ impl RunKeys {
     /// HASH: task id → last lines of its last failed attempt, until it succeeds.
     pub fn tails(&self) -> String {
         self.key("tails")
+    }
+
+    /// HASH: task id → how far it is and its two newest bundles, until it succeeds.
+    pub fn checkpoints(&self) -> String {
+        self.key("checkpoints")
     }
 
     /// STREAM: what the programs of tasks print that somebody follows.

@@ -3,7 +3,7 @@
 use redis::AsyncCommands as _;
 
 use super::reply::Reply;
-use super::{Queue, QueueError, keys, scripts};
+use super::{Checkpoint, Queue, QueueError, keys, scripts};
 use crate::checkup::chain;
 use crate::task::{
     Ending, LeaseName, Molecule, Moments, RunId, TaskId, WorkerId, bucket_of, decode_molecules,
@@ -71,6 +71,8 @@ pub struct Grant {
     pub queued_ms: u64,
     /// How often the task has failed.
     pub failures: u64,
+    /// From where a former attempt may be taken up; without bundles whose names can't be read.
+    pub checkpoint: Checkpoint,
 }
 
 /// What a heartbeat says of one lease.
@@ -293,15 +295,17 @@ impl Queue {
         }
     }
 
-    /// Hands a task back unharmed.
+    /// Hands a task back unharmed. With a hold, in ms up to [`HOLD_MAX_MS`](super::HOLD_MAX_MS), nobody else gets it until this lease
+    /// has registered its last bundle or the hold is over.
     pub async fn release(
         &self,
         run: &RunId,
         task: TaskId,
         lease: &LeaseName,
         why: &str,
+        hold_ms: u64,
     ) -> Result<Released, QueueError> {
-        let arguments = (task.0, lease.to_string(), why);
+        let arguments = (task.0, lease.to_string(), why, hold_ms);
         let reply = self.run_script(&scripts::RELEASE, run, arguments).await?;
         if reply.code() == "ok" { Ok(Ok(())) } else { fate(&reply).map(Err) }
     }
@@ -362,7 +366,7 @@ pub(super) fn fate(reply: &Reply) -> Result<Fate, QueueError> {
 
 fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
     let parse = || {
-        let [task, lease, input, former, queued, failures] = fields else { return None };
+        let [task, lease, input, former, queued, failures, checkpoint] = fields else { return None };
         let (molecules, unusable) = match decode_molecules(input) {
             Ok(molecules) => (molecules, None),
             Err(_) if input.is_empty() => (Vec::new(), Some("it is missing".to_owned())),
@@ -377,6 +381,7 @@ fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
             former: former.split(' ').filter_map(parse_former_one).collect(),
             queued_ms: queued.parse().ok()?,
             failures: failures.parse().ok()?,
+            checkpoint: Checkpoint::parse(checkpoint),
         })
     };
     parse().ok_or_else(|| reply.unknown())

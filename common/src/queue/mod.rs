@@ -6,6 +6,7 @@ mod access;
 mod address;
 mod advice;
 mod audit;
+mod checkpoint;
 mod client;
 mod connector;
 mod error;
@@ -22,13 +23,16 @@ mod server;
 pub use access::{Access, Password};
 pub use address::AddressError;
 pub use audit::{Adoption, Places};
+pub use checkpoint::{Bundle, Checkpoint, HOLD_MAX_MS, Kept, Progressed};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
-pub use inspect::{Event, Histogram, LeaseInfo, Progress, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo};
+pub use inspect::{
+    Event, Histogram, LeaseInfo, Progress, QUARANTINED, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo,
+};
 pub use lease::{
     Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
     WorkerCard,
 };
 pub use live::{ASKED_MS, PIECE_BYTES_MAX, Piece};
-pub use scripts::SOURCES;
+pub use scripts::{SHARED, SOURCES};
 pub use server::Server;

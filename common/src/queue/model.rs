@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Adoption, Completed, Completion, Failed, Failure, Fate, Grant, Histogram, LeaseReply, Nothing, Pulse,
-    Released, WhyNothing,
+    Adoption, Bundle, Checkpoint, Completed, Completion, Failed, Failure, Fate, Grant, HOLD_MAX_MS,
+    Histogram, Kept, LeaseReply, Nothing, Pulse, Released, WhyNothing,
 };
 use crate::task::{Ending, LeaseName, Limits, Molecule, Phase, State, TaskId, WorkerId, bucket_of};
 
@@ -18,6 +18,8 @@ const BOUND: usize = 100;
 const GRANTS_MAX: u64 = 1_000;
 /// Pieces of live output that are kept.
 const PIECES_MAX: usize = 64;
+/// Bundles of a task that are kept.
+const BUNDLES_MAX: usize = 2;
 /// How old the last transition into a terminal state must be before a run is drained, in ms.
 const SETTLE_MS: u64 = 5_000;
 /// How often all idle workers together ask at most, in calls a second.
@@ -46,6 +48,7 @@ pub struct Task {
     pub queued_at: Option<u64>,
     pub input: Vec<Molecule>,
     pub tail: Option<String>,
+    pub checkpoint: Checkpoint,
     pub success: Option<Success>,
 }
 
@@ -172,6 +175,7 @@ impl Model {
                 queued_at: None,
                 input: input.clone(),
                 tail: None,
+                checkpoint: Checkpoint::default(),
                 success: None,
             });
         }
@@ -287,7 +291,8 @@ impl Model {
     fn promote(&mut self, now_ms: u64) {
         let ready = self.delayed.iter().filter(|(ready_at, _)| *ready_at <= now_ms).take(BOUND);
         for id in ids_of(ready) {
-            self.place(id, State::Pending, Place::Tail, now_ms);
+            let was_held = self.tasks[at(id)].ending == Some(Ending::Released);
+            self.place(id, State::Pending, if was_held { Place::Head } else { Place::Tail }, now_ms);
             self.event("promote", id, "");
         }
     }
@@ -336,6 +341,11 @@ impl Model {
                 former: task.former.clone(),
                 queued_ms: task.queued_at.unwrap_or(self.pushed_at),
                 failures: task.failures,
+                checkpoint: if task.former.is_empty() {
+                    Checkpoint::default()
+                } else {
+                    task.checkpoint.clone()
+                },
             }
         };
         LeaseReply::Granted { now_ms, grants: ids.iter().map(grant).collect() }
@@ -385,6 +395,7 @@ impl Model {
         let (steps, latest) = moments.steps();
         let task = &mut self.tasks[at(id)];
         (task.ending, task.reason, task.queued_at, task.tail) = (None, None, None, None);
+        task.checkpoint = Checkpoint::default();
         task.success = Some(Success {
             shard_sha256: completion.shard_sha256.to_owned(),
             index_sha256: completion.index_sha256.to_owned(),
@@ -416,6 +427,7 @@ impl Model {
             self.last_terminal_at = Some(now_ms);
             let task = &mut self.tasks[at(id)];
             (task.ending, task.reason, task.queued_at, task.tail) = (None, None, None, None);
+            task.checkpoint = Checkpoint::default();
             task.success = Some(Success {
                 shard_sha256: found.shard_sha256.clone(),
                 index_sha256: found.index_sha256.clone(),
@@ -477,15 +489,55 @@ impl Model {
         Failed::Delayed { ready_at_ms }
     }
 
-    /// Hands a task back unharmed.
-    pub fn release(&mut self, id: TaskId, name: &LeaseName, why: &str, now_ms: u64) -> Released {
+    /// Records a bundle of a task that is held under this name or was last held under it, and ends the hold of its release.
+    pub fn checkpoint(
+        &mut self,
+        id: TaskId,
+        name: &LeaseName,
+        (number, sha256, progress): (u64, &str, Option<(u64, u64)>),
+        now_ms: u64,
+    ) -> Kept {
+        self.tick(now_ms);
+        let state = self.named(id, name);
+        if !matches!(state, Some(State::Leased | State::Pending | State::Delayed)) {
+            return Err(self.held(id, name).expect_err("only a leased task is held"));
+        }
+        let bundle = Bundle { lease: name.clone(), number, sha256: sha256.to_owned() };
+        let checkpoint = &mut self.tasks[at(id.0)].checkpoint;
+        if !checkpoint.bundles.contains(&bundle) {
+            checkpoint.progress = progress;
+            checkpoint.bundles.insert(0, bundle);
+            checkpoint.bundles.truncate(BUNDLES_MAX);
+            self.event("checkpoint", id.0, &format!("{} number {number}", self.lease_field(id.0)));
+        }
+        if state == Some(State::Delayed) && self.tasks[at(id.0)].ending == Some(Ending::Released) {
+            self.place(id.0, State::Pending, Place::Head, now_ms);
+            self.event("promote", id.0, "");
+            self.wake(1);
+        }
+        Ok(self.tasks[at(id.0)].checkpoint.bundles.clone())
+    }
+
+    /// Hands a task back unharmed, for at most so many ms to nobody.
+    pub fn release(
+        &mut self,
+        id: TaskId,
+        name: &LeaseName,
+        (why, hold_ms): (&str, u64),
+        now_ms: u64,
+    ) -> Released {
         self.tick(now_ms);
         self.held(id, name)?;
         let task = &mut self.tasks[at(id.0)];
         task.releases += 1;
         task.ending = Some(Ending::Released);
-        self.place(id.0, State::Pending, Place::Head, now_ms);
-        self.event("release", id.0, &format!("{} reason {why}", self.lease_field(id.0)));
+        let hold_ms = hold_ms.min(HOLD_MAX_MS);
+        match hold_ms {
+            0 => self.place(id.0, State::Pending, Place::Head, now_ms),
+            _ => self.place(id.0, State::Delayed, Place::At(now_ms + hold_ms), now_ms),
+        }
+        let fields = format!("{} reason {why} hold_ms {hold_ms}", self.lease_field(id.0));
+        self.event("release", id.0, &fields);
         self.wake(1);
         Ok(())
     }

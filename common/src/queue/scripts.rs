@@ -1,4 +1,4 @@
-//! The scripts: one file per verb, each behind the prelude that they share. No other file runs a script.
+//! The scripts: one file per verb, each behind what it shares with others. No other file runs a script.
 
 use std::sync::LazyLock;
 
@@ -10,21 +10,28 @@ pub(super) struct NamedScript {
     pub(super) script: LazyLock<Script>,
 }
 
+/// What stands before scripts, by name.
+pub const SHARED: &[(&str, &str)] =
+    &[("clock", include_str!("lua/clock.lua")), ("prelude", include_str!("lua/prelude.lua"))];
+
 /// Declares every script once: its static, and its entry in [`SOURCES`].
 macro_rules! scripts {
-    ($($id:ident = $name:literal;)*) => {
+    ($($id:ident = $name:literal after $($shared:literal),+;)*) => {
         /// Name and whole text of every script, for tests that call it by itself.
         pub const SOURCES: &[(&str, &str)] = &[$((
             $name,
-            concat!(include_str!("lua/prelude.lua"), include_str!(concat!("lua/", $name, ".lua"))),
+            concat!(
+                $(include_str!(concat!("lua/", $shared, ".lua")),)+
+                include_str!(concat!("lua/", $name, ".lua")),
+            ),
         )),*];
         $(
             #[expect(clippy::disallowed_methods, reason = "the one place that makes scripts")]
             pub(super) static $id: NamedScript = NamedScript {
                 name: $name,
                 script: LazyLock::new(|| {
-                    let body = include_str!(concat!("lua/", $name, ".lua"));
-                    Script::new(&[include_str!("lua/prelude.lua"), body].concat())
+                    let shared = [$(include_str!(concat!("lua/", $shared, ".lua"))),+].concat();
+                    Script::new(&[&shared, include_str!(concat!("lua/", $name, ".lua"))].concat())
                 }),
             };
         )*
@@ -32,21 +39,22 @@ macro_rules! scripts {
 }
 
 scripts! {
-    ADOPT = "adopt";
-    CANCEL = "cancel";
-    COMPLETE = "complete";
-    CREATE = "create";
-    FAIL = "fail";
-    HEARTBEAT = "heartbeat";
-    LEASE = "lease";
-    PUSH = "push";
-    RELEASE = "release";
-    REMOVE = "remove";
-    REPAIR = "repair";
-    REQUEUE = "requeue";
-    SEAL = "seal";
-    SET = "set";
-    TELL = "tell";
+    ADOPT = "adopt" after "clock", "prelude";
+    CANCEL = "cancel" after "clock", "prelude";
+    CHECKPOINT = "checkpoint" after "clock", "prelude";
+    COMPLETE = "complete" after "clock", "prelude";
+    CREATE = "create" after "clock";
+    FAIL = "fail" after "clock", "prelude";
+    HEARTBEAT = "heartbeat" after "clock";
+    LEASE = "lease" after "clock", "prelude";
+    PUSH = "push" after "clock", "prelude";
+    RELEASE = "release" after "clock", "prelude";
+    REMOVE = "remove" after "clock";
+    REPAIR = "repair" after "clock", "prelude";
+    REQUEUE = "requeue" after "clock", "prelude";
+    SEAL = "seal" after "clock";
+    SET = "set" after "clock", "prelude";
+    TELL = "tell" after "clock", "prelude";
 }
 
 #[cfg(test)]
@@ -56,11 +64,9 @@ mod tests {
     use super::SOURCES;
     use crate::task::{State, TRANSITIONS, Verb};
 
-    const PRELUDE: &str = include_str!("lua/prelude.lua");
-
-    /// A script's own header lines and body, without the prelude.
+    /// A script's own header lines and body, without what stands before it.
     fn parts(source: &str) -> (Vec<&str>, String) {
-        let own = source.strip_prefix(PRELUDE).unwrap();
+        let own = &source[source.find("-- purpose: ").unwrap()..];
         let header = own.lines().take_while(|line| line.starts_with("--")).collect();
         (
             header,
@@ -117,6 +123,7 @@ mod tests {
     fn scripts_of(from: State, verb: Verb) -> &'static [&'static str] {
         match (from, verb) {
             (State::Waiting, Verb::Promote) => &["complete", "adopt"],
+            (State::Delayed, Verb::Promote) => &["lease", "checkpoint"],
             (_, Verb::Reclaim | Verb::Promote) => &["lease"],
             (_, verb) => match SOURCES.iter().find(|(name, _)| *name == verb.name()) {
                 Some((name, _)) => std::slice::from_ref(name),

@@ -57,6 +57,11 @@ pub fn attempt_record(task: TaskId, lease: &LeaseName) -> String {
     attempt_file(task, lease, "attempt.json")
 }
 
+/// A bundle of a task's checkpoint files, by the attempt that made it and its number there; gone after the task's success.
+pub fn bundle(task: TaskId, lease: &LeaseName, number: u64) -> String {
+    format!("checkpoints/{}/{lease}-{number}.tar", task.padded())
+}
+
 /// A user's file name as part of an object name: anything but letters, digits, `_`, `.` and `-` becomes `_`; at most 100 characters,
 /// the end of the name with its extension is kept, and neither `.` nor `-` stands in front: it is an argument of programs.
 fn tame(file_name: &str) -> String {

@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
+use super::enumeration::{FORMULA_PLACEHOLDER, StreamError, StreamOptions};
 use crate::excerpt::excerpt;
 
 /// Parameters of the engine `command`: any program, or a driver script.
@@ -27,6 +28,9 @@ pub struct CommandOptions {
     pub expect: Vec<String>,
     /// Files to keep beside rows and expected files, if they are there.
     pub keep: Vec<String>,
+    /// Standard output is the result, a line for each structure, and streamed into parts; then there are no rows of the program's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<StreamOptions>,
 }
 
 /// The role of the run's script, which no input may have.
@@ -180,6 +184,9 @@ pub enum CommandError {
         /// The path.
         path: String,
     },
+    /// A parameter of its stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// A program without a command that tells its version.
     #[error("the version of `{}` has no command", excerpt(name))]
     Version {
@@ -201,6 +208,12 @@ impl CommandOptions {
             (false, true) => return Err(CommandError::UnusedDriver),
             (true, true) | (false, false) => {}
         }
+        if let Some(name) = self.versions.iter().find_map(|(name, argv)| argv.is_empty().then_some(name)) {
+            return Err(CommandError::Version { name: name.clone() });
+        }
+        if let Some(stream) = &self.stream {
+            return Ok(self.check_stream(stream)?);
+        }
         if self.columns.is_empty() && self.expect.is_empty() {
             return Err(CommandError::NothingDeclared);
         }
@@ -211,11 +224,25 @@ impl CommandOptions {
                 return Err(CommandError::DuplicateColumn { name: column.name.clone() });
             }
         }
-        if let Some(name) = self.versions.iter().find_map(|(name, argv)| argv.is_empty().then_some(name)) {
-            return Err(CommandError::Version { name: name.clone() });
-        }
         self.check_score()?;
         self.check_files()
+    }
+
+    fn check_stream(&self, stream: &StreamOptions) -> Result<(), StreamError> {
+        let beside = [
+            ("columns", !self.columns.is_empty()),
+            ("score", self.score.is_some()),
+            ("rows", self.rows != ROWS_DEFAULT),
+            ("expect", !self.expect.is_empty()),
+            ("keep", !self.keep.is_empty()),
+        ];
+        if let Some((name, _)) = beside.into_iter().find(|(_, given)| *given) {
+            return Err(StreamError::Beside { name });
+        }
+        if !self.argv.iter().any(|word| word.contains(FORMULA_PLACEHOLDER)) {
+            return Err(StreamError::NoFormula);
+        }
+        stream.validate()
     }
 
     fn check_score(&self) -> Result<(), CommandError> {
@@ -328,7 +355,29 @@ mod tests {
             score: Some("weight".into()),
             expect: vec!["poses/{index}.sdf".into()],
             keep: vec!["output".into()],
+            stream: None,
         }
+    }
+
+    #[test]
+    fn a_stream_stands_alone() {
+        let stream = StreamOptions { total: ">Z {total} graphs".into(), lines_per_part: 5, filter: None };
+        let plain = CommandOptions {
+            argv: vec!["geng".into(), "{formula}".into()],
+            columns: Vec::new(),
+            score: None,
+            expect: Vec::new(),
+            keep: Vec::new(),
+            stream: Some(stream),
+            ..options()
+        };
+        assert_eq!(plain.validate(false), Ok(()));
+        let beside = CommandOptions { keep: vec!["a".into()], ..plain.clone() };
+        assert!(
+            beside.validate(false).unwrap_err().to_string().starts_with("`keep` is given beside a stream")
+        );
+        let same = CommandOptions { argv: vec!["geng".into()], ..plain };
+        assert_eq!(same.validate(false), Err(CommandError::Stream(StreamError::NoFormula)));
     }
 
     #[test]

@@ -99,6 +99,7 @@ impl HttpOptions {
             score: self.score.clone(),
             expect: Vec::new(),
             keep: Vec::new(),
+            stream: None,
         }
     }
 

@@ -2,6 +2,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod command;
+mod enumeration;
 mod fep;
 mod gnina;
 mod http;
@@ -22,6 +23,11 @@ mod timings;
 pub use command::{
     Column, ColumnKind, CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, INDEX_PLACEHOLDER,
     ROWS_DEFAULT, RowsFormat, THREADS_PLACEHOLDER,
+};
+pub use enumeration::{
+    BATCH_LINES_DEFAULT, BATCH_LINES_MAX, FORMULA_PLACEHOLDER, FilterOptions, LINES_PER_PART_DEFAULT,
+    MODULUS_PLACEHOLDER, NotAResidue, RESIDUE_PLACEHOLDER, Residue, SPLIT_MAX, SURGE_TOTAL, StreamError,
+    StreamOptions, SurgeOptions, TOTAL_PLACEHOLDER,
 };
 pub use fep::{FepError, FepOptions, FepPart};
 pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};

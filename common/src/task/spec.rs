@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CommandOptions, FepOptions, FepPart, GninaOptions, HttpOptions, MmgbsaOptions, RunId, Shard, TaskId,
-    TerachemOptions,
+    CommandOptions, FepOptions, FepPart, GninaOptions, HttpOptions, MmgbsaOptions, RunId, Shard,
+    StreamOptions, SurgeOptions, TaskId, TerachemOptions,
 };
 
 /// The version of the spec's format and of the Redis schema.
@@ -79,6 +79,8 @@ pub enum EngineOptions {
     GromacsMmgbsa(MmgbsaOptions),
     /// Hydration free energies with GROMACS.
     GromacsFep(FepOptions),
+    /// Enumeration of all structures of a formula with Surge.
+    Surge(SurgeOptions),
     /// A model server that takes and gives JSON.
     Http(HttpOptions),
     /// Energies by quantum chemistry, from a TeraChem server.
@@ -96,6 +98,23 @@ impl EngineOptions {
             Self::GromacsFep(_) => "gromacs-fep",
             Self::Http(_) => "http",
             Self::Terachem(_) => "terachem",
+            Self::Surge(_) => "surge",
+        }
+    }
+}
+
+impl EngineOptions {
+    /// How the output is streamed, if the engine enumerates.
+    pub const fn stream(&self) -> Option<&StreamOptions> {
+        match self {
+            Self::Surge(surge) => Some(&surge.stream),
+            Self::Command(command) => command.stream.as_ref(),
+            Self::Vina(_)
+            | Self::Gnina(_)
+            | Self::GromacsMmgbsa(_)
+            | Self::GromacsFep(_)
+            | Self::Http(_)
+            | Self::Terachem(_) => None,
         }
     }
 
@@ -107,6 +126,7 @@ impl EngineOptions {
             | Self::Gnina(_)
             | Self::Command(_)
             | Self::GromacsMmgbsa(_)
+            | Self::Surge(_)
             | Self::Http(_)
             | Self::Terachem(_) => None,
         }

@@ -5,7 +5,7 @@ use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
 use super::{
     CnnScoring, DRIVER_ROLE, EngineOptions, FepError, GninaOptions, HttpError, MmgbsaError, ObjectRef, RunId,
-    RunSpec, SPEC_SCHEMA, TerachemError, VinaOptions,
+    RunSpec, SPEC_SCHEMA, StreamError, TerachemError, VinaOptions,
 };
 use crate::excerpt::excerpt;
 
@@ -87,6 +87,9 @@ pub enum SpecError {
     /// A parameter of `gromacs-fep`.
     #[error(transparent)]
     Fep(#[from] FepError),
+    /// A parameter of a stream.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// A parameter of `http`.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -141,6 +144,7 @@ impl RunSpec {
                 Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
             }
             EngineOptions::GromacsFep(fep) => Ok(fep.validate(self.drivers.contains_key(DRIVER_ROLE))?),
+            EngineOptions::Surge(surge) => Ok(surge.stream.validate()?),
             EngineOptions::Http(http) => Ok(http.validate()?),
             EngineOptions::Terachem(terachem) => Ok(terachem.validate()?),
         }

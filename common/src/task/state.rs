@@ -12,7 +12,7 @@ pub enum State {
     Waiting,
     /// May be leased now.
     Pending,
-    /// Becomes pending when its time comes: the back-off after a failure.
+    /// Becomes pending when its time comes: the back-off after a failure, or the hold until a last bundle is there.
     Delayed,
     /// Held by one worker under a lease name, until it expires on the run's lease clock.
     Leased,
@@ -57,6 +57,7 @@ pub const TRANSITIONS: &[(State, Verb, State)] = &[
     (State::Leased, Verb::Fail, State::Dead),
     (State::Waiting, Verb::Fail, State::Dead),
     (State::Leased, Verb::Release, State::Pending),
+    (State::Leased, Verb::Release, State::Delayed),
     (State::Pending, Verb::Cancel, State::Cancelled),
     (State::Delayed, Verb::Cancel, State::Cancelled),
     (State::Leased, Verb::Cancel, State::Cancelled),

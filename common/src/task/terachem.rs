@@ -129,6 +129,7 @@ impl TerachemOptions {
             score: Some("energy_hartree".to_owned()),
             expect: Vec::new(),
             keep: Vec::new(),
+            stream: None,
         }
     }
 

@@ -15,7 +15,7 @@ pub use look::{Having, Logs, Show, Status, Tasks};
 pub use push::{Charges, CommandFlags, EngineName, Push, Trial};
 pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
 pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Shell};
-pub use steer::{Cancel, Pause, Remove, Resume, Retry, Set};
+pub use steer::{Cancel, Drain, Pause, Remove, Resume, Retry, Set};
 pub use values::{
     Argv, Center, DeclaredColumn, Edges, InputFile, InvalidValue, Label, MeasuredColumn, Setting,
 };
@@ -101,6 +101,8 @@ meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 
     Retry(Retry),
     /// Stop a run, or some of its tasks; engines are killed within a heartbeat
     Cancel(Cancel),
+    /// Tell workers to leave; their tasks are handed over with their checkpoints
+    Drain(Drain),
     /// Lease no more tasks of a run; what runs goes on
     Pause(Pause),
     /// Let a paused run go on

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::task::{ChargeModel, CnnScoring, RunId};
+use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX};
 use serde::Deserialize;
 
 use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label};
@@ -25,6 +25,7 @@ Examples:
   launchpad push --from first --sample 10 --of-top 100 --run look
   launchpad push solutes.smi --run hydration --engine gromacs-fep --window-ps 1000
   launchpad push poses.sdf --run rescored --engine gromacs-mmgbsa --receptor receptor.pdb --batch-size 10
+  launchpad formulae --heavy-atoms 6 | launchpad push - --run six --engine surge --batch-size 100
 
 --from takes molecules, engine, parameters, inputs and limits from a run that has ended; flags and run.toml win.
 Pushing the same again goes on where the last push stopped, and changes nothing once it has finished.")]
@@ -111,6 +112,12 @@ pub struct Push {
     /// Edge of the box of water of gromacs-fep in nm [default: 2.4]
     #[arg(long, value_name = "NM", allow_negative_numbers = true)]
     pub box_nm: Option<f64>,
+    /// Lines of each part that surge's output, or a command's stream, is cut into [default: 10000000]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..))]
+    pub lines_per_part: Option<u64>,
+    /// Tasks that each formula is split into, for surge or a command's stream [default: 1]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u64).range(1..=SPLIT_MAX))]
+    pub split: Option<u64>,
     /// What the engine `command` runs
     #[command(flatten)]
     pub command: CommandFlags,
@@ -224,6 +231,8 @@ pub enum EngineName {
     GromacsMmgbsa,
     /// Free energies of hydration with GROMACS, window by window
     GromacsFep,
+    /// All structures of molecular formulae with Surge
+    Surge,
     /// A model server that takes and gives JSON
     Http,
     /// Energies by quantum chemistry, from a TeraChem server
@@ -239,6 +248,7 @@ impl EngineName {
             Self::Command => "command",
             Self::GromacsMmgbsa => "gromacs-mmgbsa",
             Self::GromacsFep => "gromacs-fep",
+            Self::Surge => "surge",
             Self::Http => "http",
             Self::Terachem => "terachem",
         }

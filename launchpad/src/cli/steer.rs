@@ -1,10 +1,10 @@
-//! The command lines that change how a run goes: `retry`, `cancel`, `pause`, `resume`, `set` and `remove`.
+//! The command lines that change how a run goes: `retry`, `cancel`, `pause`, `resume`, `set`, `drain` and `remove`.
 
 use clap::Args;
-use common::task::{RunId, TaskId};
+use common::task::{RunId, TaskId, WorkerId};
 use regex::Regex;
 
-use super::Setting;
+use super::{Label, Setting};
 
 /// Arguments of `retry`.
 #[derive(Debug, Args)]
@@ -53,6 +53,31 @@ pub struct Cancel {
     /// Don't ask
     #[arg(long, short)]
     pub yes: bool,
+}
+
+/// Arguments of `drain`.
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("which").required(true).multiple(false),
+    after_help = "\
+Examples:
+  launchpad drain b7tor3wa3nt7
+  launchpad drain --label region=us-central1 --label machine_type=g2-standard-12
+  launchpad drain --all
+
+A worker that is told to leave leases nothing more, ends its engines, stores their checkpoints, hands its tasks back and leaves with 75. \
+What starts workers may start new ones. Exit codes: 0 all heard it; 75 some did not."
+)]
+pub struct Drain {
+    /// Only these workers
+    #[arg(value_name = "WORKER", group = "which")]
+    pub workers: Vec<WorkerId>,
+    /// All workers that show this in the registry, such as region=here; given several times, those that show all
+    #[arg(long = "label", value_name = "NAME=VALUE", group = "which")]
+    pub labels: Vec<Label>,
+    /// All workers
+    #[arg(long, group = "which")]
+    pub all: bool,
 }
 
 /// Arguments of `pause`.

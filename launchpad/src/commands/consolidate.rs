@@ -16,8 +16,8 @@ use super::Context;
 use super::merge::merge;
 use crate::cli;
 use crate::consolidation::{
-    Best, Checked, Comparison, ConsolidationError, Measured, Outcome, Receipt, ResultsFile, TableRow,
-    Verdicts, Walk, read_manifest,
+    Best, Checked, Comparison, ConsolidationError, Enumeration, Measured, Outcome, Receipt, ResultsFile,
+    Sums, TableRow, Verdicts, Walk, read_manifest,
 };
 use crate::error::LaunchpadError;
 use crate::new_file::write_whole;
@@ -44,9 +44,16 @@ async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), La
     let manifest = read_manifest(&store, &info.spec).await?;
     let mut results = ResultsFile::create(&arguments.output)?;
     let mut receipt = Receipt::new(&info.spec, &info.digest);
+    let stream = info.spec.engine.stream();
+    let mut sums = stream.map(|stream| (Sums::default(), stream.filter.is_some()));
     let mut line = context.output.progress("checking", info.spec.manifest.tasks);
     let mut take = |mut checked: Checked| {
         if let Err(fault) = results.agree(&checked)? {
+            checked.outcome = Outcome::Missing(fault);
+        }
+        if let Some((sums, is_filtered)) = &mut sums
+            && let Err(fault) = sums.take(&checked, *is_filtered)
+        {
             checked.outcome = Outcome::Missing(fault);
         }
         name_missing(None, &checked);
@@ -62,6 +69,7 @@ async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), La
     };
     Walk { queue: &queue, store: &store, spec: &info.spec }.run(&manifest, &mut take).await?;
     line.finish();
+    receipt.enumeration = sums.map(|(sums, _)| sums.finish());
     let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
     if receipt.missing.is_empty() {
         let (sha256, best) = results.finish()?;
@@ -133,8 +141,12 @@ struct Consolidated<'a> {
 
 impl Report for Consolidated<'_> {
     fn text(&self) -> String {
-        let body = self.comparison.as_ref().map_or_else(|| best(&self.best), compared);
         let receipt = self.receipt;
+        let body = match (&self.comparison, &receipt.enumeration) {
+            (Some(comparison), _) => compared(comparison),
+            (None, Some(enumeration)) => enumerated(enumeration),
+            (None, None) => best(&self.best),
+        };
         format!(
             "{body}\n{} is complete: {}\ntable    {}\nreceipt  {}\n",
             receipt.run,
@@ -157,6 +169,23 @@ pub(super) fn counted(molecules: u64, verdicts: &Verdicts, bad_reasons: &BTreeMa
         thousands(verdicts.bad),
         thousands(verdicts.dead),
         thousands(verdicts.cancelled),
+    )
+}
+
+/// Structures of formulae, as text: each that was split, as far as they fit on a screen.
+fn enumerated(enumeration: &Enumeration) -> String {
+    const SHOWN: usize = 10;
+    let mut table = Table::new(&["formula", ">structures"]);
+    for (formula, structures) in enumeration.split.iter().take(SHOWN) {
+        table.row([formula.clone(), structures.to_string()]);
+    }
+    let more = enumeration.split.len().saturating_sub(SHOWN);
+    let table = if table.is_empty() { String::new() } else { table.to_string() };
+    let more = if more > 0 { format!("and {more} more in the receipt\n") } else { String::new() };
+    let (structures, complete) = (enumeration.structures, thousands(enumeration.complete));
+    let incomplete = thousands(enumeration.incomplete.len() as u64);
+    format!(
+        "{table}{more}{structures} structures of {complete} formulae; {incomplete} formulae have no total\n"
     )
 }
 

@@ -5,6 +5,7 @@ mod cancel;
 mod completions;
 mod consolidate;
 mod doctor;
+mod drain;
 mod driver;
 mod export;
 mod follow;
@@ -57,6 +58,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Audit(arguments) => audit::audit(&context, &arguments).await,
         Command::Retry(arguments) => retry::retry(&context, &arguments).await,
         Command::Cancel(arguments) => cancel::cancel(&context, &arguments).await,
+        Command::Drain(arguments) => drain::drain(&context, &arguments).await,
         Command::Pause(arguments) => pause::pause(&context, &arguments).await,
         Command::Resume(arguments) => pause::resume(&context, &arguments).await,
         Command::Set(arguments) => set::set(&context, &arguments).await,

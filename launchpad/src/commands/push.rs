@@ -10,7 +10,7 @@ use super::Context;
 use crate::cli;
 use crate::drivers::DriverScript;
 use crate::error::LaunchpadError;
-use crate::input::Problem;
+use crate::input::{Format, Problem};
 use crate::output::{self, ProblemList};
 use crate::push::{
     DryRun, Enqueue, Enqueued, FollowUp, LigandFile, NothingToPush, PushError, PushPlan, PushRequest, Pushed,
@@ -120,7 +120,10 @@ pub(super) fn read(
     request: &PushRequest,
     skip_bad: bool,
 ) -> Result<(StagedManifest, Vec<LigandFile>), LaunchpadError> {
-    let open = |path: &PathBuf| LigandFile::open(path, request.format);
+    let enumerates = request.engine.stream().is_some();
+    // What such an engine gets is no molecule, whatever its file is called.
+    let format = request.format.or(enumerates.then_some(Format::Formulae));
+    let open = |path: &PathBuf| LigandFile::open(path, format);
     let files = request.ligands.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     let mut problems = ProblemList::default();
     let mut tell = |problem: &Problem| problems.tell(problem);

@@ -1,5 +1,6 @@
 //! `workers`: the registry, one line per worker that was seen in the last days.
 
+use common::excerpt::excerpt;
 use common::queue::{WORKER_GONE_MS, WorkerInfo};
 use common::task::WorkerId;
 use serde::Serialize;
@@ -15,7 +16,7 @@ struct WorkerLine {
     host: Option<String>,
     region: Option<String>,
     machine_type: Option<String>,
-    /// What it said of itself, or `gone`.
+    /// What it said of itself, or `gone`; a quarantined one is shown as such when it is gone, too.
     state: String,
     /// Cores that it shares out.
     slots: Option<u64>,
@@ -25,26 +26,41 @@ struct WorkerLine {
     /// How long it had been there when it was last seen.
     up_ms: Option<u64>,
     version: Option<String>,
+    /// Why it leases no more, if it is quarantined.
+    quarantine: Option<String>,
+    /// For how long.
+    quarantined_ms_ago: Option<u64>,
 }
 
 impl WorkerLine {
     fn new(mut worker: WorkerInfo, now_ms: u64) -> Self {
         let seen_ms_ago = now_ms.saturating_sub(worker.seen_ms);
+        let is_quarantined = worker.is_quarantined();
         let mut take = |field: &str| worker.fields.remove(field).filter(|value| !value.is_empty());
         let state = take("state").unwrap_or_default();
+        let quarantined_at = take("quarantined_at").and_then(|at| at.parse::<u64>().ok());
         let started_ms = take("started_at").and_then(|at| at.parse::<u64>().ok());
         Self {
             host: take("host"),
             region: take("region"),
             machine_type: take("machine_type"),
-            state: if seen_ms_ago > WORKER_GONE_MS { "gone".to_owned() } else { state },
+            state: if seen_ms_ago > WORKER_GONE_MS && !is_quarantined { "gone".to_owned() } else { state },
             slots: take("slots").and_then(|slots| slots.parse().ok()),
             tasks: take("tasks").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
             seen_ms_ago,
             up_ms: started_ms.map(|at| worker.seen_ms.saturating_sub(at)),
             version: take("version"),
+            quarantine: take("quarantine"),
+            quarantined_ms_ago: quarantined_at.map(|at| now_ms.saturating_sub(at)),
             id: worker.id,
         }
+    }
+
+    /// A sentence on why it is quarantined, if it is.
+    fn quarantined(&self) -> Option<String> {
+        let why = excerpt(self.quarantine.as_ref()?);
+        let time = self.quarantined_ms_ago.map_or_else(String::new, |ms| format!(" for {}", duration(ms)));
+        Some(format!("{} is quarantined{time}: {why}", self.id))
     }
 }
 
@@ -86,6 +102,7 @@ impl Report for Workers {
                 worker.tasks.join(" "),
             ]);
         }
-        table.to_string()
+        let notes = self.0.iter().filter_map(WorkerLine::quarantined).map(|note| note + "\n");
+        table.to_string() + &notes.collect::<String>()
     }
 }

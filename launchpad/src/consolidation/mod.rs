@@ -1,6 +1,7 @@
 //! One table out of all shards, and the proof that nothing is missing, doubled or changed. It walks the manifest; it lists no bucket.
 
 mod check;
+mod enumeration;
 mod error;
 mod measured;
 mod merge;
@@ -11,6 +12,7 @@ mod table_row;
 mod walk;
 
 pub(crate) use check::{Fault, check_shard};
+pub(crate) use enumeration::{Enumeration, Sums};
 pub(crate) use error::ConsolidationError;
 pub(crate) use measured::{Comparison, Measured};
 pub(crate) use merge::{Merge, Settled};

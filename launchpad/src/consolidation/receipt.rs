@@ -10,6 +10,7 @@ use common::digest::Sha256Writer;
 use common::task::{RunId, RunSpec, State, TaskId, Verdict};
 use serde::Serialize;
 
+use super::Enumeration;
 use super::walk::{Checked, Outcome};
 
 /// A task without a result.
@@ -51,6 +52,9 @@ pub(crate) struct Receipt {
     pub(crate) verdicts: Verdicts,
     /// How many molecules are bad for each reason.
     pub(crate) bad_reasons: BTreeMap<String, u64>,
+    /// Totals, of a run that enumerates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enumeration: Option<Enumeration>,
     pub(crate) dead: Vec<Missing>,
     pub(crate) cancelled: Vec<Missing>,
     pub(crate) missing: Vec<Missing>,
@@ -74,6 +78,7 @@ impl Receipt {
             states: BTreeMap::new(),
             verdicts: Verdicts::default(),
             bad_reasons: BTreeMap::new(),
+            enumeration: None,
             dead: Vec::new(),
             cancelled: Vec::new(),
             missing: Vec::new(),

@@ -9,7 +9,7 @@ pub(super) fn outcome(format: Format, input: &[u8], columns: &Columns) -> Vec<St
         Err(problem) => problem.to_string(),
         Ok(found) => {
             let structure = match found.structure {
-                FoundStructure::Smiles(smiles) => smiles,
+                FoundStructure::Smiles(text) | FoundStructure::Formula(text) => text,
                 FoundStructure::SdfRecord { offset, length } => format!("{offset}+{length}"),
             };
             format!("{} {} {structure}", found.line, found.id)

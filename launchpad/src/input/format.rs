@@ -18,6 +18,8 @@ pub enum Format {
     /// A JSON object on each line (`.jsonl`, `.ndjson`).
     #[value(name = "jsonl", alias = "ndjson")]
     JsonLines,
+    /// Molecular formulae, one on each line, for engines that enumerate.
+    Formulae,
 }
 
 impl Format {

@@ -49,7 +49,7 @@ proptest! {
                     match entry.unwrap() {
                         Ok(found) => {
                             let source = match found.structure {
-                                FoundStructure::Smiles(smiles) => MoleculeSource::Smiles { smiles },
+                                FoundStructure::Smiles(smiles) | FoundStructure::Formula(smiles) => MoleculeSource::Smiles { smiles },
                                 FoundStructure::SdfRecord { offset, length } => {
                                     prop_assert!(offset + length <= bytes.len() as u64);
                                     MoleculeSource::Sdf { object: format!("inputs/{}/f.sdf", "0f".repeat(32)), offset, length }

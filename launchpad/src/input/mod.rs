@@ -1,4 +1,4 @@
-//! Readers of the user's molecules and structures: streams in bounded memory, every refusal with its file and line.
+//! Readers of the user's molecules, formulae and structures: streams in bounded memory, every refusal with its file and line.
 //!
 //! It prints nothing, knows no Redis and no store, and judges no chemistry: whether a SMILES is a molecule is decided where
 //! it is docked.
@@ -8,6 +8,7 @@ mod connection_table;
 mod delimited;
 mod duplicates;
 mod format;
+mod formulae;
 mod heavy_atoms;
 mod json_lines;
 mod lines;

@@ -22,6 +22,8 @@ pub struct FoundMolecule {
 pub enum FoundStructure {
     /// A SMILES, as the user wrote it.
     Smiles(String),
+    /// A molecular formula, for engines that enumerate.
+    Formula(String),
     /// A record of an SDF with 3D coordinates.
     SdfRecord {
         /// Where it starts in the file, in bytes.

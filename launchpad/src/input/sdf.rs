@@ -194,7 +194,9 @@ mod tests {
                                 let start = usize::try_from(offset).unwrap();
                                 file[start..start + usize::try_from(length).unwrap()].to_owned()
                             }
-                            FoundStructure::Smiles(smiles) => panic!("{smiles}"),
+                            FoundStructure::Smiles(smiles) | FoundStructure::Formula(smiles) => {
+                                panic!("{smiles}")
+                            }
                         })
                         .collect();
                     assert_eq!(slices, records);

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use super::delimited::Delimited;
+use super::formulae::Formulae;
 use super::json_lines::JsonLines;
 use super::molecule::FoundMolecule;
 use super::problem::Fault;
@@ -59,6 +60,7 @@ pub fn read<'a>(
     };
     let reader: Reader<'a> = match format {
         Format::Smi => Box::new(Smi::new(source)),
+        Format::Formulae => Box::new(Formulae::new(source)),
         Format::Sdf => Box::new(Sdf::new(source, columns.id.clone())),
         Format::Csv => table(b',', source)?,
         Format::Tsv => table(b'\t', source)?,

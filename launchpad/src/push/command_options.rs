@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, ROWS_DEFAULT, is_role};
+use common::task::{
+    CommandError, CommandOptions, DRIVER_PLACEHOLDER, DRIVER_ROLE, ROWS_DEFAULT, StreamOptions, is_role,
+};
 
 use super::PushError;
 use crate::cli;
@@ -14,7 +16,7 @@ pub(super) fn resolve(
     flags: &cli::CommandFlags,
     file: &OptionsTable,
     driver: Option<&str>,
-    base: Option<&CommandOptions>,
+    (base, stream): (Option<&CommandOptions>, Option<StreamOptions>),
 ) -> Result<CommandOptions, CommandError> {
     let interpreter = driver.and_then(interpreter);
     let default_argv = interpreter.map(|program| [program, DRIVER_PLACEHOLDER].map(str::to_owned).to_vec());
@@ -38,6 +40,7 @@ pub(super) fn resolve(
             .or_else(|| base.and_then(|base| base.score.clone())),
         expect: list(flags.expect.clone(), file.expect.as_ref(), base.map(|base| &base.expect)),
         keep: list(flags.keep.clone(), file.keep.as_ref(), base.map(|base| &base.keep)),
+        stream,
     })
 }
 

@@ -79,7 +79,8 @@ pub(super) fn gnina(
         | EngineOptions::GromacsMmgbsa(_)
         | EngineOptions::GromacsFep(_)
         | EngineOptions::Http(_)
-        | EngineOptions::Terachem(_) => None,
+        | EngineOptions::Terachem(_)
+        | EngineOptions::Surge(_) => None,
     });
     let Docking { center, size, exhaustiveness, modes } = docking(flags, file, folder, from)?;
     let options = &file.options;
@@ -131,7 +132,8 @@ const fn of_run(engine: &EngineOptions) -> Option<Docking> {
         | EngineOptions::GromacsFep(_)
         | EngineOptions::GromacsMmgbsa(_)
         | EngineOptions::Http(_)
-        | EngineOptions::Terachem(_) => None,
+        | EngineOptions::Terachem(_)
+        | EngineOptions::Surge(_) => None,
     }
 }
 

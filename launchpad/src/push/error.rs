@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, FepError, HttpError, MmgbsaError, RunId, TerachemError, UnknownWord};
+use common::task::{
+    CommandError, FepError, HttpError, MmgbsaError, NotAResidue, RunId, StreamError, TerachemError,
+    UnknownWord,
+};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +69,12 @@ pub(crate) enum PushError {
     /// The parameters of the engine `gromacs-fep`.
     #[error(transparent)]
     Fep(#[from] FepError),
+    /// How the output of an engine that enumerates is cut.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// A text that no program is given as a formula.
+    #[error(transparent)]
+    Formula(#[from] NotAResidue),
     /// A parameter of `http` can't be used.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -176,6 +185,7 @@ impl PushError {
             | Self::Command(_)
             | Self::Mmgbsa(_)
             | Self::Fep(_)
+            | Self::Stream(_)
             | Self::Http(_)
             | Self::Terachem(_)
             | Self::Score(_)
@@ -183,6 +193,7 @@ impl PushError {
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::NeedsPose { .. }
+            | Self::Formula(_)
             | Self::BadEntries { .. }
             | Self::NoMolecules
             | Self::Unfinished { .. }
@@ -206,6 +217,8 @@ impl PushError {
             Self::Mmgbsa(_) | Self::Fep(_) | Self::Http(_) | Self::Terachem(_) => {
                 "`launchpad push --help` and docs/science.md explain the parameters".into()
             }
+            Self::Stream(_) => "docs/science.md, Enumeration, explains the parameters".into(),
+            Self::Formula(_) => "`launchpad formulae --heavy-atoms 5` prints some".into(),
             Self::NeedsPose { .. } => {
                 "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`".into()
             }

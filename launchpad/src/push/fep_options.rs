@@ -41,6 +41,7 @@ pub(super) fn resolve(
         | EngineOptions::Gnina(_)
         | EngineOptions::Command(_)
         | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::Surge(_)
         | EngineOptions::Http(_)
         | EngineOptions::Terachem(_) => None,
     });

@@ -26,7 +26,7 @@ impl LigandFile {
     /// Opens a file; `-` is standard input, whose format has to be named.
     pub(crate) fn open(path: &Path, format: Option<Format>) -> Result<Self, LaunchpadError> {
         if path == Path::new("-") {
-            let how = "--format says what standard input is: smi, sdf, csv, tsv or jsonl";
+            let how = "--format says what standard input is: smi, sdf, csv, tsv, jsonl or formulae";
             let format = format.ok_or(PushError::Nothing { what: "format", how })?;
             let spooled = spool(&mut io::stdin().lock())
                 .map_err(|source| InputError::Read { file: "stdin".into(), source })?;
@@ -54,7 +54,7 @@ impl LigandFile {
                     Path::new(&name).file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
                 Some(ObjectRef { object: key::input(&sha256, &file_name), sha256, bytes })
             }
-            Format::Smi | Format::Csv | Format::Tsv | Format::JsonLines => None,
+            Format::Smi | Format::Csv | Format::Tsv | Format::JsonLines | Format::Formulae => None,
         };
         Ok(Self { name, format, file: Arc::new(file), object })
     }

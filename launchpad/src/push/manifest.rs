@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::digest::Digesting;
 use common::task::{
     EngineOptions, FepOptions, ManifestDigest, ManifestReader, ManifestRow, ManifestWriter, Molecule,
-    MoleculeKind, MoleculeSource, TaskId,
+    MoleculeKind, MoleculeSource, Residue, TaskId,
 };
 
 use super::{LigandFile, PushError};
@@ -21,28 +21,26 @@ use crate::input::{Columns, DuplicateIds, FoundMolecule, FoundStructure, Problem
 pub(crate) enum Layout {
     /// So many molecules to a task.
     Batches(u64),
+    /// Each formula split into so many residues, of which so many go to a task.
+    Residues { split: u64, batch_size: u64 },
     /// A task for each window of a molecule, and one that waits for them.
     Windows(FepOptions),
 }
 
 impl Layout {
     /// That of an engine.
-    pub(crate) fn of(engine: &EngineOptions, batch_size: u64) -> Self {
+    pub(crate) fn of(engine: &EngineOptions, batch_size: u64, split: u64) -> Self {
         match engine {
             EngineOptions::GromacsFep(fep) => Self::Windows(fep.clone()),
-            EngineOptions::Vina(_)
-            | EngineOptions::Gnina(_)
-            | EngineOptions::Command(_)
-            | EngineOptions::GromacsMmgbsa(_)
-            | EngineOptions::Http(_)
-            | EngineOptions::Terachem(_) => Self::Batches(batch_size),
+            engine if engine.stream().is_some() => Self::Residues { split, batch_size },
+            _ => Self::Batches(batch_size),
         }
     }
 
     /// Tasks that belong to one molecule; 1 if a task has a molecule or more.
     pub(super) fn group_tasks(&self) -> u64 {
         match self {
-            Self::Batches(_) => 1,
+            Self::Batches(_) | Self::Residues { .. } => 1,
             Self::Windows(fep) => fep.group_tasks(),
         }
     }
@@ -80,7 +78,9 @@ pub(crate) fn stage(
             match checked {
                 Ok(found) => {
                     let line = found.line;
-                    staging.write(&molecule(found, file), line)?;
+                    for part in parts(molecule(found, file), &staging.layout)? {
+                        staging.write(&part, line)?;
+                    }
                 }
                 Err(problem) => {
                     tell(&problem);
@@ -93,6 +93,17 @@ pub(crate) fn stage(
         return Err(PushError::NoMolecules.into());
     }
     Ok(StagedManifest { bad, ..staging.finish()? })
+}
+
+/// A formula as its residues; a molecule as it is.
+fn parts(molecule: Molecule, layout: &Layout) -> Result<Vec<Molecule>, PushError> {
+    let Layout::Residues { split, .. } = *layout else { return Ok(vec![molecule]) };
+    let formula: Residue = molecule.smiles().parse()?;
+    let part = |residue| {
+        let id = Residue { residue, modulus: split, ..formula.clone() }.to_string();
+        Molecule { source: MoleculeSource::Smiles { smiles: id.clone() }, id }
+    };
+    Ok((0..split).map(part).collect())
 }
 
 /// A manifest that is being written.
@@ -115,7 +126,9 @@ impl Staging {
         let number = self.molecules;
         let row = |task| ManifestRow::new(TaskId(task), molecule, source_line);
         match &self.layout {
-            Layout::Batches(size) => self.writer.write(&row(number / size))?,
+            Layout::Batches(size) | Layout::Residues { batch_size: size, .. } => {
+                self.writer.write(&row(number / size))?;
+            }
             Layout::Windows(fep) => {
                 let first = number * fep.group_tasks();
                 for task in first..first + fep.group_tasks() {
@@ -132,7 +145,9 @@ impl Staging {
         let (to, sha256, bytes) = self.writer.finish()?.finish();
         let file = to.into_inner().map_err(|error| temporary(error.into_error()))?;
         let tasks = match &self.layout {
-            Layout::Batches(size) => self.molecules.div_ceil(*size),
+            Layout::Batches(size) | Layout::Residues { batch_size: size, .. } => {
+                self.molecules.div_ceil(*size)
+            }
             Layout::Windows(fep) => self.molecules * fep.group_tasks(),
         };
         let digest = ManifestDigest { sha256, tasks, molecules: self.molecules };
@@ -147,7 +162,7 @@ pub(super) fn temporary(source: io::Error) -> LaunchpadError {
 
 fn molecule(found: FoundMolecule, file: &LigandFile) -> Molecule {
     let source = match found.structure {
-        FoundStructure::Smiles(smiles) => MoleculeSource::Smiles { smiles },
+        FoundStructure::Smiles(smiles) | FoundStructure::Formula(smiles) => MoleculeSource::Smiles { smiles },
         FoundStructure::SdfRecord { offset, length } => {
             let object = file.object().expect("only an SDF has records, and every SDF has an object");
             MoleculeSource::Sdf { object: object.object.clone(), offset, length }
@@ -263,6 +278,23 @@ mod tests {
         );
         let staged = staged.unwrap();
         assert_eq!((staged.digest.molecules, staged.bad), (3, 2));
+    }
+
+    #[test]
+    fn a_formula_is_split_into_its_residues() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("list"), "C8H11NO 137\nCH4\n").unwrap();
+        let files =
+            [LigandFile::open(&folder.path().join("list"), Some(crate::input::Format::Formulae)).unwrap()];
+        let ids = |split| -> Vec<Vec<String>> {
+            let staged =
+                stage(&files, &Columns::default(), Layout::Residues { split, batch_size: 1 }, &mut |_| ())
+                    .unwrap();
+            assert_eq!(staged.digest.tasks, 2 * split);
+            staged.tasks().map(|task| task.unwrap().1.into_iter().map(|one| one.id).collect()).collect()
+        };
+        assert_eq!(ids(2), [["C8H11NO:0/2"], ["C8H11NO:1/2"], ["CH4:0/2"], ["CH4:1/2"]]);
+        assert_eq!(ids(1), [["C8H11NO"], ["CH4"]]);
     }
 
     #[test]

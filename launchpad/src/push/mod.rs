@@ -14,6 +14,7 @@ mod plan;
 mod report;
 mod request;
 mod shared_objects;
+mod stream_options;
 mod terachem_options;
 mod upload;
 

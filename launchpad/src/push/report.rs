@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use common::storage::key;
 use common::task::{
-    Column, ColumnKind, EngineOptions, FepOptions, MmgbsaOptions, RunId, TaskId, TerachemOptions,
+    Column, ColumnKind, CommandOptions, EngineOptions, FepOptions, MmgbsaOptions, RunId, StreamOptions,
+    TaskId, TerachemOptions,
 };
 use serde::Serialize;
 
@@ -165,6 +166,12 @@ fn box_text(center: [f64; 3], size: [f64; 3]) -> String {
     format!("box center  {}\nbox size    {}\n", triple(center), triple(size))
 }
 
+fn stream_text(stream: &StreamOptions) -> String {
+    let filter = stream.filter.as_ref();
+    let filter = filter.map(|filter| format!("filter      {}\n", filter.argv.join(" "))).unwrap_or_default();
+    format!("parts       {} lines\n{filter}", thousands(stream.lines_per_part))
+}
+
 /// What tells most easily that the wrong thing would be computed.
 fn engine_text(engine: &EngineOptions) -> String {
     match engine {
@@ -187,6 +194,10 @@ fn engine_text(engine: &EngineOptions) -> String {
                 charges.name(),
                 fep.windows()
             )
+        }
+        EngineOptions::Surge(surge) => stream_text(&surge.stream),
+        EngineOptions::Command(CommandOptions { argv, stream: Some(stream), .. }) => {
+            format!("command     {}\n{}", argv.join(" "), stream_text(stream))
         }
         EngineOptions::Command(command) => {
             format!("command     {}\n{}", command.argv.join(" "), columns_text(&command.columns))

@@ -11,7 +11,8 @@ use common::task::{
 };
 
 use super::{
-    Layout, PushError, command_options, docking_options, fep_options, http_options, terachem_options,
+    Layout, PushError, command_options, docking_options, fep_options, http_options, stream_options,
+    terachem_options,
 };
 use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
@@ -48,6 +49,8 @@ pub(crate) struct PushRequest {
     pub(crate) seed: u64,
     /// Molecules per task, from 1.
     pub(crate) batch_size: u64,
+    /// Tasks that each formula is split into, from 1; 1 for engines that enumerate nothing.
+    pub(crate) split: u64,
     /// Threads of an engine, from 1.
     pub(crate) threads_per_task: u32,
     /// How the run is driven; validated.
@@ -89,6 +92,7 @@ impl PushRequest {
         limits.validate()?;
         let said = Said { flags, file: &file, folder, from };
         let (engine, inputs) = said.engine(driver.as_ref())?;
+        let split = stream_options::split(flags, &file.options, &engine, from)?;
         let store = file.store.as_deref().map(|store| as_url(folder, store)).transpose()?;
         Ok(Self {
             run,
@@ -100,6 +104,7 @@ impl PushRequest {
             driver,
             seed: flags.seed.or(file.seed).or(from.map(|from| from.spec.seed)).unwrap_or(SEED_DEFAULT),
             batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,
+            split,
             threads_per_task: positive(
                 "threads_per_task",
                 flags.threads_per_task.or(file.threads_per_task),
@@ -113,7 +118,7 @@ impl PushRequest {
 
     /// How its molecules become tasks.
     pub(crate) fn layout(&self) -> Layout {
-        Layout::of(&self.engine, self.batch_size)
+        Layout::of(&self.engine, self.batch_size, self.split)
     }
 
     /// Reads the driver, where one was named.
@@ -161,6 +166,9 @@ impl Said<'_> {
                 (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
             EngineName::GromacsFep => (EngineOptions::GromacsFep(self.fep()?), BTreeMap::new()),
+            EngineName::Surge => {
+                (EngineOptions::Surge(stream_options::surge(flags, &file.options, from)?), BTreeMap::new())
+            }
             EngineName::Http => (EngineOptions::Http(self.http()?), BTreeMap::new()),
             EngineName::Terachem => (EngineOptions::Terachem(self.terachem()?), BTreeMap::new()),
         })
@@ -228,6 +236,9 @@ impl Said<'_> {
             EngineName::Terachem => {
                 of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_dynamics)
             }
+            EngineName::Surge => {
+                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_dynamics).or(driver)
+            }
         };
         match stranger.or(of_servers) {
             Some((parameter, owner)) => {
@@ -249,6 +260,7 @@ impl Said<'_> {
             | EngineOptions::Command(_)
             | EngineOptions::GromacsMmgbsa(_)
             | EngineOptions::GromacsFep(_)
+            | EngineOptions::Surge(_)
             | EngineOptions::Terachem(_) => None,
         });
         Ok(http_options::resolve(&self.flags.command, &self.file.options, base)?)
@@ -262,6 +274,7 @@ impl Said<'_> {
             | EngineOptions::Command(_)
             | EngineOptions::GromacsMmgbsa(_)
             | EngineOptions::GromacsFep(_)
+            | EngineOptions::Surge(_)
             | EngineOptions::Http(_) => None,
         });
         Ok(terachem_options::resolve(&self.file.options, base)?)
@@ -283,13 +296,19 @@ impl Said<'_> {
             | EngineOptions::Gnina(_)
             | EngineOptions::GromacsMmgbsa(_)
             | EngineOptions::GromacsFep(_)
+            | EngineOptions::Surge(_)
             | EngineOptions::Http(_)
             | EngineOptions::Terachem(_) => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
-        let options =
-            command_options::resolve(&self.flags.command, &self.file.options, name.as_deref(), base)?;
+        let stream = stream_options::resolve(self.flags, &self.file.options, self.from, None);
+        let options = command_options::resolve(
+            &self.flags.command,
+            &self.file.options,
+            name.as_deref(),
+            (base, stream),
+        )?;
         options.validate(has_driver)?;
         Ok(options)
     }
@@ -301,6 +320,7 @@ impl Said<'_> {
             | EngineOptions::Gnina(_)
             | EngineOptions::Command(_)
             | EngineOptions::GromacsFep(_)
+            | EngineOptions::Surge(_)
             | EngineOptions::Http(_)
             | EngineOptions::Terachem(_) => None,
         });
@@ -332,6 +352,7 @@ const fn name_of(engine: &EngineOptions) -> EngineName {
         EngineOptions::Command(_) => EngineName::Command,
         EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
         EngineOptions::GromacsFep(_) => EngineName::GromacsFep,
+        EngineOptions::Surge(_) => EngineName::Surge,
         EngineOptions::Http(_) => EngineName::Http,
         EngineOptions::Terachem(_) => EngineName::Terachem,
     }
@@ -425,32 +446,6 @@ mod tests {
     }
 
     #[test]
-    fn fep_is_meant_by_its_name_or_its_parameters() {
-        let fep = |toml: &str, flags: &str| match resolve(toml, flags).unwrap().engine {
-            EngineOptions::GromacsFep(fep) => fep,
-            other => panic!("not gromacs-fep: {other:?}"),
-        };
-        let toml = "run = 'a'\ninput = 'x.smi'\n";
-        let options = fep(toml, "--engine gromacs-fep");
-        assert_eq!((options.windows(), options.window_ps, options.discard_ps), (13, 100.0, 10.0));
-        let options = fep(
-            &format!("{toml}[options]\ncharges = 'gasteiger'\nbox_nm = 3\n"),
-            "--windows 20 --window-ps 50",
-        );
-        assert_eq!((options.windows(), options.discard_ps, options.box_nm), (20, 5.0, 3.0));
-        let two = format!("{toml}[options]\nlambdas_coulomb = [0, 1, 1]\nlambdas_vdw = [0, 0, 1]\n");
-        assert_eq!(fep(&two, "").lambdas_vdw, [0.0, 0.0, 1.0]);
-        let check = |toml: &str, flags: &str, expect: &str| {
-            assert_eq!(resolve(toml, flags).unwrap_err().to_string(), expect);
-        };
-        check(&two, "--windows 4", "windows and lambdas_coulomb and lambdas_vdw contradict each other");
-        check(toml, "--windows 4 --batch-size 2", "batch_size and engine gromacs-fep contradict each other");
-        check(toml, "--windows 4 --md-ps 3", "`md_ps` is no parameter of the engine `gromacs-fep`");
-        check(toml, "--engine vina --windows 4", "`windows` is no parameter of the engine `vina`");
-        check(&format!("{toml}[options]\nlambdas_vdw = [0, 1]\n"), "", "no lambdas_coulomb was given");
-    }
-
-    #[test]
     fn servers_are_meant_by_their_names_or_their_parameters() {
         let http = resolve("run = 'r'\ninput = 'x'\n[options]\npath = '/p'\n", "--column mw").unwrap().engine;
         let EngineOptions::Http(http) = http else { panic!("not http: {http:?}") };
@@ -494,6 +489,32 @@ mod tests {
             "--engine terachem",
             "`charges` is no parameter of the engine `terachem`",
         );
+    }
+
+    #[test]
+    fn fep_is_meant_by_its_name_or_its_parameters() {
+        let fep = |toml: &str, flags: &str| match resolve(toml, flags).unwrap().engine {
+            EngineOptions::GromacsFep(fep) => fep,
+            other => panic!("not gromacs-fep: {other:?}"),
+        };
+        let toml = "run = 'a'\ninput = 'x.smi'\n";
+        let options = fep(toml, "--engine gromacs-fep");
+        assert_eq!((options.windows(), options.window_ps, options.discard_ps), (13, 100.0, 10.0));
+        let options = fep(
+            &format!("{toml}[options]\ncharges = 'gasteiger'\nbox_nm = 3\n"),
+            "--windows 20 --window-ps 50",
+        );
+        assert_eq!((options.windows(), options.discard_ps, options.box_nm), (20, 5.0, 3.0));
+        let two = format!("{toml}[options]\nlambdas_coulomb = [0, 1, 1]\nlambdas_vdw = [0, 0, 1]\n");
+        assert_eq!(fep(&two, "").lambdas_vdw, [0.0, 0.0, 1.0]);
+        let check = |toml: &str, flags: &str, expect: &str| {
+            assert_eq!(resolve(toml, flags).unwrap_err().to_string(), expect);
+        };
+        check(&two, "--windows 4", "windows and lambdas_coulomb and lambdas_vdw contradict each other");
+        check(toml, "--windows 4 --batch-size 2", "batch_size and engine gromacs-fep contradict each other");
+        check(toml, "--windows 4 --md-ps 3", "`md_ps` is no parameter of the engine `gromacs-fep`");
+        check(toml, "--engine vina --windows 4", "`windows` is no parameter of the engine `vina`");
+        check(&format!("{toml}[options]\nlambdas_vdw = [0, 1]\n"), "", "no lambdas_coulomb was given");
     }
 
     #[test]

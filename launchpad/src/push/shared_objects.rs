@@ -108,7 +108,8 @@ const fn driver_role(engine: &EngineOptions) -> &'static str {
         EngineOptions::Command(_)
         | EngineOptions::GromacsMmgbsa(_)
         | EngineOptions::GromacsFep(_)
-        | EngineOptions::Http(_) => DRIVER_ROLE,
+        | EngineOptions::Http(_)
+        | EngineOptions::Surge(_) => DRIVER_ROLE,
     }
 }
 
@@ -118,7 +119,7 @@ fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
         EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Terachem(_) => VINA_PREPARE,
         EngineOptions::GromacsMmgbsa(_) => GROMACS_MMGBSA,
         EngineOptions::GromacsFep(_) => GROMACS_FEP,
-        EngineOptions::Command(_) | EngineOptions::Http(_) => return None,
+        EngineOptions::Command(_) | EngineOptions::Http(_) | EngineOptions::Surge(_) => return None,
     };
     Some(DriverScript { name: name.to_owned(), bytes: Bytes::from_static(text.as_bytes()) })
 }
@@ -131,7 +132,8 @@ fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned,
         EngineOptions::Command(_)
         | EngineOptions::GromacsFep(_)
         | EngineOptions::Http(_)
-        | EngineOptions::Terachem(_) => &[],
+        | EngineOptions::Terachem(_)
+        | EngineOptions::Surge(_) => &[],
     };
     if !known.is_empty() && role == RECEPTOR_ROLE {
         let extension =

@@ -10,6 +10,7 @@ use common::queue::{Progress, Queue, QueueError, RunInfo, WORKER_GONE_MS, Worker
 use common::task::{LeaseName, Phase, RunId, TaskId};
 use serde::Serialize;
 
+use why::Hands;
 pub(crate) use why::Why;
 
 use crate::redis_checks;
@@ -80,6 +81,8 @@ pub(crate) struct HeldTask {
 pub(crate) struct Worker {
     pub(crate) id: String,
     pub(crate) seen_ms_ago: u64,
+    #[serde(skip)]
+    pub(crate) is_quarantined: bool,
     /// What it tells of itself.
     #[serde(flatten)]
     pub(crate) fields: BTreeMap<String, String>,
@@ -100,7 +103,13 @@ impl RunStatus {
         // A worker that has just started may not be in the registry yet.
         let alive =
             !workers.is_empty() || rate::has_work_since(&events, now_ms.saturating_sub(WORKER_GONE_MS));
-        let why = Why::find(&info, &progress, alive);
+        let able = workers.iter().any(|worker| !worker.is_quarantined);
+        let hands = match () {
+            () if !workers.is_empty() && !able => Hands::Quarantined(workers.len()),
+            () if alive => Hands::Some,
+            () => Hands::None,
+        };
+        let why = Why::find(&info, &progress, hands);
         let redis_trouble = match queue.server().await {
             Ok(server) => redis_checks::trouble(&server),
             Err(QueueError::Refused { .. }) => None, // its user may not ask
@@ -151,6 +160,7 @@ fn alive(registered: &[WorkerInfo], now_ms: u64) -> Vec<Worker> {
         .map(|worker| Worker {
             id: worker.id.to_string(),
             seen_ms_ago: ago(worker),
+            is_quarantined: worker.is_quarantined(),
             fields: worker.fields.clone(),
         })
         .collect()

@@ -3,6 +3,17 @@
 use common::queue::{Progress, RunInfo};
 use common::task::RunId;
 
+/// Who there is to do the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hands {
+    /// Workers were seen lately.
+    Some,
+    /// None was.
+    None,
+    /// All that were seen lately, so many, are quarantined.
+    Quarantined(usize),
+}
+
 /// The first of these that is true.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Why {
@@ -14,6 +25,8 @@ pub(crate) enum Why {
     Unsealed { total: u64, tasks: u64 },
     /// There is work and nobody to do it.
     NoWorker { open: u64, leased: u64 },
+    /// There is work, nobody does any of it, and all workers are quarantined.
+    Quarantined { open: u64, workers: usize },
     /// As many tasks are worked on as may be.
     Cap { parallelism: u64, pending: u64 },
     /// It goes on.
@@ -25,21 +38,22 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    /// Finds it; `alive` says whether any worker was seen lately.
-    pub(crate) fn find(info: &RunInfo, progress: &Progress, alive: bool) -> Self {
+    /// Finds it.
+    pub(crate) fn find(info: &RunInfo, progress: &Progress, hands: Hands) -> Self {
         let Progress { total, leased, pending, delayed, dead, cancelled, .. } = *progress;
         let (open, parallelism) = (total - progress.terminal(), info.limits.parallelism);
-        match &info.paused {
+        match (&info.paused, hands) {
             _ if open == 0 && info.sealed => Self::Drained { dead, cancelled },
-            Some(why) => Self::Paused { why: why.clone(), leased },
-            None if open == 0 => Self::Unsealed { total, tasks: info.spec.manifest.tasks },
-            None if !alive => Self::NoWorker { open, leased },
-            None if parallelism > 0 && leased >= parallelism && pending > 0 => {
+            (Some(why), _) => Self::Paused { why: why.clone(), leased },
+            _ if open == 0 => Self::Unsealed { total, tasks: info.spec.manifest.tasks },
+            (None, Hands::None) => Self::NoWorker { open, leased },
+            (None, Hands::Quarantined(workers)) if leased == 0 => Self::Quarantined { open, workers },
+            _ if parallelism > 0 && leased >= parallelism && pending > 0 => {
                 Self::Cap { parallelism, pending }
             }
-            None if leased > 0 => Self::Running { leased, pending },
-            None if pending == 0 => Self::Delayed { delayed },
-            None => Self::Idle { pending },
+            _ if leased > 0 => Self::Running { leased, pending },
+            _ if pending == 0 => Self::Delayed { delayed },
+            _ => Self::Idle { pending },
         }
     }
 
@@ -50,6 +64,7 @@ impl Why {
             Self::Paused { .. } => "paused",
             Self::Unsealed { .. } => "unsealed",
             Self::NoWorker { .. } => "no_worker",
+            Self::Quarantined { .. } => "quarantined",
             Self::Cap { .. } => "cap",
             Self::Running { .. } => "running",
             Self::Delayed { .. } => "delayed",
@@ -82,6 +97,10 @@ impl Why {
             Self::NoWorker { open, leased } => format!(
                 "{open} tasks are open and no worker was seen for 60 s; {leased} are held by vanished ones and are \
                  given out again when a worker asks. `worker --run {run}` starts one."
+            ),
+            Self::Quarantined { open, workers } => format!(
+                "{open} tasks are open and all workers ({workers}) are quarantined: tasks came to nothing there while others \
+                 succeeded. `launchpad workers` tells why."
             ),
             Self::Cap { parallelism, pending } => format!(
                 "{parallelism} tasks run, as many as may; {pending} wait. `launchpad set {run} parallelism=N` changes that."
@@ -139,21 +158,24 @@ pub(super) mod tests {
     #[test]
     fn the_first_reason_wins() {
         type Change = fn(&mut RunInfo, &mut Progress);
-        let check = |word: &str, alive: bool, change: Change| {
+        let check = |word: &str, hands: Hands, change: Change| {
             let (mut info, mut progress) = (info(), Progress { total: 10, ..Progress::default() });
             change(&mut info, &mut progress);
-            assert_eq!(Why::find(&info, &progress, alive).word(), word);
+            assert_eq!(Why::find(&info, &progress, hands).word(), word);
         };
-        check("drained", false, |_, p| p.succeeded = 10);
-        check("drained", false, |i, p| (p.succeeded, p.dead, i.paused) = (9, 1, Some("x".into())));
-        check("unsealed", true, |i, p| (i.sealed, p.total, p.succeeded) = (false, 3, 3));
-        check("paused", false, |i, p| (i.paused, p.pending) = (Some("x".into()), 10));
-        check("no_worker", false, |_, p| p.pending = 10);
-        check("no_worker", false, |_, p| p.leased = 10);
-        check("cap", true, |_, p| (p.leased, p.pending) = (4, 6));
-        check("running", true, |_, p| (p.leased, p.pending) = (3, 7));
-        check("running", true, |_, p| (p.leased, p.succeeded) = (4, 6));
-        check("delayed", true, |_, p| (p.delayed, p.succeeded) = (1, 9));
-        check("idle", true, |_, p| p.pending = 10);
+        check("drained", Hands::None, |_, p| p.succeeded = 10);
+        check("drained", Hands::None, |i, p| (p.succeeded, p.dead, i.paused) = (9, 1, Some("x".into())));
+        check("unsealed", Hands::Some, |i, p| (i.sealed, p.total, p.succeeded) = (false, 3, 3));
+        check("paused", Hands::None, |i, p| (i.paused, p.pending) = (Some("x".into()), 10));
+        check("no_worker", Hands::None, |_, p| p.pending = 10);
+        check("no_worker", Hands::None, |_, p| p.leased = 10);
+        check("quarantined", Hands::Quarantined(2), |_, p| p.pending = 10);
+        check("running", Hands::Quarantined(2), |_, p| (p.leased, p.pending) = (1, 9));
+        check("drained", Hands::Quarantined(2), |_, p| p.succeeded = 10);
+        check("cap", Hands::Some, |_, p| (p.leased, p.pending) = (4, 6));
+        check("running", Hands::Some, |_, p| (p.leased, p.pending) = (3, 7));
+        check("running", Hands::Some, |_, p| (p.leased, p.succeeded) = (4, 6));
+        check("delayed", Hands::Some, |_, p| (p.delayed, p.succeeded) = (1, 9));
+        check("idle", Hands::Some, |_, p| p.pending = 10);
     }
 }

@@ -120,6 +120,7 @@ fn spec(run: &RunId, argv: &[&str]) -> RunSpec {
         score: None,
         expect: Vec::new(),
         keep: Vec::new(),
+        stream: None,
     };
     options.validate(false).unwrap();
     RunSpec { engine: EngineOptions::Command(options), ..sample_spec(run, 0) }

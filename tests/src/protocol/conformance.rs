@@ -4,10 +4,10 @@
 use common::queue::model::Model;
 use common::task::{LeaseName, Limits, Moments, State, TaskId};
 
-use super::Snapshot;
 use super::history::adoption;
 use super::stage::{Moment, Stage};
-use super::step::{Answer, PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
+use super::step::{Answer, BUNDLE, PIECE, Step, Success, WHY_PAUSED, WHY_RELEASED};
+use super::{Snapshot, repairing};
 use crate::sample_input;
 
 /// A task that was leased twice, the second time as [`CURRENT`].
@@ -37,25 +37,27 @@ const MALFORMED: [&str; 12] = [
 const NO_TASK: [&str; 9] = ["5", "99", "", "x", "-1", "00", "0 ", "0.0", "1e0"];
 
 /// The subject's states, and what leads from leased to each.
-const LEASED: [&str; 7] = ["leased", "released", "reclaimed", "delayed", "succeeded", "dead", "cancelled"];
+const LEASED: [&str; 8] =
+    ["leased", "released", "on hold", "reclaimed", "delayed", "succeeded", "dead", "cancelled"];
 
 /// What a script answers under the current name, by the states of [`LEASED`], the first time and again.
-const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 5] = [
+const UNDER_THE_CURRENT_NAME: [(&str, [&str; 8], [&str; 8]); 6] = [
     (
         "heartbeat",
-        ["held", "unheld", "unheld", "unheld", "lost", "lost", "cancelled"],
-        ["held", "unheld", "unheld", "unheld", "lost", "lost", "cancelled"],
+        ["held", "unheld", "unheld", "unheld", "unheld", "lost", "lost", "cancelled"],
+        ["held", "unheld", "unheld", "unheld", "unheld", "lost", "lost", "cancelled"],
     ),
     (
         "complete",
-        ["ok", "ok", "ok", "ok", "ok", "lost dead", "cancelled"],
-        ["ok", "ok", "ok", "ok", "ok", "lost dead", "cancelled"],
+        ["ok", "ok", "ok", "ok", "ok", "ok", "lost dead", "cancelled"],
+        ["ok", "ok", "ok", "ok", "ok", "ok", "lost dead", "cancelled"],
     ),
     (
         "fail",
         [
             "delayed",
             "lost pending",
+            "lost delayed",
             "lost pending",
             "lost delayed",
             "lost succeeded",
@@ -65,6 +67,7 @@ const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 5] = [
         [
             "lost delayed",
             "lost pending",
+            "lost delayed",
             "lost pending",
             "lost delayed",
             "lost succeeded",
@@ -74,10 +77,20 @@ const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 5] = [
     ),
     (
         "release",
-        ["ok", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
+        [
+            "ok",
+            "lost pending",
+            "lost delayed",
+            "lost pending",
+            "lost delayed",
+            "lost succeeded",
+            "lost dead",
+            "cancelled",
+        ],
         [
             "lost pending",
             "lost pending",
+            "lost delayed",
             "lost pending",
             "lost delayed",
             "lost succeeded",
@@ -87,8 +100,31 @@ const UNDER_THE_CURRENT_NAME: [(&str, [&str; 7], [&str; 7]); 5] = [
     ),
     (
         "tell",
-        ["ok", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
-        ["ok", "lost pending", "lost pending", "lost delayed", "lost succeeded", "lost dead", "cancelled"],
+        [
+            "ok",
+            "lost pending",
+            "lost delayed",
+            "lost pending",
+            "lost delayed",
+            "lost succeeded",
+            "lost dead",
+            "cancelled",
+        ],
+        [
+            "ok",
+            "lost pending",
+            "lost delayed",
+            "lost pending",
+            "lost delayed",
+            "lost succeeded",
+            "lost dead",
+            "cancelled",
+        ],
+    ),
+    (
+        "checkpoint",
+        ["ok", "ok", "ok", "ok", "ok", "lost succeeded", "lost dead", "cancelled"],
+        ["ok", "ok", "ok", "ok", "ok", "lost succeeded", "lost dead", "cancelled"],
     ),
 ];
 
@@ -103,8 +139,10 @@ struct Call {
 pub async fn scenarios(stage: &mut Stage) -> Result<(), String> {
     charged_to_death(stage).await?;
     hints(stage).await?;
+    handed_over(stage).await?;
     groups(stage).await?;
     cancelled_in_order(stage).await?;
+    repairing::scenarios(stage).await?;
     waiting_to_the_end(stage).await
 }
 
@@ -141,7 +179,7 @@ pub async fn refused(stage: &mut Stage, states: &States) -> Result<(), String> {
 }
 
 /// The third back-off would be longer than the longest.
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits { failures_max: 4, lapses_max: 2, backoff_max_ms: 100_000, ..Limits::default() }
 }
 
@@ -153,20 +191,20 @@ fn lease_name(name: &str) -> LeaseName {
     name.parse().expect("a lease name")
 }
 
-fn lease(name: &str, request: u64, slots: u64) -> Step {
+pub(super) fn lease(name: &str, request: u64, slots: u64) -> Step {
     Step::Lease { worker: worker(name), request, slots }
 }
 
-fn complete(task: u64, name: &str) -> Step {
+pub(super) fn complete(task: u64, name: &str) -> Step {
     Step::Complete(vec![(TaskId(task), lease_name(name), success())])
 }
 
-fn fail(task: u64, name: &str, is_final: bool) -> Step {
+pub(super) fn fail(task: u64, name: &str, is_final: bool) -> Step {
     Step::Fail { task: TaskId(task), lease: lease_name(name), is_final, jitter_ppm: 999_999 }
 }
 
 fn release(task: u64, name: &str) -> Step {
-    Step::Release(TaskId(task), lease_name(name))
+    Step::Release(TaskId(task), lease_name(name), 0)
 }
 
 const fn success() -> Success {
@@ -203,6 +241,7 @@ async fn lead_to(stage: &mut Stage, state: &str) -> Result<(), String> {
     let steps = match state {
         "leased" => vec![],
         "released" => vec![release(SUBJECT, CURRENT)],
+        "on hold" => vec![Step::Release(TaskId(SUBJECT), lease_name(CURRENT), 10_000)],
         "reclaimed" => vec![
             Step::Heartbeat(vec![]),
             Step::Clock(30_000),
@@ -298,6 +337,58 @@ async fn hints(stage: &mut Stage) -> Result<(), String> {
     stage.take(&Step::CancelNext(3)).await?;
     let requeued = stage.take(&Step::Requeue(seen.into())).await?;
     (requeued == Answer::Count(3)).then_some(()).ok_or_else(|| format!("requeued {requeued}, expected 3"))
+}
+
+/// Bundles and holds: two bundles are kept until the success, a hold ends with the last bundle or by itself, and the task is then the
+/// next one; a failure's back-off ends for no bundle. Every call twice.
+async fn handed_over(stage: &mut Stage) -> Result<(), String> {
+    let bundle = |name: &str, number| Step::Checkpoint(TaskId(0), lease_name(name), number);
+    let hold = |name: &str, ms| Step::Release(TaskId(0), lease_name(name), ms);
+    let (take, idle) = (|request| lease("w1", request, 1), lease("ear", 1, 9));
+    let histories: [&[Step]; 6] = [
+        &[take(1), bundle("1.w1.1", 1), bundle("1.w1.1", 2), bundle("1.w1.1", 1), bundle("1.w1.1", 3)],
+        &[
+            take(1),
+            bundle("1.w1.1", 1),
+            hold("1.w1.1", 10_000),
+            Step::Parallelism(1),
+            lease("w2", 1, 1),
+            idle.clone(),
+            bundle("1.w1.1", 2),
+            lease("w2", 2, 1),
+            bundle("1.w1.1", 3),
+            take(2),
+        ],
+        // The last one never comes: the older one is given, to the next who asks.
+        &[
+            take(1),
+            bundle("1.w1.1", 1),
+            hold("1.w1.1", 99_999),
+            Step::Pass(10_001),
+            lease("w2", 1, 0),
+            take(2),
+            bundle("2.w1.2", 1),
+            complete(0, "2.w1.2"),
+        ],
+        &[take(1), bundle("1.w1.1", 1), fail(0, "1.w1.1", false), bundle("1.w1.1", 2), lease("w2", 1, 0)],
+        &[take(1), hold("1.w1.1", 1), idle.clone(), Step::Adopt(vec![adoption((TaskId(0), 1))])],
+        &[
+            take(1),
+            bundle("1.w1.1", 1),
+            hold("1.w1.1", 9_000),
+            Step::Adopt(vec![adoption((TaskId(0), 1))]),
+            bundle("1.w1.1", 2),
+        ],
+    ];
+    for steps in histories {
+        stage.reset(&limits()).await?;
+        stage.take(&Step::Push { first: 0, tasks: 3 }).await?;
+        for step in steps {
+            stage.take(step).await?;
+            stage.take(step).await?;
+        }
+    }
+    Ok(())
 }
 
 fn requeue(seen: &[(u64, u64)]) -> Step {
@@ -440,7 +531,8 @@ fn fenced_arguments(script: &str, task: &str, name: &str) -> Vec<String> {
                 .collect()
         }
         "fail" => ["exit_code", "0", "999999", "last line"].map(str::to_owned).into(),
-        "release" => vec![WHY_RELEASED.to_owned()],
+        "release" => [WHY_RELEASED, "0"].map(str::to_owned).into(),
+        "checkpoint" => ["1", BUNDLE.0, "3/9"].map(str::to_owned).into(),
         "tell" => [PIECE.0, "0", PIECE.1].map(str::to_owned).into(),
         _ => vec![],
     };
@@ -458,6 +550,7 @@ fn fenced_call(script: &'static str, task: &str, name: &str) -> Call {
             "complete" => complete(task, name),
             "fail" => fail(task, name, false),
             "tell" => Step::Tell(TaskId(task), lease_name(name), 0),
+            "checkpoint" => Step::Checkpoint(TaskId(task), lease_name(name), 1),
             _ => release(task, name),
         },
         _ => nothing,
@@ -496,7 +589,11 @@ async fn under_the_current_name(stage: &mut Stage, moment: &Kept, number: usize)
 
 /// The state's name in Redis.
 fn state_of(state: &str) -> &str {
-    if state == "released" || state == "reclaimed" { "pending" } else { state }
+    match state {
+        "released" | "reclaimed" => "pending",
+        "on hold" => "delayed",
+        state => state,
+    }
 }
 
 /// A run without tasks, tasks that were never leased, and a task that waits: no name is theirs.

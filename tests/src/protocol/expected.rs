@@ -25,6 +25,9 @@ pub(super) fn snapshot_of(model: &Model) -> Snapshot {
         if task.state != State::Succeeded {
             snapshot.insert(format!("inputs {id}"), encode_molecules(&task.input));
         }
+        if !task.checkpoint.bundles.is_empty() {
+            snapshot.insert(format!("checkpoints {id}"), task.checkpoint.to_string());
+        }
         snapshot.extend(task.tail.clone().map(|tail| (format!("tails {id}"), tail)));
     }
     snapshot

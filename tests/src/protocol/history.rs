@@ -85,7 +85,8 @@ enum Act {
         is_final: bool,
         jitter_ppm: u32,
     },
-    Release(Named),
+    Release(Named, u64),
+    Checkpoint(Named, u64),
     Tell(Named, u64),
     /// A pending or delayed task at the lease that was seen, `behind` leases before the latest; and any other one.
     Adopt {
@@ -143,6 +144,7 @@ fn success() -> impl Strategy<Value = Success> {
 
 fn by_workers() -> impl Strategy<Value = Act> {
     let lease = (any::<Place>(), prop_oneof![6 => Just(0_u64), 1 => 1..3_u64], 0..5_u64, any::<bool>());
+    let hold = prop_oneof![Just(0_u64), Just(10_000), 1..12_000_u64];
     let fail = (named(), prop::bool::weighted(0.15), 0..1_000_000_u32);
     prop_oneof![
         34 => lease.prop_map(|(worker, ago, slots, is_heard)| Act::Lease { worker, ago, slots, is_heard }),
@@ -150,7 +152,8 @@ fn by_workers() -> impl Strategy<Value = Act> {
         9 => vec(named(), 0..4).prop_map(Act::Heartbeat),
         7 => vec((named(), success()), 1..4).prop_map(Act::Complete),
         11 => fail.prop_map(|(named, is_final, jitter_ppm)| Act::Fail { named, is_final, jitter_ppm }),
-        7 => named().prop_map(Act::Release),
+        7 => (named(), hold).prop_map(|(named, hold_ms)| Act::Release(named, hold_ms)),
+        7 => (named(), 1..4_u64).prop_map(|(named, number)| Act::Checkpoint(named, number)),
         2 => (named(), 0..2_u64).prop_map(|(named, from)| Act::Tell(named, from)),
     ]
 }
@@ -278,9 +281,13 @@ impl Cast {
                 let (task, lease) = self.name(named, model);
                 Step::Fail { task, lease, is_final: *is_final, jitter_ppm: *jitter_ppm }
             }
-            Act::Release(named) => {
+            Act::Release(named, hold_ms) => {
                 let (task, lease) = self.name(named, model);
-                Step::Release(task, lease)
+                Step::Release(task, lease, *hold_ms)
+            }
+            Act::Checkpoint(named, number) => {
+                let (task, lease) = self.name(named, model);
+                Step::Checkpoint(task, lease, *number)
             }
             Act::Tell(named, from) => {
                 let (task, lease) = self.name(named, model);
@@ -383,6 +390,8 @@ impl Coverage {
             "delayed",
             "died",
             "released",
+            "kept",
+            "given with a bundle",
             "told",
             "adopted",
             "refused",
@@ -408,6 +417,11 @@ impl Coverage {
 
 fn kinds(step: &Step, answer: &Answer) -> Vec<&'static str> {
     vec![match answer {
+        Answer::Lease(LeaseReply::Granted { grants, .. })
+            if grants.iter().any(|grant| !grant.checkpoint.bundles.is_empty()) =>
+        {
+            return vec!["granted", "given with a bundle"];
+        }
         Answer::Lease(LeaseReply::Granted { .. }) => "granted",
         Answer::Lease(LeaseReply::Stale { .. }) => "stale",
         Answer::Lease(LeaseReply::Differs) => "differs",
@@ -439,7 +453,8 @@ fn kinds(step: &Step, answer: &Answer) -> Vec<&'static str> {
         Answer::Failed(Failed::Dead) => "died",
         Answer::Released(Ok(())) if matches!(step, Step::Tell(..)) => "told",
         Answer::Released(Ok(())) => "released",
-        Answer::Failed(Failed::Refused(_)) | Answer::Released(Err(_)) => "refused",
+        Answer::Kept(Ok(_)) => "kept",
+        Answer::Failed(Failed::Refused(_)) | Answer::Released(Err(_)) | Answer::Kept(Err(_)) => "refused",
         Answer::Count(1..) if matches!(step, Step::Requeue(_)) => "requeued",
         Answer::Count(1..) if matches!(step, Step::Adopt(_)) => "adopted",
         Answer::Count(1..) => "cancelled",

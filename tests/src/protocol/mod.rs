@@ -9,6 +9,7 @@ mod invariants;
 mod mutant;
 mod named_mutants;
 mod proving;
+mod repairing;
 mod snapshot;
 mod stage;
 mod step;

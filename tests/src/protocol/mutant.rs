@@ -1,14 +1,14 @@
 //! Scripts with one deliberate mistake each: the usual slips, made at every place where they can be, and mistakes with a name, which
 //! a person could make. Changes texts only; whether the suite sees them is another matter.
 
-use common::queue::SOURCES;
+use common::queue::{SHARED, SOURCES};
 
 use super::named_mutants::{EQUIVALENT, NAMED};
 
 /// The scripts with one mistake.
 #[derive(Debug, Clone)]
 pub struct Mutant {
-    /// The script's verb, or `prelude`.
+    /// The script's verb, or the name of what stands before it.
     pub script: &'static str,
     /// What is wrong: a name, or the line as it was and as it is.
     pub what: String,
@@ -18,29 +18,31 @@ pub struct Mutant {
     text: String,
 }
 
-/// What stands before each script, and the name of that part.
-const PRELUDE: &str = "prelude";
-
-/// A script's part by name: the prelude, or what is the script's own.
+/// A script's parts by name: what stands before scripts, and what is each script's own.
 fn parts() -> Vec<(&'static str, &'static str)> {
-    let own =
-        |source: &'static str| source.split_at(source.find("-- purpose:").expect("each script has a header"));
-    let prelude = own(SOURCES[0].1).0;
-    [(PRELUDE, prelude)]
-        .into_iter()
-        .chain(SOURCES.iter().map(|(name, source)| (*name, own(source).1)))
-        .collect()
+    SHARED.iter().copied().chain(SOURCES.iter().map(|(name, source)| (*name, own(source)))).collect()
+}
+
+/// What is a script's own.
+fn own(source: &'static str) -> &'static str {
+    &source[source.find("-- purpose:").expect("each script has a header")..]
 }
 
 impl Mutant {
     /// All scripts by their verb as they are with the mistake.
     pub fn scripts(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let parts = parts();
-        let text = |name: &str| {
-            let (_, text) = parts.iter().find(|(part, _)| *part == name).expect("a part");
-            if name == self.script { self.text.clone() } else { (*text).to_owned() }
-        };
-        let texts: Vec<_> = SOURCES.iter().map(|(name, _)| (*name, text(PRELUDE) + &text(name))).collect();
+        let text =
+            |name: &str, sound: &str| if name == self.script { self.text.clone() } else { sound.to_owned() };
+        let shared = SHARED.iter().map(|(name, sound)| (*sound, text(name, sound)));
+        let shared: Vec<_> = shared.collect();
+        let texts: Vec<_> = SOURCES
+            .iter()
+            .map(|(name, source)| {
+                let before = shared.iter().filter(|(sound, _)| source.contains(sound));
+                let before: String = before.map(|(_, text)| text.as_str()).collect();
+                (*name, before + &text(name, own(source)))
+            })
+            .collect();
         texts.into_iter()
     }
 }
@@ -85,12 +87,9 @@ pub fn equivalent() -> Vec<Mutant> {
     slips_everywhere().into_iter().filter(is_equivalent).collect()
 }
 
-/// It puts right what no script leads to, so no step of the suite calls it; the tests of `audit` do.
-const NOT_PLAYED: &str = "repair";
-
 fn slips_everywhere() -> Vec<Mutant> {
     let mut mutants = Vec::new();
-    for (script, text) in parts().into_iter().filter(|(script, _)| *script != NOT_PLAYED) {
+    for (script, text) in parts() {
         let mut before = "";
         for (number, line) in text.lines().enumerate() {
             for slip in slips(line, before.ends_with(['=', ',', '('])) {

@@ -1,35 +1,35 @@
 //! Mistakes that a person could make in a script, each with a name; and the slips that change nothing that anybody could see.
 
-/// The mistake, the script's verb or `prelude`, the text as it is, and the text with the mistake.
+/// The mistake, the script's verb or the name of what stands before it, the text as it is, and the text with the mistake.
 pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "the lease clock takes a whole outage at once",
-        "prelude",
+        "clock",
         "math.max(0, math.min(passed, math.floor(lease_ms / 6)))",
         "math.max(0, passed)",
     ),
     (
         "the lease clock goes back with the system's",
-        "prelude",
+        "clock",
         "math.max(0, math.min(passed, math.floor(lease_ms / 6)))",
         "math.min(passed, math.floor(lease_ms / 6))",
     ),
-    ("the lease clock stands still", "prelude", "{ 'clock_ms', clock, 'ran_at', now }", "{ 'ran_at', now }"),
+    ("the lease clock stands still", "clock", "{ 'clock_ms', clock, 'ran_at', now }", "{ 'ran_at', now }"),
     (
         "the lease clock forgets when it was last looked at",
-        "prelude",
+        "clock",
         "{ 'clock_ms', clock, 'ran_at', now }",
         "{ 'clock_ms', clock }",
     ),
     (
         "a system clock that went back stops the lease clock",
-        "prelude",
+        "clock",
         "if not ran_at or passed < 0 or passed >= lag_ms then",
         "if not ran_at or passed >= lag_ms then",
     ),
     (
         "the lease clock lags twice as much",
-        "prelude",
+        "clock",
         "math.floor(lease_ms * LAG)",
         "math.floor(lease_ms * LAG * 2)",
     ),
@@ -41,30 +41,30 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "the lease clock starts at the system's time",
-        "prelude",
+        "clock",
         "(tonumber(run[2]) or 0) + math.max",
         "(tonumber(run[2]) or now) + math.max",
     ),
     (
         "the hash tag is forgotten",
-        "prelude",
+        "clock",
         "string.sub(KEYS[1], 1, -4)",
         "string.gsub(string.sub(KEYS[1], 1, -4), '[{}]', '')",
     ),
     (
         "tasks under another key than the documented one",
-        "prelude",
+        "clock",
         "prefix .. 'task:' .. id",
         "prefix .. 'tasks:' .. id",
     ),
     (
         "workers are served by a run that is being removed",
-        "prelude",
+        "clock",
         "if not run[1] or run[4] then",
         "if not run[1] then",
     ),
-    ("people change a run that is being removed", "prelude", "return run[1] and not run[2]", "return run[1]"),
-    ("a run that is gone is served", "prelude", "if not run[1] or run[4] then", "if run[4] then"),
+    ("people change a run that is being removed", "clock", "return run[1] and not run[2]", "return run[1]"),
+    ("a run that is gone is served", "clock", "if not run[1] or run[4] then", "if run[4] then"),
     ("events pile up", "prelude", "'MAXLEN', '~', EVENTS_MAX, ", ""),
     (
         "an idle worker stays on the list after it was told",
@@ -231,8 +231,8 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "a promoted task goes to the head",
         "lease",
-        "move(id, 'delayed', 'pending', 'tail')",
-        "move(id, 'delayed', 'pending', 'head')",
+        "field(id, 'ending') == 'released' and 'head' or 'tail'",
+        "'head'",
     ),
     ("a lapse counts as a failure", "lease", "count(id, 'lapses')", "count(id, 'failures')"),
     (
@@ -433,7 +433,7 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "an answer lacks what failed before",
         "lease",
-        "field(id, 'former') or '', field(id, 'queued_at') or pushed_at",
+        "former or '', field(id, 'queued_at') or pushed_at",
         "'', field(id, 'queued_at') or pushed_at",
     ),
     ("success under any lease name", "complete", "if lease ~= name then", "if false then"),
@@ -536,6 +536,57 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     ("the lease check of release is forgotten", "release", "if refused then", "if false then"),
     ("a release counts as a failure", "release", "count(id, 'releases')", "count(id, 'failures')"),
     ("a released task goes to the end", "release", "'pending', 'head')", "'pending', 'tail')"),
+    ("a release never waits for the last bundle", "release", "if hold_ms > 0 then", "if false then"),
+    ("a release waits for ever", "release", "math.min(tonumber(ARGV[4]), HOLD_MAX_MS)", "tonumber(ARGV[4])"),
+    (
+        "a task whose hold is over goes to the end",
+        "lease",
+        "field(id, 'ending') == 'released' and 'head' or 'tail'",
+        "'tail'",
+    ),
+    (
+        "a lease does not tell of bundles",
+        "lease",
+        "former and call('HGET', key('checkpoints'), id) or ''",
+        "''",
+    ),
+    ("a success leaves its bundles", "complete", "call_many('HDEL', 'checkpoints', finished)\n", ""),
+    ("an adopted result leaves its bundles", "adopt", "call_many('HDEL', 'checkpoints', adopted)\n", ""),
+    ("a bundle under any lease name", "checkpoint", "if lease ~= name or (", "if ("),
+    (
+        "a bundle of a succeeded task",
+        "checkpoint",
+        "state ~= 'leased' and",
+        "state ~= 'leased' and state ~= 'succeeded' and",
+    ),
+    (
+        "a bundle only of a held task",
+        "checkpoint",
+        "state ~= 'leased' and state ~= 'pending' and state ~= 'delayed'",
+        "state ~= 'leased'",
+    ),
+    (
+        "a bundle ends the back-off of a failure",
+        "checkpoint",
+        " and field(id, 'ending') == 'released' then",
+        " then",
+    ),
+    ("a bundle does not end the hold", "checkpoint", "state == 'delayed' and field", "false and field"),
+    ("the end of a hold tells nobody", "checkpoint", "  wake(1)\n", ""),
+    ("a handed over task goes to the end", "checkpoint", "'pending', 'head')", "'pending', 'tail')"),
+    ("only the newest bundle is kept", "checkpoint", "(older == '' and '' or ' ' .. older)", "''"),
+    (
+        "a repeated bundle counts as a new one",
+        "checkpoint",
+        "if bundle ~= newest and bundle ~= older then",
+        "if true then",
+    ),
+    (
+        "a repeated older bundle counts as a new one",
+        "checkpoint",
+        "if bundle ~= newest and bundle ~= older then",
+        "if bundle ~= newest then",
+    ),
     ("a release tells nobody", "release", "wake(1)\n", ""),
     ("requeue without the lease number", "requeue", "number == ARGV[i + 1] and (", "("),
     (
@@ -677,12 +728,12 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
         "if true then",
     ),
     ("live output piles up", "tell", "'MAXLEN', PIECES_MAX, ", ""),
-    ("heartbeats under any lease name", "heartbeat", "if lease == ARGV[i + 1] then", "if true then"),
+    ("heartbeats under any lease name", "heartbeat", "if task[2] == name then", "if true then"),
     (
         "heartbeats under the lease's number alone",
         "heartbeat",
-        "if lease == ARGV[i + 1] then",
-        "if lease and ARGV[i + 1] and string.match(lease, '^%d+') == string.match(ARGV[i + 1], '^%d+') then",
+        "if task[2] == name then",
+        "if task[2] and string.match(task[2], '^%d+') == string.match(name, '^%d+') then",
     ),
     (
         "a heartbeat revives a lease that was taken back",
@@ -690,13 +741,8 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
         "if state == 'leased' then",
         "if state == 'leased' or state == 'pending' then",
     ),
-    ("a heartbeat does not renew", "heartbeat", "      renew(ARGV[i], clock + lease_ms)\n", ""),
-    (
-        "a heartbeat renews on the system's clock",
-        "heartbeat",
-        "renew(ARGV[i], clock + lease_ms)",
-        "renew(ARGV[i], now + lease_ms)",
-    ),
+    ("a heartbeat does not renew", "heartbeat", "call_many('ZADD', 'leases', renewed)\n", ""),
+    ("a heartbeat renews on the system's clock", "heartbeat", "= clock + lease_ms", "= now + lease_ms"),
     (
         "a heartbeat does not hear of a cancel",
         "heartbeat",
@@ -823,26 +869,30 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
 pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
     ("cancel", "only how much goes into one command", &["local CHUNK = 1001"]),
     ("push", "only how much goes into one command", &["local BATCH = 1001"]),
-    ("prelude", "less than a ms", &["local now = time[1] * 1000 + math.floor(time[2] / 1001)"]),
+    ("clock", "less than a ms", &["local now = time[1] * 1000 + math.floor(time[2] / 1001)"]),
     ("prelude", "only how many events are kept", &["local EVENTS_MAX = '10001'"]),
     (
         "prelude",
         "writes what is there already",
+        &["if false and (task[name] == value) then", "if true or difference ~= 0 then"],
+    ),
+    (
+        "clock",
+        "writes what is there already",
         &[
-            "if false and (task[name] == value) then",
             "if not ran_at or passed <= 0 or passed >= lag_ms then",
             "if not ran_at or passed < 1 or passed >= lag_ms then",
-            "if true or difference ~= 0 then",
         ],
     ),
-    ("prelude", "what ends in one call ends in one moment", &["local last_terminal_at, lag_ms = nil, 2"]),
+    ("clock", "what ends in one call ends in one moment", &["local last_terminal_at, lag_ms = nil, 2"]),
     ("prelude", "reads once more", &["if true or not counters[counter] then"]),
     (
         "prelude",
         "every run has all counters",
         &["values[#values + 1] = (counters[counter] or 1) + differences[counter]"],
     ),
-    ("prelude", "names come with their values, by twos", &["if values[2] then", "if run_fields[2] then"]),
+    ("prelude", "names come with their values, by twos", &["if values[2] then"]),
+    ("clock", "names come with their values, by twos", &["if run_fields[2] then"]),
     (
         "prelude",
         "takes from a place what is not there",
@@ -858,7 +908,7 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
         &["local total = tonumber(call('HGET', key('progress'), 'total') or 1)"],
     ),
     (
-        "prelude",
+        "clock",
         "names some members twice",
         &[
             "call(command, key(name), unpack(arguments, from, math.min(from + ARGUMENTS_MAX + 1, #arguments)))",
@@ -913,6 +963,12 @@ pub(super) const EQUIVALENT: &[(&str, &str, &[&str])] = &[
         &["local ready_at = call('ZRANGE', key('delayed'), 0, 1, 'WITHSCORES')[2]"],
     ),
     ("lease", "in 1970", &["local settled = (last_terminal_at or 1) + SETTLE_MS + lag_ms"]),
+    (
+        "repair",
+        "reads the second event too, and uses the first",
+        &["local latest = call('XREVRANGE', key('events'), '+', '-', 'COUNT', 2)[1]"],
+    ),
+    ("repair", "a counter is two arguments", &["if ids_from > 4 then"]),
     (
         "remove",
         "there is no task of a run without a total",

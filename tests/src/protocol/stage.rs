@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use common::queue::model::Model;
-use common::queue::{Queue, QueueError, RunDefinition, SOURCES, Sealed};
+use common::queue::{Bundle, Queue, QueueError, RunDefinition, SOURCES, Sealed};
 use common::task::{Limits, RunId};
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
@@ -14,7 +14,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 
 use super::snapshot::{Camera, Snapshot, differences};
-use super::step::{Answer, PIECE, Step, WHY_PAUSED, WHY_RELEASED, failure};
+use super::step::{Answer, BUNDLE, PIECE, Step, WHY_PAUSED, WHY_RELEASED, failure};
 use super::{expected, invariants};
 use crate::{sample_input, sample_spec};
 
@@ -161,6 +161,7 @@ impl Stage {
                 | Step::Complete(_)
                 | Step::Fail { .. }
                 | Step::Release(..)
+                | Step::Checkpoint(..)
                 | Step::Tell(..)
         );
         let is_in_time = (before.saturating_sub(JUMP_MS)..=after + JUMP_MS).contains(&moment);
@@ -233,8 +234,13 @@ impl Stage {
             Step::Fail { task, lease, is_final, jitter_ppm } => {
                 Answer::Failed(queue.fail(run, *task, lease, &failure(*is_final, *jitter_ppm)).await?)
             }
-            Step::Release(task, lease) => {
-                Answer::Released(queue.release(run, *task, lease, WHY_RELEASED).await?)
+            Step::Release(task, lease, hold_ms) => {
+                Answer::Released(queue.release(run, *task, lease, WHY_RELEASED, *hold_ms).await?)
+            }
+            Step::Checkpoint(task, lease, number) => {
+                let (sha256, progress) = BUNDLE;
+                let bundle = Bundle { lease: lease.clone(), number: *number, sha256: sha256.to_owned() };
+                Answer::Kept(queue.checkpoint(run, *task, &bundle, Some(progress)).await?)
             }
             Step::Tell(task, lease, from) => {
                 let (log, text) = PIECE;

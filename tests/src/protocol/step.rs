@@ -4,7 +4,9 @@
 use std::fmt;
 
 use common::queue::model::Model;
-use common::queue::{Adoption, Completed, Completion, Failed, Failure, Fate, LeaseReply, Pulse, Released};
+use common::queue::{
+    Adoption, Completed, Completion, Failed, Failure, Fate, Kept, LeaseReply, Pulse, Released,
+};
 use common::task::{LeaseName, Molecule, Moments, TaskId, WorkerId, decode_molecules};
 
 use crate::sample_input;
@@ -32,7 +34,10 @@ pub enum Step {
         is_final: bool,
         jitter_ppm: u32,
     },
-    Release(TaskId, LeaseName),
+    /// Handed back, for so many ms to nobody.
+    Release(TaskId, LeaseName, u64),
+    /// A bundle of this number.
+    Checkpoint(TaskId, LeaseName, u64),
     /// A piece of a log, from this byte on.
     Tell(TaskId, LeaseName, u64),
     Adopt(Vec<Adoption>),
@@ -68,6 +73,7 @@ pub enum Answer {
     Completed(Vec<Completed>),
     Failed(Failed),
     Released(Released),
+    Kept(Kept),
     Count(u64),
     Nothing,
 }
@@ -77,6 +83,8 @@ pub(super) const PIECE: (&str, &str) = ("dock.stdout", "a line");
 /// Why a run of a history is paused, and why a task is released.
 pub(super) const WHY_PAUSED: &str = "a test";
 pub(super) const WHY_RELEASED: &str = "drain";
+/// Digest of a bundle, and how far it is.
+pub(super) const BUNDLE: (&str, (u64, u64)) = ("b0", (3, 9));
 
 impl Success {
     pub(super) const fn completion(&self) -> Completion<'static> {
@@ -120,7 +128,13 @@ impl Step {
             Self::Fail { task, lease, is_final, jitter_ppm } => {
                 Answer::Failed(model.fail(*task, lease, &failure(*is_final, *jitter_ppm), now))
             }
-            Self::Release(task, lease) => Answer::Released(model.release(*task, lease, WHY_RELEASED, now)),
+            Self::Release(task, lease, hold_ms) => {
+                Answer::Released(model.release(*task, lease, (WHY_RELEASED, *hold_ms), now))
+            }
+            Self::Checkpoint(task, lease, number) => {
+                let (sha256, progress) = BUNDLE;
+                Answer::Kept(model.checkpoint(*task, lease, (*number, sha256, Some(progress)), now))
+            }
             Self::Tell(task, lease, from) => {
                 let (log, text) = PIECE;
                 Answer::Released(model.tell(*task, lease, (log, *from, text), now))
@@ -174,7 +188,10 @@ impl fmt::Display for Step {
                 let how = if *is_final { "for good" } else { "passing" };
                 write!(f, "fail {task} as {lease}, {how}, jitter {jitter_ppm} ppm")
             }
-            Self::Release(task, lease) => write!(f, "release {task} as {lease}"),
+            Self::Release(task, lease, hold_ms) => {
+                write!(f, "release {task} as {lease}, held for {hold_ms} ms")
+            }
+            Self::Checkpoint(task, lease, number) => write!(f, "checkpoint {number} of {task} as {lease}"),
             Self::Tell(task, lease, from) => write!(f, "tell of {task} as {lease} from byte {from}"),
             Self::Adopt(results) => {
                 let seen: Vec<(TaskId, u64)> =
@@ -215,7 +232,13 @@ impl fmt::Display for Answer {
                 write!(f, "{}", answers.collect::<Vec<String>>().join(", "))
             }
             Self::Released(Ok(())) => write!(f, "ok"),
-            Self::Released(Err(fate)) | Self::Failed(Failed::Refused(fate)) => write!(f, "{}", refusal(fate)),
+            Self::Kept(Ok(bundles)) => {
+                let bundles: Vec<String> = bundles.iter().map(ToString::to_string).collect();
+                write!(f, "kept {}", bundles.join(", "))
+            }
+            Self::Kept(Err(fate)) | Self::Released(Err(fate)) | Self::Failed(Failed::Refused(fate)) => {
+                write!(f, "{}", refusal(fate))
+            }
             Self::Failed(other) => write!(f, "{other:?}"),
             Self::Count(count) => write!(f, "{count}"),
             Self::Nothing => write!(f, "-"),

@@ -12,13 +12,17 @@ use common::task::{
 
 use super::reason::failure;
 use super::{
-    Engine, EngineFailure, Judged, Plan, Preparation, Step, StepOutcome, Workload, command_verdict, task_file,
+    Engine, EngineFailure, Judged, Plan, Preparation, Snapshot, Step, StepOutcome, Workload, command_verdict,
+    task_file,
 };
 
 /// The only step, which its logs are named after.
 const STEP: &str = "command";
 /// The folder below the scratch folder all of whose files are kept.
 const OUTPUT: &str = "output";
+/// The folder whose content is the checkpoint, and the file in it that says how far it is, `37/100`.
+const CHECKPOINT: &str = "checkpoint";
+const PROGRESS: &str = "progress";
 /// How deep folders of files to keep may be nested.
 const DEPTH_MAX: usize = 8;
 
@@ -96,6 +100,18 @@ impl Engine for CommandEngine {
         files
     }
 
+    fn checkpoint(&self, scratch: &Path) -> Option<Snapshot> {
+        let mut files = files_below(scratch, Path::new(CHECKPOINT), DEPTH_MAX);
+        files.sort();
+        // Where a program has put nothing, or only says how far it is, there is nothing to go on from.
+        let progress = Path::new(CHECKPOINT).join(PROGRESS);
+        if files.iter().all(|file| *file == progress) {
+            return None;
+        }
+        let said = std::fs::read_to_string(scratch.join(progress)).ok();
+        Some(Snapshot { files, progress: said.and_then(|said| steps(&said)) })
+    }
+
     fn score_unit(&self) -> &str {
         self.options.score_unit()
     }
@@ -103,6 +119,12 @@ impl Engine for CommandEngine {
     fn columns(&self) -> Vec<&str> {
         self.options.columns.iter().map(|column| column.name.as_str()).chain(["detail"]).collect()
     }
+}
+
+/// `37/100`: the steps done and all.
+fn steps(text: &str) -> Option<(u64, u64)> {
+    let (step, steps) = text.trim().split_once('/')?;
+    Some((step.parse().ok()?, steps.parse().ok()?))
 }
 
 /// The run's inputs by role: the cached file, and where it goes below the scratch folder.

@@ -219,6 +219,7 @@ mod tests {
             score: Some("mw".into()),
             expect: Vec::new(),
             keep: Vec::new(),
+            stream: None,
         }
     }
 

@@ -10,8 +10,8 @@ use common::task::{FepOptions, FepPart, RunSpec, TaskId};
 
 use super::reason::FepReason;
 use super::{
-    Engine, EngineFailure, GroupSetup, Judged, Needed, Plan, Preparation, Step, StepOutcome, Workload,
-    command, fep_verdict, mmgbsa, task_file,
+    Engine, EngineFailure, GroupSetup, Judged, Needed, Plan, Preparation, Snapshot, Step, StepOutcome,
+    Workload, command, fep_verdict, mmgbsa, task_file,
 };
 
 /// Steps of the dynamics between two samples of the energy differences.
@@ -72,6 +72,10 @@ const KEPT: [&str; 12] = [
     "fep/bar.xvg",
     "fep/barint.xvg",
 ];
+
+/// What the driver goes on from, in the order in which it is read.
+const RESUMED: [&str; 6] =
+    ["window/window.cpt", "window/window.tpr", LOG, "window/window.edr", "window/window.xtc", DHDL];
 
 /// Hydration free energies with GROMACS.
 #[derive(Debug, Clone)]
@@ -188,6 +192,14 @@ impl Engine for Fep {
 
     fn keeps(&self, _: &Workload<'_>) -> Vec<PathBuf> {
         KEPT.map(PathBuf::from).into()
+    }
+
+    /// All that mdrun needs to go on. The checkpoint comes first: what it was written after may only be longer when it is read.
+    fn checkpoint(&self, scratch: &Path) -> Option<Snapshot> {
+        let files: Vec<PathBuf> = RESUMED.map(PathBuf::from).into();
+        let are_there = files.iter().all(|file| scratch.join(file).is_file());
+        let is_done = scratch.join(FINAL).is_file();
+        (are_there && !is_done).then_some(Snapshot { files, progress: None })
     }
 
     fn score_unit(&self) -> &'static str {

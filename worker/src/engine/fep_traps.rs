@@ -2,7 +2,7 @@
 //! Not part of the program.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::task::{
     ChargeModel, EngineOptions, FepOptions, ManifestDigest, Molecule, MoleculeSource, ObjectRef, Row,
@@ -18,7 +18,7 @@ use crate::process::{Ended, How};
 const SAMPLES: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-window-1-of-4.xvg");
 const ENERGIES: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-window-1-energy.xvg");
 /// `mdrun -maxh` of it: exit 0, and these lines.
-const MAXH_LOG: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-maxh.log");
+const MAXH_LOG: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-maxh.txt");
 /// Four windows are too few for methane: BAR says 0.21 ± 0.19 kcal/mol.
 const TOO_FEW: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-too-few-windows.json");
 const LOG_TEXT: &str = "Using 1 MPI thread\nUsing 1 OpenMP thread \nFinished mdrun on rank 0\n";
@@ -184,6 +184,23 @@ fn a_window_without_final_coordinates_was_cut_short_whatever_its_exit_code() {
     assert!(failure.detail.contains("before its last step"), "{failure}");
     attempt.write(LOG, MAXH_LOG);
     assert!(attempt.failed().detail.contains("cut short by `-maxh`"), "{}", attempt.failed());
+}
+
+#[test]
+fn a_window_is_gone_on_with_from_all_its_files_or_not_at_all() {
+    let attempt = Attempt::window();
+    let engine = Fep::new(attempt.options.clone());
+    let bundle = || engine.checkpoint(attempt.scratch.path()).map(|snapshot| snapshot.files);
+    attempt.remove(FINAL);
+    for name in ["window.tpr", "window.edr", "window.xtc"] {
+        attempt.write(&format!("window/{name}"), "x");
+        assert_eq!(bundle(), None);
+    }
+    attempt.write("window/window.cpt", "x");
+    let files = bundle().unwrap();
+    assert_eq!((files.len(), files[0].as_path()), (6, Path::new("window/window.cpt")));
+    attempt.write(FINAL, "x");
+    assert_eq!(bundle(), None, "there is nothing left to do");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::task::{
     ChargeModel, CnnScoring, EngineOptions, FepOptions, GninaOptions, GninaScore, MmgbsaOptions, Molecule,
-    Row, RunSpec, TaskId, VinaOptions,
+    Row, RunSpec, StreamOptions, TaskId, VinaOptions,
 };
 
 use crate::process::Ended;
@@ -19,6 +19,7 @@ mod command_verdict;
 mod complex;
 mod docking;
 mod ending;
+mod enumerator;
 mod fep;
 mod fep_samples;
 mod fep_verdict;
@@ -41,6 +42,7 @@ mod vina;
 mod vina_verdict;
 
 pub use command::CommandEngine;
+pub use enumerator::Enumerator;
 pub use fep::Fep;
 pub use gnina::Gnina;
 pub use http::HttpEngine;
@@ -105,6 +107,17 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+/// Where the standard output of a step goes that is streamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streaming<'a> {
+    /// How it is cut and filtered.
+    pub options: &'a StreamOptions,
+    /// How the names of its parts start, below the files of the attempt: letters, digits and `/` only.
+    pub parts: String,
+    /// The file below the scratch folder that gets a [`crate::stream::StreamReport`] once the program and its stream have ended.
+    pub report: PathBuf,
+}
+
 /// A file made from a shared input once per host and kept in the cache, such as a receptor's PDBQT.
 ///
 /// Its cache key is the digest of the input and of `recipe`; the step finds the input as `input/<its file name>` and must leave
@@ -166,6 +179,15 @@ pub enum Remedy {
     HandBack,
     /// Hand the task back unharmed: no server of the engine can do it now.
     AwaitServer,
+}
+
+/// Files from which a later attempt can go on, and how far they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All files that resuming needs, below the scratch folder, in a fixed order.
+    pub files: Vec<PathBuf>,
+    /// The steps done and those of the whole task.
+    pub progress: Option<(u64, u64)>,
 }
 
 /// Says that the engine failed rather than a molecule: there is no verdict.
@@ -245,6 +267,17 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// Files below the scratch folder worth keeping beside the logs, such as poses. They may be missing.
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;
 
+    /// What of its scratch folder a later attempt can go on from: those files will stand at their old places before [`Engine::plan`] is
+    /// asked. `None` while there is nothing or it is not whole, and always for an engine that starts again from nothing.
+    fn checkpoint(&self, _scratch: &Path) -> Option<Snapshot> {
+        None
+    }
+
+    /// How a step's standard output is streamed into parts of the attempt; `None` for a step whose output is a log.
+    fn streaming(&self, _: &Step) -> Option<Streaming<'_>> {
+        None
+    }
+
     /// The unit of its scores; empty if it gives none.
     fn score_unit(&self) -> &str;
 
@@ -287,7 +320,11 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
     match options {
         EngineOptions::Vina(options) => Box::new(Vina::new(options.clone())),
         EngineOptions::Gnina(options) => Box::new(Gnina::new(options.clone())),
-        EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
+        EngineOptions::Command(options) => match &options.stream {
+            Some(stream) => Box::new(Enumerator::of_command(options, stream)),
+            None => Box::new(CommandEngine::new(options.clone())),
+        },
+        EngineOptions::Surge(options) => Box::new(Enumerator::surge(options)),
         EngineOptions::GromacsMmgbsa(options) => Box::new(Mmgbsa::new(options.clone())),
         EngineOptions::GromacsFep(options) => Box::new(Fep::new(options.clone())),
         EngineOptions::Http(options) => Box::new(HttpEngine::new(options.clone())),

@@ -192,6 +192,25 @@ impl FepReason {
     }
 }
 
+/// Why a formula has no stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamReason {
+    /// Its text is no formula.
+    FormulaInvalid,
+    /// The program says so.
+    FormulaRefused,
+}
+
+impl StreamReason {
+    /// The word in the shard.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::FormulaInvalid => "formula_invalid",
+            Self::FormulaRefused => "formula_refused",
+        }
+    }
+}
+
 /// Why there is no verdict on a molecule, or on any.
 pub(crate) mod failure {
     /// A simulation stopped before its last step, whatever its exit code.
@@ -202,6 +221,9 @@ pub(crate) mod failure {
     pub(crate) const ENGINE_FAILED: &str = "engine_failed";
     /// A driver says by exit 65 that its input is bad.
     pub(crate) const INPUT_REFUSED: &str = "input_refused";
+    /// The program that a stream is filtered by crashed, ran out of time, failed for every batch, or answered with lines that it was
+    /// not given.
+    pub(crate) const FILTER_FAILED: &str = "filter_failed";
     /// The run lacks a receptor or the preparation's driver.
     pub(crate) const INPUT_MISSING: &str = "input_missing";
     /// A program broke down before it came to the molecule.
@@ -222,6 +244,10 @@ pub(crate) mod failure {
     pub(crate) const STOPPED: &str = "stopped";
     /// A simulation was gone on with on another number of threads.
     pub(crate) const THREADS_CHANGED: &str = "threads_changed";
+    /// The stream of structures ends within a line, or has another number of lines than its program tells.
+    pub(crate) const STREAM_TRUNCATED: &str = "stream_truncated";
+    /// A program ended its stream of structures and did not tell how many it wrote.
+    pub(crate) const TOTAL_MISSING: &str = "total_missing";
     /// A program ran longer than it may.
     pub(crate) const TIME_LIMIT: &str = "time_limit";
     /// A driver asks by exit 75 for another try: something around it is not there.
@@ -279,11 +305,12 @@ mod tests {
         FepReason::OverlapTooSmall,
         FepReason::EnergyOutOfRange,
     ];
-    const FAILURES: [&str; 16] = [
+    const FAILURES: [&str; 19] = [
         failure::CUT_SHORT,
         failure::THREADS_CHANGED,
         failure::ENGINE_CRASHED,
         failure::ENGINE_FAILED,
+        failure::FILTER_FAILED,
         failure::INPUT_MISSING,
         failure::INPUT_REFUSED,
         failure::NOT_TRIED,
@@ -294,6 +321,8 @@ mod tests {
         failure::ROWS_INVALID,
         failure::SERVER_AWAY,
         failure::STOPPED,
+        failure::STREAM_TRUNCATED,
+        failure::TOTAL_MISSING,
         failure::TIME_LIMIT,
         failure::TRY_AGAIN,
     ];
@@ -337,6 +366,12 @@ mod tests {
             RowReason::ServerRefused,
         ];
         assert_eq!(table("Reasons of a bad row"), reasons.map(|reason| reason.name().to_owned()).into());
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_the_reasons_of_formulae() {
+        let reasons = [StreamReason::FormulaInvalid, StreamReason::FormulaRefused];
+        assert_eq!(table("Reasons of a bad formula"), reasons.map(|reason| reason.name().to_owned()).into());
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use std::os::unix::process::ExitStatusExt as _;
 
+use bytes::Bytes;
 use common::clock::{Clock as _, SystemClock};
 use nix::sys::signal::Signal;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::group::{self, Group};
-use super::output::{Log, record};
+use super::output::{Log, forward, record};
 use super::{Ended, Guardian, How, Logs, Program, SpawnError, find_program, guardian};
 
 /// How much of each stream [`Ended`] has.
@@ -23,6 +24,12 @@ const CAPTURE_BYTES_MAX: usize = 64 * 1024;
 const DRAIN: Duration = Duration::from_secs(2);
 /// Between SIGTERM and SIGKILL for [`Launcher::capture`], whose programs have nothing to save.
 const CAPTURE_GRACE: Duration = Duration::from_secs(1);
+
+/// Where a program reads from and, unless it is recorded, writes to.
+struct Streams {
+    input: Stdio,
+    output: Option<mpsc::Sender<Bytes>>,
+}
 
 /// Starts programs, each in a process group of its own that the guardian knows of.
 #[derive(Debug)]
@@ -43,6 +50,20 @@ impl Launcher {
         self.supervise(program, TAIL_BYTES_MAX, stop).await
     }
 
+    /// The same with the program's standard output handed over piece by piece, at the pace of whoever takes it, and with a file as
+    /// its standard input, if there is one. [`Ended::stdout_tail`] stays empty. When the taker is gone, the program is left to write
+    /// into a closed pipe.
+    pub async fn stream(
+        &self,
+        program: &Program,
+        input: Option<std::fs::File>,
+        output: mpsc::Sender<Bytes>,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Ended, SpawnError> {
+        let input = input.map_or_else(Stdio::null, Stdio::from);
+        self.oversee_with(program, TAIL_BYTES_MAX, stop, Streams { input, output: Some(output) }).await
+    }
+
     /// Runs a short program in `/` for its output, at most 64 KiB of each stream, such as the version of an engine.
     pub async fn capture(
         &self,
@@ -60,7 +81,18 @@ impl Launcher {
         &self,
         program: &Program,
         tail_bytes_max: usize,
+        stop: watch::Receiver<bool>,
+    ) -> Result<Ended, SpawnError> {
+        let streams = Streams { input: Stdio::null(), output: None };
+        self.oversee_with(program, tail_bytes_max, stop, streams).await
+    }
+
+    async fn oversee_with(
+        &self,
+        program: &Program,
+        tail_bytes_max: usize,
         mut stop: watch::Receiver<bool>,
+        streams: Streams,
     ) -> Result<Ended, SpawnError> {
         if *stop.borrow() {
             return Ok(Ended {
@@ -72,7 +104,7 @@ impl Launcher {
         }
         let executable = locate(program)?;
         let (stdout_log, stderr_log) = create_logs(program.logs.as_ref())?;
-        let mut group = self.start(program, &executable)?;
+        let mut group = self.start(program, &executable, streams.input)?;
         let clock = SystemClock::start();
         let registration =
             self.guardian.register(group.id()).await.map_err(|source| SpawnError::Guardian { source })?;
@@ -90,20 +122,29 @@ impl Launcher {
         };
         let ((ours, elapsed_ms, status), stdout_tail, stderr_tail) = tokio::join!(
             oversee,
-            record(stdout, stdout_log, tail_bytes_max, drained(ended.subscribe())),
+            async {
+                match streams.output {
+                    Some(to) => {
+                        forward(stdout, to, drained(ended.subscribe())).await;
+                        String::new()
+                    }
+                    None => record(stdout, stdout_log, tail_bytes_max, drained(ended.subscribe())).await,
+                }
+            },
             record(stderr, stderr_log, tail_bytes_max, drained(ended.subscribe())),
         );
         let status = status.map_err(|source| SpawnError::Wait { program: executable, source })?;
         Ok(Ended { how: ours.unwrap_or_else(|| by_itself(status)), elapsed_ms, stdout_tail, stderr_tail })
     }
 
-    fn start(&self, program: &Program, executable: &Path) -> Result<Group, SpawnError> {
+    fn start(&self, program: &Program, executable: &Path, input: Stdio) -> Result<Group, SpawnError> {
         let mut command = group::command(executable);
         command
             .args(program.argv.iter().skip(1))
             .current_dir(&program.folder)
             .envs(program.env.iter().map(|(name, value)| (name, value)))
             .env(guardian::MARKER_VARIABLE, self.guardian.marker())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Group::start(&mut command).map_err(|source| SpawnError::Start {

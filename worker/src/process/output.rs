@@ -1,10 +1,14 @@
-//! A program's output: into a log file up to a limit, its last lines into memory, and never in the program's way.
+//! A program's output: into a log file up to a limit, its last lines into memory, and never in the program's way; or handed over
+//! whole, at the pace of whoever takes it.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 /// Copies a pipe until its end, or until `enough`, into a log file and returns the last bytes as text.
 pub(super) async fn record(
@@ -36,6 +40,46 @@ pub(super) async fn record(
         log.finish().await;
     }
     tail.text()
+}
+
+/// How much is read of a stream at once: what a pipe holds.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How long a pipe may be silent once `enough` has come.
+const LAST_LOOK: Duration = Duration::from_millis(200);
+/// How much may still be read once `enough` has come. No pipe of ours holds as much; only a process that has left the group writes on.
+const LEFT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Hands a pipe over until its end, or until `enough` and what was left in it. Slow takers slow the program; none end the reading.
+pub(super) async fn forward(
+    mut pipe: impl AsyncRead + Unpin,
+    to: mpsc::Sender<Bytes>,
+    enough: impl Future<Output = ()>,
+) {
+    let mut enough = std::pin::pin!(enough);
+    let mut is_enough = false;
+    let mut left = LEFT_BYTES_MAX;
+    loop {
+        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
+        let read = tokio::select! {
+            // First: however long the taker was busy, what is in the pipe belongs to the stream.
+            biased;
+            read = pipe.read_buf(&mut chunk) => read,
+            () = &mut enough, if !is_enough => {
+                is_enough = true;
+                continue;
+            }
+            () = tokio::time::sleep(LAST_LOOK), if is_enough => break,
+        };
+        if read.is_err() || chunk.is_empty() {
+            break;
+        }
+        if is_enough {
+            left = left.saturating_sub(chunk.len());
+        }
+        if left == 0 || to.send(chunk.freeze()).await.is_err() {
+            break;
+        }
+    }
 }
 
 /// A log file of bounded size. A write that fails ends the log, not the program.
@@ -171,6 +215,62 @@ mod tests {
         let log = Log::create(&path, 10).unwrap();
         record(&b"0123456789"[..], Some(log), 3, std::future::pending()).await;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "0123456789");
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_handed_over_whole_however_late_it_is_taken() {
+        let text: Vec<u8> = (0..=u8::MAX).cycle().take(3 * CHUNK_BYTES + 7).collect();
+        let (to, mut taken) = mpsc::channel::<Bytes>(1);
+        // Enough from the start: what is in the pipe is read all the same.
+        let whole = async {
+            let mut whole = Vec::new();
+            while let Some(chunk) = taken.recv().await {
+                tokio::task::yield_now().await;
+                whole.extend_from_slice(&chunk);
+            }
+            whole
+        };
+        let ((), whole) = tokio::join!(forward(&text[..], to, std::future::ready(())), whole);
+        assert_eq!(whole, text);
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_an_end_or_a_taker_is_left() {
+        let (to, mut taken) = mpsc::channel::<Bytes>(1);
+        let count = async {
+            let mut bytes = 0;
+            while let Some(chunk) = taken.recv().await {
+                bytes += chunk.len();
+            }
+            bytes
+        };
+        let endless = Endless { reads: 0 };
+        let ((), bytes) = tokio::join!(forward(endless, to, std::future::ready(())), count);
+        assert!(bytes <= LEFT_BYTES_MAX + CHUNK_BYTES, "{bytes}");
+        let (to, taken) = mpsc::channel(1);
+        drop(taken);
+        forward(Endless { reads: 0 }, to, std::future::pending()).await;
+    }
+
+    /// Writes for ever, but for its first look, at which its reader hears of other things.
+    struct Endless {
+        reads: u64,
+    }
+
+    impl AsyncRead for Endless {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+            buffer: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            self.reads += 1;
+            if self.reads == 1 {
+                context.waker().wake_by_ref();
+                return std::task::Poll::Pending;
+            }
+            buffer.put_slice(&[b'x'; 1024]);
+            std::task::Poll::Ready(Ok(()))
+        }
     }
 
     #[tokio::test]

@@ -38,5 +38,6 @@ for first = 1, #ARGV, WIDTH do
 end
 wake(promoted)
 call_many('HDEL', 'inputs', adopted)
+call_many('HDEL', 'checkpoints', adopted)
 call_many('HDEL', 'tails', adopted)
 return finish({ 'ok', #adopted })

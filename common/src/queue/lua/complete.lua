@@ -7,7 +7,9 @@
 -- transitions: leased -> succeeded, pending -> succeeded, delayed -> succeeded, waiting -> pending (promote)
 
 local WIDTH = 15
-local PHASES = { 'queue', 'stage', 'engine', 'upload', 'total' }
+local PHASES = {
+  'queue', 'stage', 'engine', 'upload', 'total',
+}
 
 if not tick() then
   return { 'gone' }
@@ -62,6 +64,7 @@ for first = 1, #ARGV, WIDTH do
 end
 wake(promoted)
 call_many('HDEL', 'inputs', finished)
+call_many('HDEL', 'checkpoints', finished)
 call_many('HDEL', 'tails', failed)
 for i, tally in ipairs(tallies) do
   for bucket, count in pairs(tally) do

@@ -4,18 +4,22 @@
 -- returns: {'ok', now, answer...}; an answer is held; unheld (the latest name of a task that nobody holds: go on, complete will be adopted);
 --          cancelled; or lost. {'gone'}
 -- transitions: none
+--
+-- It changes no task and is what a fleet calls most, so it does without the prelude.
 
 local lease_ms, clock = tick()
 if not lease_ms then
   return { 'gone' }
 end
-local reply = { 'ok', now }
+local reply, renewed = { 'ok', now }, {}
 for i = 1, #ARGV, 2 do
-  local state, lease = state_and_lease(ARGV[i])
-  local answer = 'lost'
-  if lease == ARGV[i + 1] then
+  local id, name = ARGV[i], ARGV[i + 1]
+  local task = call('HMGET', task_key(id), 'state', 'lease')
+  local state, answer = task[1], 'lost'
+  if task[2] == name then
     if state == 'leased' then
-      renew(ARGV[i], clock + lease_ms)
+      renewed[#renewed + 1] = clock + lease_ms
+      renewed[#renewed + 1] = id
       answer = 'held'
     elseif state == 'pending' or state == 'delayed' then
       answer = 'unheld'
@@ -25,4 +29,6 @@ for i = 1, #ARGV, 2 do
   end
   reply[#reply + 1] = answer
 end
-return finish(reply)
+call_many('ZADD', 'leases', renewed)
+write_run()
+return reply

@@ -4,7 +4,7 @@
 -- ARGV[2]: the number of its request, raised only after an answer that gave tasks
 -- ARGV[3]: its free slots; 0 takes it off the list of idle workers
 -- ARGV[4]: the spec's digest as the worker knows it: under the same id, a run may have been removed and another one pushed
--- returns: {'granted', now, {id, lease, input, former, queued_at, failures}...}; {'nothing', now, why, wait_ms} where why is paused, cap,
+-- returns: {'granted', now, {id, lease, input, former, queued_at, failures, checkpoint}...}; {'nothing', now, why, wait_ms} where why is paused, cap,
 --          empty, drained or none_asked; {'stale', now, request} if this request was answered and nothing of it is held;
 --          {'differs', digest}; {'gone'}
 -- transitions: leased -> pending (reclaim), leased -> dead (reclaim), waiting -> dead (reclaim), delayed -> pending (promote), pending -> leased
@@ -41,8 +41,9 @@ local function grant(ids)
   local reply = { 'granted', now }
   local inputs = call('HMGET', key('inputs'), unpack(ids))
   for i, id in ipairs(ids) do
-    reply[#reply + 1] = { id, field(id, 'lease'), inputs[i] or '', field(id, 'former') or '', field(id, 'queued_at') or pushed_at,
-      field(id, 'failures') or '0' }
+    local former = field(id, 'former')
+    reply[#reply + 1] = { id, field(id, 'lease'), inputs[i] or '', former or '', field(id, 'queued_at') or pushed_at,
+      field(id, 'failures') or '0', former and call('HGET', key('checkpoints'), id) or '' }
   end
   return finish(reply)
 end
@@ -114,7 +115,8 @@ end
 
 if counter('delayed') > 0 then
   for _, id in ipairs(call('ZRANGEBYSCORE', key('delayed'), '-inf', now, 'LIMIT', 0, BOUND)) do
-    move(id, 'delayed', 'pending', 'tail')
+    -- After a hold it is where a release without one would have put it.
+    move(id, 'delayed', 'pending', field(id, 'ending') == 'released' and 'head' or 'tail')
     event('promote', id)
   end
 end

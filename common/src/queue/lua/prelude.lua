@@ -1,6 +1,4 @@
--- What all scripts of a run share: its keys, its clocks, and the one place where a task changes its state.
--- It stands before each script. KEYS[1] is always molfleet:{R}:run; every other key of the run lies under the same hash tag and is
--- named here or by key(), so a script touches one run and one slot of a cluster.
+-- What the scripts that change tasks share: the one place where a task changes its state. It stands before each of them, after clock.lua.
 --
 -- A script reads each task once and writes each hash and sorted set once, in finish(): most of a script's time goes into its calls of
 -- Redis and into what crosses to it. So what it changes of them is read back through field(), counter() and state_and_lease() only, and
@@ -8,61 +6,12 @@
 
 local EVENTS_MAX = '10000'
 local WAKES_MAX = 1000
--- Arguments of one command: Lua can't unpack many more than 7,000.
-local ARGUMENTS_MAX = 2000
--- How much of a lease the recorded clock may lag behind. A fleet calls far more often than that, and a write costs more than the rest
--- of a call that finds nothing to do. No time is lost: the next call counts from what is recorded.
-local LAG = 1 / 600
 
-local call = redis.call
-local prefix = string.sub(KEYS[1], 1, -4)
-
-local function key(name)
-  return prefix .. name
-end
-
-local function task_key(id)
-  return prefix .. 'task:' .. id
-end
-
-local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
--- What is to be written: fields of the run, differences of the counters; by task, fields and values to set and fields to take away; by
--- sorted set, members to add and to remove.
-local run_fields, differences, set_fields, taken_fields, added, removed = {}, {}, {}, {}, {}, {}
+-- What is to be written: differences of the counters; by task, fields and values to set and fields to take away; by sorted set, members
+-- to add and to remove.
+local differences, set_fields, taken_fields, added, removed = {}, {}, {}, {}, {}
 -- Counters and tasks as they were read, and what this script has changed of the tasks since.
 local counters, tasks = {}, {}
--- When a task last ended, and how much of the time since is not worth a write.
-local last_terminal_at, lag_ms = nil, 1
-
--- How many tasks a group has, in a run of groups: the last one of each waits until all others have succeeded.
-local group_tasks
-
--- Whether the run is there; a run that is being removed is not.
-local function run_exists()
-  local run = call('HMGET', KEYS[1], 'lease_ms', 'removing', 'group_tasks')
-  group_tasks = tonumber(run[3])
-  return run[1] and not run[2]
-end
-
--- Moves the run's lease clock on, by lease/6 at most however long nobody called, and returns the lease's length, the clock,
--- and the values of the fields that are asked for. Returns nothing if there is no such run. Only scripts that workers call do this.
-local function tick(...)
-  local run = call('HMGET', KEYS[1], 'lease_ms', 'clock_ms', 'ran_at', 'removing', 'last_terminal_at', 'group_tasks', ...)
-  if not run[1] or run[4] then
-    return nil
-  end
-  local lease_ms, ran_at = tonumber(run[1]), tonumber(run[3])
-  local passed = now - (ran_at or now)
-  local clock = (tonumber(run[2]) or 0) + math.max(0, math.min(passed, math.floor(lease_ms / 6)))
-  group_tasks = tonumber(run[6])
-  last_terminal_at, lag_ms = tonumber(run[5]), math.floor(lease_ms * LAG)
-  if not ran_at or passed < 0 or passed >= lag_ms then
-    run_fields = { 'clock_ms', clock, 'ran_at', now }
-  end
-  return lease_ms, clock, unpack(run, 7)
-end
 
 local function event(verb, id, ...)
   call('XADD', key('events'), 'MAXLEN', '~', EVENTS_MAX, '*', 'verb', verb, 'task', id, ...)
@@ -263,13 +212,6 @@ local function refusal(id, name)
   return { 'lost', state }
 end
 
--- Calls a command on a key with any number of arguments.
-local function call_many(command, name, arguments)
-  for from = 1, #arguments, ARGUMENTS_MAX do
-    call(command, key(name), unpack(arguments, from, math.min(from + ARGUMENTS_MAX - 1, #arguments)))
-  end
-end
-
 -- Writes the counters that have changed, after reading those of them that nobody has read yet.
 local function write_counters()
   local changed, unread = {}, {}
@@ -311,9 +253,7 @@ local function finish(reply)
     call('HDEL', task_key(id), unpack(fields))
   end
   write_counters()
-  if run_fields[1] then
-    call('HSET', KEYS[1], unpack(run_fields))
-  end
+  write_run()
   return reply
 end
 

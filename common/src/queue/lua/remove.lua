@@ -14,8 +14,8 @@ end
 if first + count_max < total then
   return { 'more' }
 end
-for _, name in ipairs({ 'pending', 'delayed', 'leases', 'grants', 'idle', 'dead', 'inputs', 'tails', 'live', 'events', 'stats:queue',
-  'stats:stage', 'stats:engine', 'stats:upload', 'stats:total', 'progress', 'run' }) do
+for _, name in ipairs({ 'pending', 'delayed', 'leases', 'grants', 'idle', 'dead', 'inputs', 'tails', 'checkpoints', 'live', 'events',
+  'stats:queue', 'stats:stage', 'stats:engine', 'stats:upload', 'stats:total', 'progress', 'run' }) do
   call('UNLINK', key(name))
 end
 return { 'done' }

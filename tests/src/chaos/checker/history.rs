@@ -52,6 +52,10 @@ fn after(verb: &str, state: &str) -> Option<&'static str> {
         ("lease", "pending") => Some("leased"),
         ("complete", "leased" | "pending" | "delayed") => Some("succeeded"),
         ("fail", "leased") => Some("delayed"),
+        // A bundle moves nothing by itself; the end of a hold is a `promote` of its own.
+        ("checkpoint", "leased") => Some("leased"),
+        ("checkpoint", "pending") => Some("pending"),
+        ("checkpoint", "delayed") => Some("delayed"),
         ("release" | "reclaim", "leased") | ("promote", "delayed") | ("requeue", "dead" | "cancelled") => {
             Some("pending")
         }
@@ -81,6 +85,7 @@ fn play(event: &HashMap<String, String>, tasks: &mut BTreeMap<u64, Played>) -> R
     let Some(state) = after(verb, played.state) else {
         return broken(format!("`{verb}` of task {task}, which was {}", played.state));
     };
+    let state = if verb == "release" && number("hold_ms").is_ok_and(|ms| ms > 0) { "delayed" } else { state };
     let lease = field("lease");
     if verb == "lease" {
         let next = lease.split('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
@@ -91,7 +96,9 @@ fn play(event: &HashMap<String, String>, tasks: &mut BTreeMap<u64, Played>) -> R
             ));
         }
         (played.number, played.lease) = (next, lease.to_owned());
-    } else if matches!(verb, "complete" | "fail" | "release" | "reclaim") && lease != played.lease {
+    } else if matches!(verb, "complete" | "fail" | "release" | "reclaim" | "checkpoint")
+        && lease != played.lease
+    {
         return broken(format!("`{verb}` of task {task} under {lease}, its lease was {}", played.lease));
     }
     played.state = state;

@@ -1,0 +1,313 @@
+//! A task whose machine is taken away again and again: it goes on from its last checkpoint, and its result is that of a quiet run.
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use common::task::State;
+use nix::sys::signal::Signal;
+use tests::{Lab, LabWorker, Programs, eventually, is_alive, run_id};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const PROGRAMS: Programs = Programs {
+    launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
+    worker: env!("CARGO_BIN_EXE_worker-under-test"),
+    stub: env!("CARGO_BIN_EXE_stub-engine"),
+};
+
+/// Steps of the task, each of which depends on the one before; with a gate, an attempt makes one and waits.
+const STEPS: u64 = 60;
+
+const DRIVER: &str = r#"
+import csv, hashlib, json, os, signal
+folder, lab, run = os.environ["MOLFLEET_CHECKPOINT_DIR"], LAB, os.environ["MOLFLEET_RUN"]
+step, chain = 0, ""
+if os.path.exists(folder + "/state"):
+    step, chain = json.load(open(folder + "/state"))
+def keep(name, text):
+    with open("new", "w") as file:
+        file.write(text)
+    os.rename("new", folder + "/" + name)
+def note(name, text):
+    with open(lab + "/" + name + "-" + run, "a") as log:
+        log.write(text + "\n")
+note("pids", str(os.getpid()))
+while step < STEPS:
+    step += 1
+    chain = hashlib.sha256((chain + str(step)).encode()).hexdigest()
+    keep("progress", "%d/%d" % (step, STEPS))
+    keep("state", json.dumps([step, chain]))
+    note("steps", str(step))
+    while os.path.exists(lab + "/gate-" + run):
+        signal.pause()
+task = json.load(open("task.json"))
+with open(task["rows"], "w", newline="") as file:
+    rows = csv.writer(file)
+    rows.writerow(["molecule_id", "letters"])
+    rows.writerow([task["molecules"][0]["id"], int(chain[:6], 16) + 1])
+"#;
+
+fn push(lab: &Lab, run: &str) {
+    let ligands = lab.write("one.smi", "C methane\n");
+    let folder = format!("{:?}", lab.path("").display().to_string());
+    let driver = DRIVER.replace("LAB", &folder).replace("STEPS", &STEPS.to_string());
+    let driver = lab.write("driver.py", &driver);
+    let mut arguments = vec!["push", ligands.to_str().unwrap(), "--run", run, "--engine", "command"];
+    arguments.extend(["--driver", driver.to_str().unwrap(), "--confirm-after-ms", "0"]);
+    arguments.extend(["--column", "letters,unit=letters,min=1,max=99999999"]);
+    let ran = lab.launchpad(&arguments);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+fn lines(lab: &Lab, name: &str) -> Vec<u64> {
+    let text = fs::read_to_string(lab.path(name)).unwrap_or_default();
+    text.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+/// Waits for that many steps of all attempts together.
+async fn until_steps(lab: &Lab, worker: &LabWorker, count: usize) {
+    eventually("a step", || async {
+        let steps = lines(lab, "steps-r");
+        (steps.len() >= count).then_some(()).ok_or_else(|| format!("{steps:?}; {}", worker.last_words()))
+    })
+    .await;
+}
+
+/// A worker that makes one step and is told to leave.
+async fn preempted(lab: &Lab, steps: usize) -> LabWorker {
+    let mut worker = lab.worker(&format!("w{steps}"), &["--run", "r"]);
+    until_steps(lab, &worker, steps).await;
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
+    worker
+}
+
+/// The bundles in the store, by name.
+fn bundles(lab: &Lab) -> Vec<PathBuf> {
+    let found = fs::read_dir(lab.object("r", "checkpoints/0000000"));
+    let mut found: Vec<PathBuf> = found.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+/// The file of one of the bundles that Redis knows, the newest first.
+async fn registered(lab: &Lab, place: usize) -> PathBuf {
+    let checkpoint =
+        lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    let bundle = &checkpoint.bundles[place];
+    lab.object("r", &format!("checkpoints/0000000/{}-{}.tar", bundle.lease, bundle.number))
+}
+
+#[tokio::test]
+async fn fifty_preemptions_in_a_row_lose_no_step_and_change_no_byte() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    for steps in 1..=50 {
+        preempted(&lab, steps).await;
+        assert!(bundles(&lab).len() <= 2, "{:?}", bundles(&lab));
+    }
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 50, 0, 0));
+    let known = lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    assert_eq!((known.progress, known.bundles.len()), (Some((50, STEPS)), 2));
+    fs::remove_file(lab.path("gate-r")).unwrap();
+    assert_eq!(lab.worker("last", &["--run", "r"]).left().await, 0);
+    assert_eq!(
+        lines(&lab, "steps-r"),
+        (1..=STEPS).collect::<Vec<_>>(),
+        "no step is lost, none is made twice"
+    );
+    assert_eq!(bundles(&lab), Vec::<PathBuf>::new(), "gone after the success");
+    assert!(lines(&lab, "pids-r").into_iter().all(|pid| !is_alive(u32::try_from(pid).unwrap())));
+    push(&lab, "quiet");
+    assert_eq!(lab.worker("quiet", &["--run", "quiet"]).left().await, 0);
+    let shard = |run| fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
+    assert_eq!(shard("r"), shard("quiet"));
+}
+
+#[tokio::test]
+async fn a_torn_bundle_falls_back_to_the_older_one_and_then_to_the_beginning() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    for steps in 1..=3 {
+        preempted(&lab, steps).await;
+    }
+    let newest = registered(&lab, 0).await;
+    let half = fs::read(&newest).unwrap();
+    fs::write(&newest, &half[..half.len() / 2]).unwrap();
+    preempted(&lab, 4).await;
+    assert_eq!(lines(&lab, "steps-r"), [1, 2, 3, 3], "from the older one");
+    for place in 0..2 {
+        fs::remove_file(registered(&lab, place).await).unwrap();
+    }
+    preempted(&lab, 5).await;
+    assert_eq!(lines(&lab, "steps-r"), [1, 2, 3, 3, 1], "from the beginning");
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.releases, task.failures, task.lapses), (5, 0, 0));
+}
+
+#[tokio::test]
+async fn a_killed_worker_leaves_its_last_checkpoint_and_no_engine() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    let flags = ["--run", "r", "--checkpoint-seconds", "1", "--checkpoint-jitter-seconds", "0"];
+    let mut worker = lab.worker("killed", &flags);
+    worker.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
+    let pid = u32::try_from(lines(&lab, "pids-r")[0]).unwrap();
+    worker.kill9();
+    eventually("the end of the engine", || async {
+        (!is_alive(pid)).then_some(()).ok_or_else(|| "it lives".to_owned())
+    })
+    .await;
+    let released = lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    assert_eq!((released.progress, released.bundles.len()), (Some((1, STEPS)), 1));
+    assert_eq!(bundles(&lab).len(), 1);
+}
+
+/// A double of a platform's metadata server on this machine, which says so in each answer: what `answer` makes of each request's head,
+/// its status and its text, until it is told to change.
+struct MetadataDouble {
+    url: String,
+    goes: watch::Sender<bool>,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl MetadataDouble {
+    async fn start(answer: fn(head: &str, goes: bool) -> (u16, &'static str)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (goes, heads) = (watch::Sender::new(false), Arc::new(Mutex::new(Vec::new())));
+        let (flag, seen) = (goes.clone(), Arc::clone(&heads));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (flag, seen) = (flag.clone(), Arc::clone(&seen));
+                tokio::spawn(async move {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") {
+                        let Ok(byte) = stream.read_u8().await else { return };
+                        head.push(char::from(byte));
+                    }
+                    seen.lock().unwrap().push(head.clone());
+                    // Google's server is silent until something changes.
+                    if head.contains("last_etag=e0") {
+                        flag.subscribe().wait_for(|goes| *goes).await.unwrap();
+                    }
+                    let goes = *flag.borrow();
+                    let (status, text) = answer(&head, goes);
+                    let (length, etag) = (text.len(), u8::from(goes));
+                    let reply = format!(
+                        "HTTP/1.1 {status} x\r\nServer: a double\r\nETag: e{etag}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{text}"
+                    );
+                    _ = stream.write_all(reply.as_bytes()).await;
+                });
+            }
+        });
+        Self { url, goes, heads }
+    }
+
+    async fn until_asked(&self, for_what: &str) {
+        eventually("a request", || async {
+            let heads = self.heads.lock().unwrap().clone();
+            let asked = heads.iter().any(|head| head.to_lowercase().contains(for_what));
+            asked.then_some(()).ok_or(heads)
+        })
+        .await;
+    }
+}
+
+/// A worker at work on the run `r`, and another notice than a signal: it leaves, and its task is handed over with its checkpoint.
+async fn leaves_by(flags: &[&str], notice: impl AsyncFnOnce(&Lab)) {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    let mut worker = lab.worker("noticed", &[&["--run", "r"], flags].concat());
+    until_steps(&lab, &worker, 1).await;
+    notice(&lab).await;
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 1, 0, 0));
+    assert_eq!(bundles(&lab).len(), 1, "its checkpoint is there, and the hold is over");
+}
+
+#[tokio::test]
+async fn a_worker_leaves_when_google_preempts_its_machine() {
+    let double = MetadataDouble::start(|head, goes| {
+        let is_asked = head.starts_with("GET /computeMetadata/v1/instance/preempted?wait_for_change=true")
+            && head.to_lowercase().contains("metadata-flavor: google");
+        if is_asked { (200, if goes { "TRUE" } else { "FALSE" }) } else { (403, "a double") }
+    })
+    .await;
+    leaves_by(&["--preemption", "gce", "--metadata-url", &double.url], async |_| {
+        double.until_asked("last_etag=e0").await;
+        double.goes.send_replace(true);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_leaves_when_aws_takes_its_machine_back() {
+    let double = MetadataDouble::start(|head, goes| {
+        let (line, headers) = (head.lines().next().unwrap_or(""), head.to_lowercase());
+        match line {
+            "PUT /latest/api/token HTTP/1.1" if headers.contains("ttl-seconds: 21600") => (200, "a-token"),
+            "GET /latest/meta-data/spot/instance-action HTTP/1.1" if headers.contains("token: a-token") => {
+                if goes {
+                    (200, r#"{"action":"terminate"}"#)
+                } else {
+                    (404, "a double")
+                }
+            }
+            _ => (401, "a double"),
+        }
+    })
+    .await;
+    leaves_by(&["--preemption", "aws", "--metadata-url", &double.url], async |_| {
+        double.until_asked("instance-action").await;
+        double.goes.send_replace(true);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_leaves_when_the_notice_command_ends_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let (command, notice) = (folder.path().join("notice"), folder.path().join("goes"));
+    fs::write(&command, format!("#!/bin/sh\nexec test -e '{}'\n", notice.display())).unwrap();
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    leaves_by(&["--notice-command", command.to_str().unwrap()], async |_| fs::write(&notice, "").unwrap())
+        .await;
+}
+
+#[tokio::test]
+async fn drain_tells_the_workers_that_it_names() {
+    for selection in ["worker", "label", "all"] {
+        leaves_by(&["--region", "here"], async |lab| {
+            let id = eventually("a worker in the registry", || async {
+                let workers = lab.queue().workers().await.unwrap();
+                workers.first().map(|worker| worker.id.to_string()).ok_or("none")
+            })
+            .await;
+            let nobody = lab.launchpad(&["drain", "--label", "region=there"]);
+            assert_eq!(nobody.code, 0, "{}", nobody.stderr);
+            assert!(nobody.stdout.starts_with("No worker"), "{}", nobody.stdout);
+            let unknown = lab.launchpad(&["drain", "nobody1"]);
+            assert_eq!(unknown.code, 75, "{}", unknown.stdout);
+            let arguments: &[&str] = match selection {
+                "worker" => &[&id],
+                "label" => &["--label", "region=here"],
+                _ => &["--all"],
+            };
+            let ran = lab.launchpad(&[&["drain"], arguments].concat());
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+            assert!(ran.stdout.contains(&id), "{}", ran.stdout);
+        })
+        .await;
+    }
+}
