@@ -27,6 +27,13 @@ pub const REGION: &str = "MOLFLEET_REGION";
 /// The machine type that a worker reports.
 pub const MACHINE_TYPE: &str = "MOLFLEET_MACHINE_TYPE";
 
+/// Servers of engines that a worker may use, as URLs separated by commas.
+pub const ENDPOINTS: &str = "MOLFLEET_ENDPOINTS";
+/// The file of the token that these servers want to see.
+pub const ENDPOINT_TOKEN_FILE: &str = "MOLFLEET_ENDPOINT_TOKEN_FILE";
+/// How long a step of an engine may take, in seconds; a worker tells it the program that talks to a server.
+pub const STEP_SECONDS_MAX: &str = "MOLFLEET_STEP_SECONDS_MAX";
+
 /// The password of Redis, if the environment has one. Called once, at the start.
 #[expect(clippy::disallowed_methods, reason = "as a flag, everybody on the machine could read it")]
 pub fn redis_password() -> Option<String> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::task::{CnnScoring, Column, RunId};
+use common::task::{CnnScoring, Column, MoleculeField, RunId};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -67,6 +67,17 @@ pub(crate) struct OptionsTable {
     pub(crate) rows: Option<String>,
     pub(crate) expect: Option<Vec<String>>,
     pub(crate) keep: Option<Vec<String>>,
+    pub(crate) path: Option<String>,
+    pub(crate) health: Option<String>,
+    pub(crate) request: Option<serde_json::Map<String, serde_json::Value>>,
+    pub(crate) molecules: Option<String>,
+    pub(crate) fields: Option<BTreeMap<String, MoleculeField>>,
+    pub(crate) answer: Option<String>,
+    pub(crate) method: Option<String>,
+    pub(crate) basis: Option<String>,
+    pub(crate) charge: Option<i32>,
+    pub(crate) multiplicity: Option<u32>,
+    pub(crate) settings: Option<BTreeMap<String, String>>,
 }
 
 /// The table `[limits]`, by the names of [`common::task::Limits`].
@@ -244,6 +255,17 @@ const OPTIONS_KEYS: &[&str] = &[
     "rows",
     "expect",
     "keep",
+    "path",
+    "health",
+    "request",
+    "molecules",
+    "fields",
+    "answer",
+    "method",
+    "basis",
+    "charge",
+    "multiplicity",
+    "settings",
 ];
 const LIMITS_KEYS: &[&str] = &[
     "parallelism",
@@ -349,9 +371,10 @@ impl Source<'_> {
 
 /// A message of the TOML reader without the names of Rust's types.
 fn in_words(message: &str) -> String {
-    const WORDS: [(&str, &str); 6] = [
+    const WORDS: [(&str, &str); 7] = [
         ("expected u64", "expected a whole number, 0 or more"),
         ("expected u32", "expected a whole number, 0 or more"),
+        ("expected i32", "expected a whole number"),
         ("expected f64", "expected a number"),
         ("an array of length 3", "a list of three numbers"),
         ("struct OptionsTable", "a table of keys and values"),
@@ -375,7 +398,9 @@ mod tests {
              campaign = 'c'\n[options]\nreceptor = 'r.pdb'\nbox_ligand = 'l.pdb'\nbox_center = [1, 2, 3.5]\nbox_size = 14\n\
              box_padding = 4\nexhaustiveness = 5\nmodes = 6\ncnn_scoring = 'all'\ndevice = 3\ncharges = 'gasteiger'\nmd_ps = 1\nframes = 5\n\
              driver = 'd.py'\nargv = ['python3', '{driver}']\n\
-             score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\ninputs = {site = 's.pdb'}\n\
+             score = 'mw'\nrows = 'rows.jsonl'\nexpect = ['a']\nkeep = ['b']\npath = '/p'\nhealth = '/h'\n\
+             request = {model = 'm', top = 3}\nmolecules = 'l'\nfields = {id = 'id', mol = 'structure'}\nanswer = '/rows'\nmethod = 'b3lyp'\nbasis = '6-31g*'\ncharge = -1\n\
+             multiplicity = 2\nsettings = {threall = '1.0e-14'}\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
              lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\n\
              [labels]\ntarget = 't4l'\n[needs]\n",

@@ -12,6 +12,8 @@ use common::redis_flags::RedisFlags;
 use common::task::RunId;
 use common::telemetry::LogFormat;
 
+use crate::server::{Call, Endpoint, Servers};
+
 /// When a worker leaves by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ExitWhen {
@@ -49,6 +51,9 @@ pub(crate) struct CommandLine {
 pub(crate) enum Instead {
     /// Check whether this machine can work: engines, cores, GPUs, disks, Redis and, with --run, that run and its store
     Doctor(Box<Doctor>),
+    /// Ask servers about the molecules of a step
+    #[command(hide = true)]
+    Call(Call),
     /// Write the manual pages
     #[command(hide = true)]
     Man {
@@ -98,6 +103,14 @@ pub struct Arguments {
     /// Work for this run only; can be given several times (default: all runs, the highest priority first)
     #[arg(long = "run", value_name = "RUN")]
     pub runs: Vec<RunId>,
+
+    /// A server of engines that run in containers of their own, such as <http://10.0.0.7:8000> or terachem://10.0.0.9; can be given several times
+    #[arg(long = "endpoint", env = env::ENDPOINTS, value_name = "URL", value_delimiter = ',')]
+    pub endpoints: Vec<Endpoint>,
+
+    /// The file of the token that these servers want to see
+    #[arg(long, env = env::ENDPOINT_TOKEN_FILE, value_name = "FILE")]
+    pub endpoint_token_file: Option<PathBuf>,
 
     /// When to leave
     #[arg(long, value_enum, default_value = "drained")]
@@ -205,6 +218,8 @@ pub struct Config {
     pub store: Option<String>,
     /// The runs to work for; empty for all.
     pub runs: Vec<RunId>,
+    /// Servers of engines that run in containers of their own.
+    pub servers: Servers,
     /// When to leave.
     pub exit_when: ExitWhen,
     /// Cores to use, from 1.
@@ -248,6 +263,11 @@ impl Arguments {
             redis: self.redis_flags.access(self.redis.unwrap_or_else(|| local::default_redis_url(&current))),
             store: self.store,
             runs: self.runs,
+            servers: Servers {
+                endpoints: self.endpoints,
+                // Calls run in folders of their own.
+                token_file: self.endpoint_token_file.map(|file| current.join(file)),
+            },
             exit_when: self.exit_when,
             cores,
             scratch: usable(self.scratch.unwrap_or_else(|| own.join("scratch")))?,

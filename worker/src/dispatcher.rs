@@ -378,12 +378,13 @@ impl Dispatcher {
                 open_store,
                 store_url: shared.config.store.as_deref(),
                 path: &shared.config.path,
+                servers: &shared.config.servers,
                 cores: shared.config.cores,
                 place: &place,
             };
             match Serving::begin(&run, means).await {
                 // What is over needs nobody who could serve it.
-                Err(error) if !error.may_pass() && is_over(&shared.queue, &run).await => {
+                Err(error) if error.is_about_this_machine() && is_over(&shared.queue, &run).await => {
                     let nothing = Nothing { why: WhyNothing::Drained, wait_ms: OVER_WAIT_MS };
                     Answer::Leased(run, Ok(LeaseReply::Nothing(nothing)))
                 }
@@ -555,6 +556,7 @@ impl Dispatcher {
                     "leasing nothing for a while after a fault of this machine"
                 );
                 self.ask_at = Instant::now() + pause;
+                self.runs.doubt(&key.0);
             }
         }
     }

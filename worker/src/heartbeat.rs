@@ -17,9 +17,13 @@ use crate::redis_clock::RedisClock;
 
 /// How often a worker shows itself in the registry.
 const SHOW_EVERY: Duration = Duration::from_secs(15);
-/// How often it shows itself again unchanged: every third time, so that a worker with nothing to tell costs Redis little and is seen
+/// How often it lets itself be seen unchanged: every third time, so that a worker with nothing to tell costs Redis little and is seen
 /// within [`common::queue::WORKER_GONE_MS`] all the same.
-const SHOW_AGAIN_AFTER: Duration = Duration::from_secs(30);
+const SEE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// The same together with a beat, which makes one turn of Redis of both.
+const SEE_WITH_A_BEAT_AFTER: Duration = Duration::from_secs(20);
+/// How often it writes its card again unchanged: a fail-over may have forgotten it.
+const SHOW_AGAIN_AFTER: Duration = Duration::from_mins(10);
 
 /// The leases that the worker holds, and what the registry shows of it; the dispatcher writes, the heartbeat reads.
 #[derive(Debug, Clone, Default)]
@@ -120,8 +124,22 @@ struct Heart {
     reached_ms: u64,
     /// The time of Redis; `None` before it was asked, and after a fault: another server may have taken over.
     redis_clock: Option<RedisClock>,
-    /// What the registry shows, and since when; `None` if that is not known.
-    shown: Option<(WorkerCard, Instant)>,
+    /// What the registry shows; `None` if that is not known.
+    shown: Option<Shown>,
+}
+
+/// What the registry shows of the worker.
+struct Shown {
+    card: WorkerCard,
+    written_at: Instant,
+    seen_at: Instant,
+}
+
+impl Shown {
+    /// Whether it need not be written again.
+    fn is_still(&self, card: &WorkerCard) -> bool {
+        self.card == *card && self.written_at.elapsed() < SHOW_AGAIN_AFTER
+    }
 }
 
 /// Starts beating; ends when the receiver is dropped.
@@ -171,7 +189,9 @@ impl Heart {
     /// Renews the leases of every run whose beat is due.
     async fn renew(&mut self) {
         for (run, RunLeases { heartbeat, leases, .. }) in self.held.take_due() {
-            let beat = self.queue.heartbeat(&run, &leases).await;
+            let seen = self.see_if_unchanged_for(SEE_WITH_A_BEAT_AFTER);
+            let (beat, seen) = tokio::join!(self.queue.heartbeat(&run, &leases), seen);
+            self.note_seen(seen);
             match self.note(&run, leases.len(), beat) {
                 Some(pulses) => self.tell(&run, leases, pulses),
                 // A beat that failed is repeated soon: three have to fit into a lease.
@@ -212,38 +232,62 @@ impl Heart {
 
     async fn show(&mut self) {
         let card = self.held.card();
-        let is_shown = self
-            .shown
-            .as_ref()
-            .is_some_and(|(shown, since)| *shown == card && since.elapsed() < SHOW_AGAIN_AFTER);
-        if card.fields.is_empty() || is_shown {
+        if card.fields.is_empty() {
             return;
         }
-        match self.put(&card).await {
-            Ok(()) => self.shown = Some((card, Instant::now())),
-            Err(error) => {
-                (self.redis_clock, self.shown) = (None, None);
-                tracing::debug!(error = %chain(&error), "the registry was not reached");
-            }
+        let is_shown = self.shown.as_ref().is_some_and(|shown| shown.is_still(&card));
+        if is_shown {
+            let seen = self.see_if_unchanged_for(SEE_AGAIN_AFTER).await;
+            self.note_seen(seen);
+            return;
+        }
+        match self.put(card).await {
+            Ok(shown) => self.shown = Some(shown),
+            Err(error) => self.forget_shown(&error),
         }
     }
 
-    async fn put(&mut self, card: &WorkerCard) -> Result<(), QueueError> {
+    /// Lets the worker be seen if its card is as the registry shows it, and was seen so long ago. Says when, if it did.
+    async fn see_if_unchanged_for(&self, long: Duration) -> Option<Result<Instant, QueueError>> {
+        let shown = self.shown.as_ref()?;
+        let clock = self.redis_clock?;
+        if shown.seen_at.elapsed() < long || !shown.is_still(&self.held.card()) {
+            return None;
+        }
+        let seen = self.queue.see_worker(&self.worker, clock.now_ms()).await;
+        Some(seen.map(|()| Instant::now()))
+    }
+
+    fn note_seen(&mut self, seen: Option<Result<Instant, QueueError>>) {
+        match (seen, &mut self.shown) {
+            (Some(Ok(at)), Some(shown)) => shown.seen_at = at,
+            (Some(Err(error)), _) => self.forget_shown(&error),
+            _ => {}
+        }
+    }
+
+    fn forget_shown(&mut self, error: &QueueError) {
+        (self.redis_clock, self.shown) = (None, None);
+        tracing::debug!(error = %chain(error), "the registry was not reached");
+    }
+
+    async fn put(&mut self, card: WorkerCard) -> Result<Shown, QueueError> {
         let clock = match self.redis_clock {
             Some(clock) => clock,
             None => RedisClock::new(self.queue.now_ms().await?),
         };
         self.redis_clock = Some(clock);
         let now_ms = clock.now_ms();
-        let mut card = card.clone();
-        card.fields.push(("started_at", now_ms.saturating_sub(self.clock.elapsed_ms()).to_string()));
-        self.queue.show_worker(&self.worker, now_ms, &card).await
+        let mut whole = card.clone();
+        whole.fields.push(("started_at", now_ms.saturating_sub(self.clock.elapsed_ms()).to_string()));
+        self.queue.show_worker(&self.worker, now_ms, &whole).await?;
+        Ok(Shown { card, written_at: Instant::now(), seen_at: Instant::now() })
     }
 }
 
 /// A moment within this time from now. Jitter only shortens: a beat never comes later than the run asks for.
 fn soon(within: Duration) -> Instant {
-    Instant::now() + within.mul_f64(rand::rng().random_range(0.75..1.0))
+    Instant::now() + within.mul_f64(rand::rng().random_range(0.85..1.0))
 }
 
 /// An error with everything behind it, on one line.

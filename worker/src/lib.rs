@@ -33,6 +33,7 @@ mod quarantine;
 mod redis_clock;
 mod runs;
 mod scratch;
+mod server;
 mod serving;
 mod slots;
 mod stage;
@@ -41,6 +42,8 @@ mod verdicts;
 mod watchdog;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen, WhenQuarantined};
+pub use server::terachem_proto;
+pub use server::{Endpoint, EndpointError, Protocol, Servers, Service};
 pub use serving::OpenStore;
 
 use attempt::Shared;
@@ -79,6 +82,7 @@ pub fn main(open_store: OpenStore) -> ExitCode {
     match line.instead {
         None => in_runtime(&line.arguments.clone(), work(line.arguments, open_store)),
         Some(Instead::Doctor(doctor)) => in_runtime(&doctor.arguments.clone(), examine(*doctor, open_store)),
+        Some(Instead::Call(arguments)) => in_runtime(&line.arguments, server::call(arguments)),
         Some(Instead::Man { output }) => man(&output),
     }
 }

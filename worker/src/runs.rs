@@ -223,6 +223,17 @@ impl Runs {
         });
     }
 
+    /// A server of this run's engine may be away: whether one is well is found out before the run is asked again.
+    pub(crate) fn doubt(&mut self, run: &RunId) {
+        self.with(run, |known| {
+            let has_server = known.serving.as_ref().is_some_and(|serving| serving.engine.server().is_some());
+            // What was asked and not answered yet may have given tasks, which need to be served.
+            if has_server && !known.is_unanswered {
+                known.serving = None;
+            }
+        });
+    }
+
     /// Redis refused the request. It is made again later, and holds up no other run until then.
     pub(crate) fn refused(&mut self, run: &RunId) {
         self.with(run, |known| {

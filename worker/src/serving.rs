@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::engine::{Engine, engine_for};
 use crate::patience::say_while_waiting;
 use crate::process::{How, Launcher, engine_environment};
+use crate::server::Servers;
 
 /// How long a program may take to tell its version.
 const VERSION_TIME_LIMIT: Duration = Duration::from_mins(1);
@@ -61,6 +62,12 @@ pub(crate) enum ServingError {
     Store(#[from] StorageError),
     #[error("the engine `{engine}` needs `{program}`, which does not work here: {found}")]
     Program { engine: String, program: String, found: String },
+    #[error(
+        "the engine `{engine}` needs a server, and this worker was told none that it speaks with (expected {schemes})"
+    )]
+    NoServer { engine: &'static str, schemes: &'static str },
+    #[error("the engine `{engine}` needs a server, and none is well: {found}")]
+    Servers { engine: &'static str, found: String },
     #[error("run `{run}` needs {needed} threads per task, this worker has {cores} cores")]
     Cores { run: RunId, needed: u32, cores: u32 },
 }
@@ -69,11 +76,16 @@ impl ServingError {
     /// Whether asking again later may help.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Queue(QueueError::NoSuchRun(_)) => true,
+            Self::Queue(QueueError::NoSuchRun(_)) | Self::Servers { .. } => true,
             Self::Queue(error) => error.disposition() == common::queue::Disposition::Retry,
             Self::Store(error) => error.disposition() == common::storage::StorageDisposition::Retry,
-            Self::Program { .. } | Self::Cores { .. } => false,
+            Self::NoServer { .. } | Self::Program { .. } | Self::Cores { .. } => false,
         }
+    }
+
+    /// Whether the run is well, and this machine or its servers can't work for it.
+    pub(crate) fn is_about_this_machine(&self) -> bool {
+        matches!(self, Self::Servers { .. }) || !self.may_pass()
     }
 
     /// What a person could do about it.
@@ -83,6 +95,10 @@ impl ServingError {
             Self::Store(error) => error.hint(),
             Self::Program { .. } => {
                 Some("install it on this machine, or put its folder on the worker's PATH".to_owned())
+            }
+            Self::NoServer { .. } => Some("name one with --endpoint URL".to_owned()),
+            Self::Servers { .. } => {
+                Some("the run goes on as soon as one is; `worker doctor` shows each".to_owned())
             }
             Self::Cores { .. } => {
                 Some("give this worker more --cores, or push the run with fewer threads".to_owned())
@@ -108,6 +124,7 @@ pub(crate) struct Means<'a> {
     /// The store's URL as this machine sees it, where it differs from the run's.
     pub(crate) store_url: Option<&'a str>,
     pub(crate) path: &'a OsStr,
+    pub(crate) servers: &'a Servers,
     pub(crate) cores: u32,
     pub(crate) place: &'a Place,
 }
@@ -121,6 +138,7 @@ impl Serving {
             return Err(ServingError::Cores { run: run.clone(), needed, cores: means.cores });
         }
         let engine = engine_for(&info.spec.engine);
+        check_servers(engine.as_ref(), info.spec.engine.name(), means.servers).await?;
         let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
         if let EngineOptions::Command(_) = info.spec.engine {
             // It names programs of its own, and none is started on the word of Redis alone.
@@ -152,6 +170,20 @@ impl Serving {
     pub(crate) fn heartbeat(&self) -> Duration {
         Duration::from_millis(self.info.limits.heartbeat_ms)
     }
+}
+
+/// Whether an engine that needs a server has one that is well.
+async fn check_servers(
+    engine: &dyn Engine,
+    name: &'static str,
+    servers: &Servers,
+) -> Result<(), ServingError> {
+    let Some(service) = engine.server() else { return Ok(()) };
+    if servers.speaking(service.protocol).is_empty() {
+        return Err(ServingError::NoServer { engine: name, schemes: service.protocol.schemes() });
+    }
+    let checked = servers.any_is_well(service).await;
+    checked.map_err(|found| ServingError::Servers { engine: name, found })
 }
 
 /// Asks every program of an engine for its version. A first `python3` without RDKit must not hide the system's one with it, so the

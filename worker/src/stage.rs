@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::digest::sha256_hex;
+use common::env;
 use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, Verdict, molecule_seed};
 
 use crate::attempt::{Attempt, Halt};
@@ -17,6 +18,7 @@ use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workl
 use crate::failure;
 use crate::process::{How, Logs, Program, engine_environment};
 use crate::scratch::used_bytes;
+use crate::server::is_call;
 
 /// The folder of step logs below the scratch folder.
 pub(crate) const LOGS: &str = "logs";
@@ -234,6 +236,9 @@ impl Attempt {
         ];
         let mut extra = extra.map(|(name, value)| (name.to_owned(), OsString::from(value))).to_vec();
         extra.extend(logs.as_ref().map(|_| ("MOLFLEET_OUTPUT".to_owned(), folder.join(OUTPUT).into())));
+        if is_call(&step.argv) {
+            extra.extend(self.servers());
+        }
         Program {
             argv: step.argv.clone(),
             folder: folder.to_owned(),
@@ -242,6 +247,19 @@ impl Attempt {
             time_limit: self.serving.step_limit(),
             grace: self.shared.config.grace,
         }
+    }
+
+    /// What a step is told that talks to a server; no other step learns where servers are.
+    fn servers(&self) -> Vec<(String, OsString)> {
+        let servers = &self.shared.config.servers;
+        let endpoints: Vec<String> = servers.endpoints.iter().map(ToString::to_string).collect();
+        let mut told = vec![
+            (env::ENDPOINTS.to_owned(), endpoints.join(",").into()),
+            (env::STEP_SECONDS_MAX.to_owned(), self.serving.step_limit().as_secs().to_string().into()),
+        ];
+        let token = servers.token_file.as_ref();
+        told.extend(token.map(|file| (env::ENDPOINT_TOKEN_FILE.to_owned(), file.into())));
+        told
     }
 
     /// Has the outputs of a round judged, and keeps the files of the molecules that have a verdict.

@@ -326,6 +326,13 @@ impl Queue {
         pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
     }
 
+    /// Says that a worker whose card has not changed was seen at this Redis time.
+    pub async fn see_worker(&self, worker: &WorkerId, seen_ms: u64) -> Result<(), QueueError> {
+        let mut connection = self.connection().await?;
+        let seen = connection.zadd(keys::WORKERS, worker.as_str(), seen_ms).await;
+        seen.map_err(|source| self.error(source))
+    }
+
     /// Takes a worker that leaves off the registry.
     pub async fn hide_worker(&self, worker: &WorkerId) -> Result<(), QueueError> {
         let mut connection = self.connection().await?;

@@ -3,6 +3,7 @@
 
 mod command;
 mod gnina;
+mod http;
 mod id;
 mod manifest;
 mod mmgbsa;
@@ -14,6 +15,7 @@ mod shard;
 mod spec;
 mod spec_check;
 mod state;
+mod terachem;
 mod timings;
 
 pub use command::{
@@ -21,6 +23,7 @@ pub use command::{
     ROWS_DEFAULT, RowsFormat, THREADS_PLACEHOLDER,
 };
 pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
+pub use http::{HttpError, HttpOptions, MoleculeField};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter};
 pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions};
@@ -38,4 +41,5 @@ pub use spec::{
 };
 pub use spec_check::{SPEC_BYTES_MAX, SpecError, is_role};
 pub use state::{State, TRANSITIONS, Verb};
+pub use terachem::{METHODS, TerachemError, TerachemOptions};
 pub use timings::{Moments, Phase, Timings, bucket_of};

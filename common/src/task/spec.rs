@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CommandOptions, GninaOptions, MmgbsaOptions, RunId};
+use super::{CommandOptions, GninaOptions, HttpOptions, MmgbsaOptions, RunId, TerachemOptions};
 
 /// The version of the spec's format and of the Redis schema.
 pub const SPEC_SCHEMA: u32 = 1;
@@ -74,6 +74,10 @@ pub enum EngineOptions {
     Command(CommandOptions),
     /// MM-GBSA with GROMACS and gmx_MMPBSA.
     GromacsMmgbsa(MmgbsaOptions),
+    /// A model server that takes and gives JSON.
+    Http(HttpOptions),
+    /// Energies by quantum chemistry, from a TeraChem server.
+    Terachem(TerachemOptions),
 }
 
 impl EngineOptions {
@@ -84,6 +88,8 @@ impl EngineOptions {
             Self::Gnina(_) => "gnina",
             Self::Command(_) => "command",
             Self::GromacsMmgbsa(_) => "gromacs-mmgbsa",
+            Self::Http(_) => "http",
+            Self::Terachem(_) => "terachem",
         }
     }
 }

@@ -4,8 +4,8 @@
 use super::command::CommandError;
 use super::object_name::{Folder, ObjectNameError, check_object};
 use super::{
-    CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, MmgbsaError, ObjectRef, RunId, RunSpec,
-    SPEC_SCHEMA, VinaOptions,
+    CnnScoring, DRIVER_ROLE, EngineOptions, GninaOptions, HttpError, MmgbsaError, ObjectRef, RunId, RunSpec,
+    SPEC_SCHEMA, TerachemError, VinaOptions,
 };
 use crate::excerpt::excerpt;
 
@@ -84,6 +84,12 @@ pub enum SpecError {
     /// A parameter of `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
+    /// A parameter of `http`.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A parameter of `terachem`.
+    #[error(transparent)]
+    Terachem(#[from] TerachemError),
 }
 
 /// Whether a text can be the role of an input: it becomes part of a file's name.
@@ -131,6 +137,8 @@ impl RunSpec {
             EngineOptions::GromacsMmgbsa(mmgbsa) => {
                 Ok(mmgbsa.validate(self.drivers.contains_key(DRIVER_ROLE))?)
             }
+            EngineOptions::Http(http) => Ok(http.validate()?),
+            EngineOptions::Terachem(terachem) => Ok(terachem.validate()?),
         }
     }
 }

@@ -21,6 +21,7 @@ Examples:
   zcat library.smi.gz | launchpad push - --format smi --run big --config run.toml --batch-size 100
   launchpad push --from first --run second --exhaustiveness 32
   launchpad push a.smi --run cnn --engine gnina --receptor r.pdb --box-ligand pose.sdf --score CNN_VS
+  launchpad push a.smi --run model --config http.toml --batch-size 100
   launchpad push --from first --sample 10 --of-top 100 --run look
   launchpad push poses.sdf --run rescored --engine gromacs-mmgbsa --receptor receptor.pdb --batch-size 10
 
@@ -205,6 +206,10 @@ pub enum EngineName {
     Command,
     /// MM-GBSA of poses with GROMACS and gmx_MMPBSA
     GromacsMmgbsa,
+    /// A model server that takes and gives JSON
+    Http,
+    /// Energies by quantum chemistry, from a TeraChem server
+    Terachem,
 }
 
 impl EngineName {
@@ -215,6 +220,8 @@ impl EngineName {
             Self::Gnina => "gnina",
             Self::Command => "command",
             Self::GromacsMmgbsa => "gromacs-mmgbsa",
+            Self::Http => "http",
+            Self::Terachem => "terachem",
         }
     }
 }

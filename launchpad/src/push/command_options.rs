@@ -42,7 +42,7 @@ pub(super) fn resolve(
 }
 
 /// The list of the flags, or of the file, or of the other run.
-fn list<T: Clone>(flags: Vec<T>, file: Option<&Vec<T>>, base: Option<&Vec<T>>) -> Vec<T> {
+pub(super) fn list<T: Clone>(flags: Vec<T>, file: Option<&Vec<T>>, base: Option<&Vec<T>>) -> Vec<T> {
     if flags.is_empty() { file.or(base).cloned().unwrap_or_default() } else { flags }
 }
 
@@ -70,13 +70,12 @@ pub(super) fn inputs(
     }
 }
 
-/// The first parameter of the engine `command` alone that somebody gave; `score` is not its alone.
+/// The first parameter of the engine `command` alone that somebody gave; `columns` and `score` are not its alone.
 pub(super) fn first_given(flags: &cli::CommandFlags, file: &OptionsTable) -> Option<&'static str> {
     let given = [
         ("argv", flags.argv.is_some() || file.argv.is_some()),
         ("inputs", !flags.inputs.is_empty() || !file.inputs.is_empty()),
         ("versions", file.versions.is_some()),
-        ("columns", !flags.columns.is_empty() || file.columns.is_some()),
         ("rows", flags.rows.is_some() || file.rows.is_some()),
         ("expect", !flags.expect.is_empty() || file.expect.is_some()),
         ("keep", !flags.keep.is_empty() || file.keep.is_some()),

@@ -74,7 +74,11 @@ pub(super) fn gnina(
 ) -> Result<GninaOptions, LaunchpadError> {
     let base = from.and_then(|from| match &from.spec.engine {
         EngineOptions::Gnina(gnina) => Some(gnina),
-        EngineOptions::Vina(_) | EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => None,
+        EngineOptions::Vina(_)
+        | EngineOptions::Command(_)
+        | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_) => None,
     });
     let Docking { center, size, exhaustiveness, modes } = docking(flags, file, folder, from)?;
     let options = &file.options;
@@ -122,7 +126,10 @@ const fn of_run(engine: &EngineOptions) -> Option<Docking> {
         | EngineOptions::Gnina(GninaOptions { center, size, exhaustiveness, modes, .. }) => {
             Some(Docking { center: *center, size: *size, exhaustiveness: *exhaustiveness, modes: *modes })
         }
-        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => None,
+        EngineOptions::Command(_)
+        | EngineOptions::GromacsMmgbsa(_)
+        | EngineOptions::Http(_)
+        | EngineOptions::Terachem(_) => None,
     }
 }
 

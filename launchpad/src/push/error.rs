@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use common::exit_code;
-use common::task::{CommandError, MmgbsaError, RunId, UnknownWord};
+use common::task::{CommandError, HttpError, MmgbsaError, RunId, TerachemError, UnknownWord};
 
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,12 @@ pub(crate) enum PushError {
     /// The parameters of the engine `gromacs-mmgbsa`.
     #[error(transparent)]
     Mmgbsa(#[from] MmgbsaError),
+    /// A parameter of `http` can't be used.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A parameter of `terachem` can't be used.
+    #[error(transparent)]
+    Terachem(#[from] TerachemError),
     /// A receptor in a format that the engine does not take.
     #[error("the receptor `{}` is in an unknown format (known extensions: {known})", path.display())]
     ReceptorFormat {
@@ -166,6 +172,8 @@ impl PushError {
             | Self::Role { .. }
             | Self::Command(_)
             | Self::Mmgbsa(_)
+            | Self::Http(_)
+            | Self::Terachem(_)
             | Self::Score(_)
             | Self::ScoreWithoutCnn { .. } => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
@@ -186,12 +194,15 @@ impl PushError {
             Self::Nothing { how, .. } => (*how).to_owned(),
             Self::OtherEngine { owner, .. } => format!("it belongs to `--engine {owner}`"),
             Self::Command(CommandError::NoDriver) => "name one with --driver or `driver` in run.toml".into(),
-            Self::Command(CommandError::NothingDeclared) => {
+            Self::Command(CommandError::NothingDeclared)
+            | Self::Http(HttpError::Rows(CommandError::NothingDeclared)) => {
                 "declare one with --column NAME,unit=U,min=X,max=Y or `[[options.columns]]` in run.toml"
                     .into()
             }
             Self::Command(_) => "`launchpad push --help` and docs/drivers.md have examples".into(),
-            Self::Mmgbsa(_) => "`launchpad push --help` and docs/science.md explain the parameters".into(),
+            Self::Mmgbsa(_) | Self::Http(_) | Self::Terachem(_) => {
+                "`launchpad push --help` and docs/science.md explain the parameters".into()
+            }
             Self::NeedsPose { .. } => {
                 "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`".into()
             }

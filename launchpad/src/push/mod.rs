@@ -6,12 +6,14 @@ mod docking_options;
 mod enqueue;
 mod error;
 mod follow_up;
+mod http_options;
 mod ligands;
 mod manifest;
 mod plan;
 mod report;
 mod request;
 mod shared_objects;
+mod terachem_options;
 mod upload;
 
 pub(crate) use enqueue::{Enqueue, Enqueued};

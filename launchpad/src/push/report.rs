@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use common::storage::key;
-use common::task::{Column, ColumnKind, EngineOptions, MmgbsaOptions, RunId, TaskId};
+use common::task::{Column, ColumnKind, EngineOptions, MmgbsaOptions, RunId, TaskId, TerachemOptions};
 use serde::Serialize;
 
 use super::{Enqueued, PushPlan};
@@ -179,12 +179,20 @@ fn engine_text(engine: &EngineOptions) -> String {
             format!("charges     {}\ndynamics    {md_ps} ps, {frames} frames\n", charges.name())
         }
         EngineOptions::Command(command) => {
-            let column = |column: &Column| match column.kind {
-                ColumnKind::Number => format!("{} [{}] {}", column.name, column.unit, column.range()),
-                ColumnKind::Text => format!("{} (text)", column.name),
-            };
-            let columns = command.columns.iter().map(column).collect::<Vec<_>>().join("\n            ");
-            format!("command     {}\ncolumns     {columns}\n", command.argv.join(" "))
+            format!("command     {}\n{}", command.argv.join(" "), columns_text(&command.columns))
         }
+        EngineOptions::Terachem(TerachemOptions { method, basis, charge, multiplicity, .. }) => {
+            let charge = charge.map_or("that of each structure".to_owned(), |charge| charge.to_string());
+            format!("method      {method} {basis}\ncharge      {charge}, multiplicity {multiplicity}\n")
+        }
+        EngineOptions::Http(http) => format!("path        {}\n{}", http.path, columns_text(&http.columns)),
     }
+}
+
+fn columns_text(columns: &[Column]) -> String {
+    let column = |column: &Column| match column.kind {
+        ColumnKind::Number => format!("{} [{}] {}", column.name, column.unit, column.range()),
+        ColumnKind::Text => format!("{} (text)", column.name),
+    };
+    format!("columns     {}\n", columns.iter().map(column).collect::<Vec<_>>().join("\n            "))
 }

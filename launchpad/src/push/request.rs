@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{ChargeModel, CommandOptions, EngineOptions, Limits, MmgbsaOptions, RunId};
+use common::task::{
+    ChargeModel, CommandOptions, EngineOptions, HttpOptions, Limits, MmgbsaOptions, RunId, TerachemOptions,
+};
 
-use super::{PushError, command_options, docking_options};
+use super::{PushError, command_options, docking_options, http_options, terachem_options};
 use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
@@ -150,6 +152,8 @@ impl Said<'_> {
                 let inputs = self.receptor()?;
                 (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
+            EngineName::Http => (EngineOptions::Http(self.http()?), BTreeMap::new()),
+            EngineName::Terachem => (EngineOptions::Terachem(self.terachem()?), BTreeMap::new()),
         })
     }
 
@@ -158,13 +162,19 @@ impl Said<'_> {
         let Self { flags, file, from, .. } = self;
         let of_gnina = docking_options::first_of_gnina(flags, &file.options);
         let of_command = command_options::first_given(&flags.command, &file.options);
+        let of_http = http_options::first_given(&file.options);
+        let of_terachem = terachem_options::first_given(&file.options);
         let of_mmgbsa = first_of_mmgbsa(flags, &file.options);
+        let has_columns = !flags.command.columns.is_empty() || file.options.columns.is_some();
+        let of_rows = has_columns.then_some("columns");
         let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
         let theirs = from.map(|from| match from.spec.engine {
             EngineOptions::Vina(_) => EngineName::Vina,
             EngineOptions::Gnina(_) => EngineName::Gnina,
             EngineOptions::Command(_) => EngineName::Command,
             EngineOptions::GromacsMmgbsa(_) => EngineName::GromacsMmgbsa,
+            EngineOptions::Http(_) => EngineName::Http,
+            EngineOptions::Terachem(_) => EngineName::Terachem,
         });
         let named = flags.engine.or(file.engine);
         if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
@@ -172,7 +182,11 @@ impl Said<'_> {
         }
         let by_parameters = if of_gnina.is_some() {
             EngineName::Gnina
-        } else if of_command.or(score).is_some() {
+        } else if of_http.is_some() {
+            EngineName::Http
+        } else if of_terachem.is_some() {
+            EngineName::Terachem
+        } else if of_command.or(of_rows).or(score).is_some() {
             EngineName::Command
         } else if of_mmgbsa.is_some() {
             EngineName::GromacsMmgbsa
@@ -185,20 +199,57 @@ impl Said<'_> {
         let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
         let of_gnina = foreign(of_gnina, EngineName::Gnina);
         let of_docking = foreign(of_docking, EngineName::Vina);
+        let of_http = foreign(of_http.filter(|_| engine != EngineName::Http), EngineName::Http);
+        let of_terachem = of_terachem.filter(|_| engine != EngineName::Terachem);
+        let of_servers = of_http.or(foreign(of_terachem, EngineName::Terachem));
+        let score = foreign(score, EngineName::Command);
+        let of_rows = foreign(of_rows, EngineName::Command);
+        let driver = self.has_driver().then_some(("driver", EngineName::Command.name()));
+        let of_command = foreign(of_command, EngineName::Command);
         let stranger = match engine {
-            EngineName::Vina => foreign(of_command.or(score), EngineName::Command).or(of_gnina).or(of_mmgbsa),
-            EngineName::Gnina => foreign(of_command, EngineName::Command).or(of_mmgbsa),
+            EngineName::Vina => of_command.or(of_rows).or(score).or(of_gnina).or(of_mmgbsa),
+            EngineName::Gnina => of_command.or(of_rows).or(of_mmgbsa),
             EngineName::Command => of_docking.or(of_gnina).or(of_mmgbsa),
-            EngineName::GromacsMmgbsa => {
-                of_docking.or(of_gnina).or(foreign(of_command.or(score), EngineName::Command))
+            EngineName::GromacsMmgbsa => of_docking.or(of_gnina).or(of_command).or(of_rows).or(score),
+            EngineName::Http => of_docking.or(of_gnina).or(of_command).or(of_mmgbsa).or(driver),
+            EngineName::Terachem => {
+                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_mmgbsa)
             }
         };
-        match stranger {
+        match stranger.or(of_servers) {
             Some((parameter, owner)) => {
                 Err(PushError::OtherEngine { parameter, engine: engine.name(), owner })
             }
             None => Ok(engine),
         }
+    }
+
+    fn has_driver(self) -> bool {
+        self.flags.command.driver.is_some() || self.file.options.driver.is_some()
+    }
+
+    fn http(self) -> Result<HttpOptions, PushError> {
+        let base = self.from.and_then(|from| match &from.spec.engine {
+            EngineOptions::Http(http) => Some(http),
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::Command(_)
+            | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::Terachem(_) => None,
+        });
+        Ok(http_options::resolve(&self.flags.command, &self.file.options, base)?)
+    }
+
+    fn terachem(self) -> Result<TerachemOptions, PushError> {
+        let base = self.from.and_then(|from| match &from.spec.engine {
+            EngineOptions::Terachem(terachem) => Some(terachem),
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::Command(_)
+            | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::Http(_) => None,
+        });
+        Ok(terachem_options::resolve(&self.file.options, base)?)
     }
 
     fn receptor(self) -> Result<BTreeMap<String, PathBuf>, PushError> {
@@ -213,7 +264,11 @@ impl Said<'_> {
     fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Command(command) => Some(command),
-            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::GromacsMmgbsa(_) => None,
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::GromacsMmgbsa(_)
+            | EngineOptions::Http(_)
+            | EngineOptions::Terachem(_) => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
@@ -226,7 +281,11 @@ impl Said<'_> {
     fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::GromacsMmgbsa(mmgbsa) => Some(mmgbsa),
-            EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Command(_) => None,
+            EngineOptions::Vina(_)
+            | EngineOptions::Gnina(_)
+            | EngineOptions::Command(_)
+            | EngineOptions::Http(_)
+            | EngineOptions::Terachem(_) => None,
         });
         let (flags, file) = (self.flags, &self.file.options);
         let charges = flags.charges.or(file.charges).map(ChargeModel::from);

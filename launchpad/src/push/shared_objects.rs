@@ -104,17 +104,17 @@ fn pinned(bytes: Bytes, name: impl Fn(&str) -> String) -> Pinned {
 /// The role of an engine's driver.
 const fn driver_role(engine: &EngineOptions) -> &'static str {
     match engine {
-        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => "prepare",
-        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) => DRIVER_ROLE,
+        EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Terachem(_) => "prepare",
+        EngineOptions::Command(_) | EngineOptions::GromacsMmgbsa(_) | EngineOptions::Http(_) => DRIVER_ROLE,
     }
 }
 
 /// The driver that an engine has by itself.
 fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
     let Shipped { name, text, .. } = match engine {
-        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => VINA_PREPARE,
+        EngineOptions::Vina(_) | EngineOptions::Gnina(_) | EngineOptions::Terachem(_) => VINA_PREPARE,
         EngineOptions::GromacsMmgbsa(_) => GROMACS_MMGBSA,
-        EngineOptions::Command(_) => return None,
+        EngineOptions::Command(_) | EngineOptions::Http(_) => return None,
     };
     Some(DriverScript { name: name.to_owned(), bytes: Bytes::from_static(text.as_bytes()) })
 }
@@ -124,7 +124,7 @@ fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned,
     let known: &[&str] = match engine {
         EngineOptions::Vina(_) | EngineOptions::Gnina(_) => &["pdb", "ent", "pdbqt"],
         EngineOptions::GromacsMmgbsa(_) => &["pdb", "ent"],
-        EngineOptions::Command(_) => &[],
+        EngineOptions::Command(_) | EngineOptions::Http(_) | EngineOptions::Terachem(_) => &[],
     };
     if !known.is_empty() && role == RECEPTOR_ROLE {
         let extension =

@@ -1,9 +1,10 @@
 //! What a fleet costs Redis that has nothing to do, and one whose every worker holds a lease: as many connections as such workers have,
 //! asking as often as they do, for as long as it takes to see a share of a core.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use common::queue::{LeaseReply, Queue, WorkerCard};
+use common::queue::{LeaseReply, Queue};
 use common::task::{LeaseName, Limits, TaskId, WorkerId};
 use futures::{StreamExt as _, stream};
 use rand::RngExt as _;
@@ -17,6 +18,9 @@ const OPENING: usize = 256;
 /// How long a fleet is watched.
 const WATCHED: Duration = Duration::from_secs(30);
 
+/// The shortest pause between two beats as a part of the longest.
+const SHORTEST_BEAT: f64 = 0.85;
+
 /// A worker as Redis sees it.
 struct Ghost {
     queue: Queue,
@@ -29,21 +33,22 @@ struct Ghost {
 pub(crate) async fn measure() {
     let redis = TestRedis::start_with(Persistence::EverySecond).await;
     let run = TestRun::sealed(&redis, "fleet", &Limits::default(), 1).await;
-    let idle = assemble(&redis, &run, 0).await;
-    run.lease("somebody", 1, 1).await;
+    // The one task is held when the others ask.
+    let holder = assemble(&redis, &run, WORKERS..WORKERS + 1).await;
+    let idle = assemble(&redis, &run, 0..WORKERS).await;
     let wait = idle_wait(&run, &idle[0]).await;
-    print("idle", &redis, stream::iter(&idle).for_each_concurrent(None, |ghost| be_idle(&run, ghost, wait)))
-        .await;
+    let asking = stream::iter(&idle).for_each_concurrent(None, |ghost| be_idle(&run, ghost, wait));
+    print("idle", &redis, async { _ = tokio::join!(asking, beat(&run, &holder[0])) }).await;
     print("idle, asking for the time only", &redis, ask_the_time(&idle, wait, 0.9)).await;
     drop(idle);
     let run = TestRun::sealed(&redis, "beating", &Limits::default(), WORKERS).await;
-    let busy = assemble(&redis, &run, 1).await;
+    let busy = assemble(&redis, &run, 0..WORKERS).await;
     print("heartbeating", &redis, stream::iter(&busy).for_each_concurrent(None, |ghost| beat(&run, ghost)))
         .await;
     print(
         "heartbeating, asking for the time only",
         &redis,
-        ask_the_time(&busy, Duration::from_secs(15), 0.75),
+        ask_the_time(&busy, Duration::from_secs(15), SHORTEST_BEAT),
     )
     .await;
 }
@@ -55,11 +60,12 @@ async fn ask_the_time(fleet: &[Ghost], longest: Duration, shortest: f64) {
     stream::iter(fleet).for_each_concurrent(None, ask).await;
 }
 
-async fn assemble(redis: &TestRedis, run: &TestRun, leases: u64) -> Vec<Ghost> {
-    let ghosts = stream::iter(0..WORKERS).map(|number| async move {
+/// Workers that have each asked for a task once.
+async fn assemble(redis: &TestRedis, run: &TestRun, numbers: Range<u64>) -> Vec<Ghost> {
+    let ghosts = stream::iter(numbers).map(|number| async move {
         let queue = Queue::open(&redis.url()).unwrap();
         let id: WorkerId = format!("ghost{number:07}").parse().unwrap();
-        let leases = match queue.lease(&run.id, &run.digest, &id, 1, leases).await.unwrap() {
+        let leases = match queue.lease(&run.id, &run.digest, &id, 1, 1).await.unwrap() {
             LeaseReply::Granted { grants, .. } => {
                 grants.into_iter().map(|grant| (grant.task, grant.lease)).collect()
             }
@@ -124,24 +130,32 @@ async fn be_idle(run: &TestRun, ghost: &Ghost, wait: Duration) {
     tokio::join!(asks, show(ghost));
 }
 
-/// Renews its lease as a heartbeat does, and shows itself.
+/// Renews its lease as a heartbeat does, and with every second beat lets itself be seen.
 async fn beat(run: &TestRun, ghost: &Ghost) {
-    let beat = repeat(Duration::from_secs(15), 0.75, async || {
-        let pulses = ghost.queue.heartbeat(&run.id, &ghost.leases).await.unwrap();
-        assert_eq!(pulses, [common::queue::Pulse::Held]);
-    });
-    tokio::join!(beat, show(ghost));
-}
-
-/// A worker that stays the same shows itself every third time that its heartbeat looks, 33 to 45 s.
-async fn show(ghost: &Ghost) {
-    let fields =
-        [("host", "vm-0123456"), ("pid", "1234"), ("version", "0.1.0"), ("slots", "16"), ("state", "idle")];
-    let card = WorkerCard { fields: fields.map(|(name, value)| (name, value.to_owned())).to_vec() };
-    let (asked, now_ms) = (Instant::now(), ghost.queue.now_ms().await.unwrap());
-    repeat(Duration::from_secs(45), 0.75, async || {
-        let now_ms = now_ms + u64::try_from(asked.elapsed().as_millis()).unwrap();
-        ghost.queue.show_worker(&ghost.id, now_ms, &card).await.unwrap();
+    let clock = clock(ghost).await;
+    let mut beats = 0;
+    repeat(Duration::from_secs(15), SHORTEST_BEAT, async || {
+        beats += 1;
+        let seen = async {
+            if beats % 2 == 0 {
+                ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
+            }
+        };
+        let (pulses, ()) = tokio::join!(ghost.queue.heartbeat(&run.id, &ghost.leases), seen);
+        assert_eq!(pulses.unwrap(), [common::queue::Pulse::Held]);
     })
     .await;
+}
+
+/// The time of Redis from now on.
+async fn clock(ghost: &Ghost) -> impl Fn() -> u64 {
+    let (asked, now_ms) = (Instant::now(), ghost.queue.now_ms().await.unwrap());
+    move || now_ms + u64::try_from(asked.elapsed().as_millis()).unwrap()
+}
+
+/// An idle worker that stays the same is seen every third time that its heartbeat looks, 38 to 45 s, and writes its card every ten minutes.
+async fn show(ghost: &Ghost) {
+    let clock = clock(ghost).await;
+    let see = async || ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
+    repeat(Duration::from_secs(45), SHORTEST_BEAT, see).await;
 }

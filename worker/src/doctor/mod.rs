@@ -10,6 +10,7 @@ use common::task::{RunId, WorkerId};
 
 use crate::config::Config;
 use crate::process::{Guardian, Launcher};
+use crate::server::{HEALTH_DEFAULT, Servers, Trouble};
 use crate::serving::{Means, OpenStore, Place, Serving};
 
 /// Checks the machine, its programs, Redis, and the runs that were named with their stores. `guardian` is what starting one gave.
@@ -28,6 +29,7 @@ pub(crate) async fn examine(
             let launcher = Launcher::new(guardian);
             checks.push(programs::gpus(&launcher, config).await);
             checks.extend(programs::engines(&launcher, config).await);
+            checks.extend(endpoints(&config.servers).await);
             if let Some(queue) = &queue {
                 let place = Place::default();
                 let means = Means {
@@ -36,6 +38,7 @@ pub(crate) async fn examine(
                     open_store,
                     store_url: config.store.as_deref(),
                     path: &config.path,
+                    servers: &config.servers,
                     cores: config.cores,
                     place: &place,
                 };
@@ -50,6 +53,26 @@ pub(crate) async fn examine(
         }
     }
     Checkup::new(checks)
+}
+
+/// A line for each server of an engine. Where it says that it is well is a run's to know, so one that is there may be as it should be.
+async fn endpoints(servers: &Servers) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for endpoint in &servers.endpoints {
+        checks.push(match servers.check(endpoint, HEALTH_DEFAULT).await {
+            Ok(()) => Check::ok("endpoint", format!("{endpoint} is well")),
+            Err(busy @ Trouble::Busy { .. }) => Check::ok("endpoint", format!("{endpoint} is {busy}")),
+            Err(trouble @ (Trouble::Unwell(_) | Trouble::Nonsense(_))) => {
+                Check::note("endpoint", format!("{endpoint} is there: {trouble}"))
+            }
+            Err(Trouble::Away(why)) => Check::wrong(
+                "endpoint",
+                format!("{endpoint} is away: {why}"),
+                "is its container up, and can this machine reach its port?",
+            ),
+        });
+    }
+    checks
 }
 
 /// The queue if Redis answers, and how that went.

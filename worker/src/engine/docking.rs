@@ -46,6 +46,11 @@ pub(crate) fn driver(workload: &Workload<'_>) -> Result<String, EngineFailure> {
     Ok(driver.to_string_lossy().into_owned())
 }
 
+/// The command that prints the version of what that driver uses.
+pub(crate) fn rdkit_version() -> Vec<String> {
+    ["python3", "-c", "import rdkit; print(rdkit.__version__)"].map(str::to_owned).into()
+}
+
 /// What that driver reads.
 pub(crate) fn task_file(workload: &Workload<'_>) -> (PathBuf, Vec<u8>) {
     let task = serde_json::json!({ "molecules": task_file::molecules(workload) });
@@ -125,7 +130,7 @@ impl<'a> Attempt<'a> {
         positions: &[usize],
         breakdown: EngineFailure,
     ) -> Result<Vec<Result<Prepared, EngineFailure>>, EngineFailure> {
-        let text = begun_account(self.workload);
+        let text = begun_account(self.workload.scratch);
         let prepared = prepared::parse_begun(&text, positions).map_err(|error| EngineFailure {
             reason: failure::PREPARE_FAILED,
             detail: format!("{PREPARED_FILE}: {error}; {breakdown}"),
@@ -214,7 +219,7 @@ fn ended_by_itself(outcome: &StepOutcome, workload: &Workload<'_>) -> Result<(),
 /// A step with its molecule: the one in its name, or for the preparation the first that has no line yet.
 fn subject(step: &str, workload: &Workload<'_>) -> String {
     let input = if step == PREPARE_ROLE {
-        workload.molecules.get(begun_account(workload).lines().count())
+        workload.molecules.get(begun_account(workload.scratch).lines().count())
     } else {
         let index = step.rsplit('_').next().and_then(|index| index.parse().ok());
         workload.molecules.iter().find(|input| Some(input.index) == index)
@@ -226,8 +231,8 @@ fn subject(step: &str, workload: &Workload<'_>) -> String {
 }
 
 /// The whole lines of the driver's account, which may have been cut off in the middle of one.
-fn begun_account(workload: &Workload<'_>) -> String {
-    let bytes = left_file::read(workload.scratch, PREPARED_FILE.as_ref()).unwrap_or_default();
+pub(crate) fn begun_account(scratch: &Path) -> String {
+    let bytes = left_file::read(scratch, PREPARED_FILE.as_ref()).unwrap_or_default();
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
     text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
     text

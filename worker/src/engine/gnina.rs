@@ -67,8 +67,7 @@ impl Gnina {
 
 impl Engine for Gnina {
     fn versions(&self) -> Vec<(&str, Vec<String>)> {
-        let rdkit = "import rdkit; print(rdkit.__version__)";
-        vec![("gnina", version()), ("rdkit", vec!["python3".into(), "-c".into(), rdkit.into()])]
+        vec![("gnina", version()), ("rdkit", docking::rdkit_version())]
     }
 
     /// None: Gnina reads PDB by itself.

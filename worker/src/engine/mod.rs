@@ -11,6 +11,7 @@ use common::task::{
 };
 
 use crate::process::Ended;
+use crate::server::Service;
 
 mod command;
 mod command_rows;
@@ -20,6 +21,7 @@ mod docking;
 mod ending;
 mod gnina;
 mod gnina_verdict;
+mod http;
 mod left_file;
 mod mmgbsa;
 mod mmgbsa_energies;
@@ -31,16 +33,23 @@ mod prepared;
 mod reason;
 mod receptor;
 mod task_file;
+mod terachem;
 mod vina;
 mod vina_verdict;
 
 pub use command::CommandEngine;
 pub use gnina::Gnina;
+pub use http::HttpEngine;
 pub use mmgbsa::Mmgbsa;
+pub use terachem::Terachem;
 pub use vina::Vina;
 
+pub(crate) use docking::ligand_sdf;
 pub(crate) use left_file::is_own;
+pub(crate) use prepared::Prepared;
+pub(crate) use reason::RowReason;
 use reason::failure;
+pub(crate) use terachem::begun_account;
 
 /// A molecule with what the engine needs beside its structure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,9 +152,15 @@ impl EngineFailure {
     pub fn remedy(&self) -> Remedy {
         match self.reason {
             failure::INPUT_REFUSED => Remedy::GiveUp,
-            failure::TRY_AGAIN => Remedy::HandBack,
+            failure::TRY_AGAIN | failure::SERVER_AWAY => Remedy::HandBack,
             _ => Remedy::Retry,
         }
+    }
+
+    /// What a call to a server says by exit 75 is that no server could be asked.
+    pub(crate) fn of_a_server(self) -> Self {
+        let is_away = self.reason == failure::TRY_AGAIN;
+        Self { reason: if is_away { failure::SERVER_AWAY } else { self.reason }, ..self }
     }
 
     /// Whether a program broke down over a molecule, by a signal or out of time: then the molecule is under suspicion.
@@ -169,6 +184,11 @@ pub type Judged = Result<Row, EngineFailure>;
 pub trait Engine: std::fmt::Debug + Send + Sync {
     /// The programs whose versions make its provenance: name and the arguments that print the version.
     fn versions(&self) -> Vec<(&str, Vec<String>)>;
+
+    /// The servers that it can't do without, if its program is one.
+    fn server(&self) -> Option<Service<'_>> {
+        None
+    }
 
     /// What to make once per host of the shared inputs, which are staged already: how may depend on their content.
     fn preparations(&self, spec: &RunSpec, shared: &BTreeMap<String, PathBuf>) -> Vec<Preparation>;
@@ -213,6 +233,8 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
         EngineOptions::Gnina(options) => Box::new(Gnina::new(options.clone())),
         EngineOptions::Command(options) => Box::new(CommandEngine::new(options.clone())),
         EngineOptions::GromacsMmgbsa(options) => Box::new(Mmgbsa::new(options.clone())),
+        EngineOptions::Http(options) => Box::new(HttpEngine::new(options.clone())),
+        EngineOptions::Terachem(options) => Box::new(Terachem::new(options.clone())),
     }
 }
 

@@ -63,6 +63,12 @@ pub(crate) enum RowReason {
     ValueNotFinite,
     /// A value lies outside the plausible range of its column.
     OutOfRange,
+    /// The preparation's structure is no geometry for quantum chemistry.
+    GeometryUnreadable,
+    /// The atoms have no such number of unpaired electrons.
+    MultiplicityImpossible,
+    /// A server says that it can't compute the molecule.
+    ServerRefused,
 }
 
 impl RowReason {
@@ -75,6 +81,9 @@ impl RowReason {
             Self::ValueMissing => "value_missing",
             Self::ValueNotFinite => "value_not_finite",
             Self::OutOfRange => "out_of_range",
+            Self::GeometryUnreadable => "geometry_unreadable",
+            Self::MultiplicityImpossible => "multiplicity_impossible",
+            Self::ServerRefused => "server_refused",
         }
     }
 }
@@ -153,6 +162,8 @@ pub(crate) mod failure {
     pub(crate) const RECEPTOR_INVALID: &str = "receptor_invalid";
     /// The file of rows is missing or has not the declared columns.
     pub(crate) const ROWS_INVALID: &str = "rows_invalid";
+    /// No server of the engine could be asked.
+    pub(crate) const SERVER_AWAY: &str = "server_away";
     /// The attempt was stopped.
     pub(crate) const STOPPED: &str = "stopped";
     /// A program ran longer than it may.
@@ -196,7 +207,7 @@ mod tests {
         ComplexReason::LeftPocket,
         ComplexReason::EnergyOutOfRange,
     ];
-    const FAILURES: [&str; 13] = [
+    const FAILURES: [&str; 14] = [
         failure::ENGINE_CRASHED,
         failure::ENGINE_FAILED,
         failure::INPUT_MISSING,
@@ -207,6 +218,7 @@ mod tests {
         failure::PREPARE_FAILED,
         failure::RECEPTOR_INVALID,
         failure::ROWS_INVALID,
+        failure::SERVER_AWAY,
         failure::STOPPED,
         failure::TIME_LIMIT,
         failure::TRY_AGAIN,
@@ -246,6 +258,9 @@ mod tests {
             RowReason::ValueMissing,
             RowReason::ValueNotFinite,
             RowReason::OutOfRange,
+            RowReason::GeometryUnreadable,
+            RowReason::MultiplicityImpossible,
+            RowReason::ServerRefused,
         ];
         assert_eq!(table("Reasons of a bad row"), reasons.map(|reason| reason.name().to_owned()).into());
     }

@@ -51,11 +51,10 @@ impl Vina {
 
 impl Engine for Vina {
     fn versions(&self) -> Vec<(&str, Vec<String>)> {
-        let rdkit = "import rdkit; print(rdkit.__version__)";
         vec![
             ("vina", vec!["vina".into(), "--version".into()]),
             ("openbabel", vec!["obabel".into(), "-V".into()]),
-            ("rdkit", vec!["python3".into(), "-c".into(), rdkit.into()]),
+            ("rdkit", docking::rdkit_version()),
         ]
     }
 
