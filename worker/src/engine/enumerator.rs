@@ -259,7 +259,13 @@ mod tests {
         let molecule = Molecule { id: "f".into(), source };
         let molecules = [MoleculeInput { index: 0, molecule, structure: None, seed: 1 }];
         let shared = BTreeMap::new();
-        let workload = Workload { spec: &spec, molecules: &molecules, scratch: &scratch, shared: &shared };
+        let workload = Workload {
+            spec: &spec,
+            task: common::task::TaskId(0),
+            molecules: &molecules,
+            scratch: &scratch,
+            shared: &shared,
+        };
         let steps = engine.plan(&workload).steps;
         let ended = Ended { how, elapsed_ms: 7, stdout_tail: String::new(), stderr_tail: told.to_owned() };
         let outcome = |step| StepOutcome { step, ended: Some(ended.clone()) };
