@@ -15,7 +15,7 @@ pub use look::{Having, Logs, Show, Status, Tasks};
 pub use push::{Charges, CommandFlags, EngineName, Push, Trial};
 pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
 pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Shell};
-pub use steer::{Cancel, Pause, Remove, Resume, Retry, Set};
+pub use steer::{Cancel, Drain, Pause, Remove, Resume, Retry, Set};
 pub use values::{
     Argv, Center, DeclaredColumn, Edges, InputFile, InvalidValue, Label, MeasuredColumn, Setting,
 };
