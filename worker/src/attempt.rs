@@ -10,6 +10,7 @@ use crate::bundle::Packed;
 use common::queue::{Failed, Failure, Grant, HOLD_MAX_MS, Progressed, Queue, QueueError};
 use common::storage::StorageError;
 use common::task::{Ending, Moments};
+use futures::FutureExt as _;
 use rand::RngExt as _;
 
 use crate::cache::{Cache, CacheError};
@@ -171,7 +172,7 @@ impl Attempt {
             while let Some(positions) = self.verdicts.next_round() {
                 rounds += 1;
                 let round = self.begin_round(scratch.path(), rounds, positions).await?;
-                Box::pin(self.run(&round, &shared)).await?;
+                self.run(&round, &shared).boxed().await?;
             }
         }
         let shard = self.conclude()?;
