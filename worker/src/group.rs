@@ -59,7 +59,8 @@ impl Attempt {
 
     /// Brings the set-up that a task of the group has made, and says whether there is one.
     pub(crate) async fn bring_setup(&mut self, round: &Round, setup: &GroupSetup) -> Result<bool, Halt> {
-        let find = || self.serving.store.find(&setup.object);
+        let object = key::group_setup(setup.first);
+        let find = || self.serving.store.find(&object);
         let Some(bytes) = self.ask_store("look for the set-up", find).await? else { return Ok(false) };
         self.bytes_down += bytes.len() as u64;
         fs::write(round.folder.join(&setup.output), &bytes)?;
@@ -73,7 +74,8 @@ impl Attempt {
             return Ok(());
         }
         let bytes = Bytes::from(fs::read(&path)?);
-        let create = || self.serving.store.create(&setup.object, bytes.clone());
+        let object = key::group_setup(setup.first);
+        let create = || self.serving.store.create(&object, bytes.clone());
         match self.ask_store("share the set-up", create).await? {
             Creation::New => self.bytes_up += bytes.len() as u64,
             Creation::Same => {}

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::storage::key;
 use common::task::{FepOptions, FepPart, RunSpec, TaskId};
 
 use super::reason::FepReason;
@@ -159,8 +158,8 @@ impl Engine for Fep {
         let steps = STAGES.iter().zip(before).map(|(stage, needed)| {
             step(&driver, stage.name, needed.into_iter().map(PathBuf::from).collect())
         });
-        let object = key::group_setup(self.options.first_of_group(workload.task));
-        Some(GroupSetup { object, output: SETUP.into(), steps: steps.collect() })
+        let first = self.options.first_of_group(workload.task);
+        Some(GroupSetup { first, output: SETUP.into(), steps: steps.collect() })
     }
 
     /// Without a driver there is nothing to run, and the judge says why.

@@ -140,8 +140,8 @@ pub struct Preparation {
 /// takes the first one's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupSetup {
-    /// The name of its object.
-    pub object: String,
+    /// The first task of the group, which names the object.
+    pub first: TaskId,
     /// Where it is below the scratch folder.
     pub output: PathBuf,
     /// The programs that make it.
