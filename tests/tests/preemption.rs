@@ -113,6 +113,8 @@ async fn fifty_preemptions_in_a_row_lose_no_step_and_change_no_byte() {
     }
     let task = lab.task("r", 0).await;
     assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 50, 0, 0));
+    let shown = lab.launchpad(&["show", "r", "0"]).stdout;
+    assert!(shown.contains(&format!("50 releases; step 50 of {STEPS} is kept")), "{shown}");
     let known = lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
     assert_eq!((known.progress, known.bundles.len()), (Some((50, STEPS)), 2));
     fs::remove_file(lab.path("gate-r")).unwrap();

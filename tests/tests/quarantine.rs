@@ -10,14 +10,14 @@ const PROGRAMS: Programs = Programs {
     stub: env!("CARGO_BIN_EXE_stub-engine"),
 };
 
+const LIGANDS: &str = "CC a\nCCC b\nCCCC c\nCCO d\nCCCO e\nCCN f\n";
 const TASKS: u64 = 6;
 
 /// A run whose tasks may fail so often, one molecule each.
 async fn lab(failures_max: &str) -> Lab {
     let lab = Lab::new(PROGRAMS).await;
     lab.stub("vina");
-    let smiles: String = (0..TASKS).map(|n| format!("{} m{n}\n", "C".repeat(2 + n as usize))).collect();
-    lab.push("r", &smiles, &["--batch-size", "1", "--failures-max", failures_max]);
+    lab.push("r", LIGANDS, &["--batch-size", "1", "--failures-max", failures_max]);
     lab
 }
 

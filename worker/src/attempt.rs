@@ -4,11 +4,13 @@
 //! It talks to the dispatcher only through its [`Control`] and its return value.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bundle::Packed;
 use common::queue::{Failed, Failure, Grant, HOLD_MAX_MS, Progressed, Queue, QueueError};
 use common::storage::StorageError;
 use common::task::{Ending, Moments};
+use futures::FutureExt as _;
 use rand::RngExt as _;
 
 use crate::cache::{Cache, CacheError};
@@ -29,6 +31,9 @@ use crate::scratch::{Scratch, ScratchRoot};
 use crate::serving::Serving;
 use crate::upload::Stored;
 use crate::verdicts::Verdicts;
+
+/// How long a last bundle may be on its way: beyond the hold it is of use only until somebody takes the task.
+const LAST_BUNDLE: Duration = Duration::from_secs(15);
 
 /// What all attempts of a worker share.
 #[derive(Debug)]
@@ -169,7 +174,7 @@ impl Attempt {
             while let Some(positions) = self.verdicts.next_round() {
                 rounds += 1;
                 let round = self.begin_round(scratch.path(), rounds, positions).await?;
-                Box::pin(self.run(&round, &shared)).await?;
+                self.run(&round, &shared).boxed().await?;
             }
         }
         let shard = self.conclude()?;
@@ -303,7 +308,10 @@ impl Attempt {
 
     async fn store_last(&mut self, last: Option<(Packed, Option<Progressed>)>) {
         if let (Some(checkpointer), Some((packed, progress))) = (&mut self.checkpointer, last) {
-            checkpointer.store(packed, progress).await;
+            let stored = tokio::time::timeout(LAST_BUNDLE, checkpointer.store(packed, progress)).await;
+            if stored.is_err() {
+                tracing::warn!("the store took too long for the last checkpoint, the older one has to do");
+            }
         }
     }
 

@@ -23,6 +23,9 @@ pub(crate) struct Note {
     pub(crate) threads: u32,
 }
 
+/// Paths below the scratch folder, and what stands there.
+pub(crate) type Files = Vec<(PathBuf, Vec<u8>)>;
+
 /// A bundle's bytes, their digest, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Packed {
@@ -65,7 +68,7 @@ fn add(tar: &mut Builder<Vec<u8>>, path: &Path, bytes: &[u8]) -> io::Result<()> 
 }
 
 /// The note and the files of a bundle, all of it before any is used; an error if it is not what [`pack`] makes.
-pub(crate) fn unpack(bytes: &[u8]) -> io::Result<(Note, Vec<(PathBuf, Vec<u8>)>)> {
+pub(crate) fn unpack(bytes: &[u8]) -> io::Result<(Note, Files)> {
     let strange = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let mut note = None;
     let mut files = Vec::new();

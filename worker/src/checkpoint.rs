@@ -10,6 +10,7 @@ use std::sync::Arc;
 use common::digest::sha256_hex;
 use common::queue::{Bundle, Progressed};
 use common::storage::key;
+use common::task::{LeaseName, TaskId};
 use rand::RngExt as _;
 
 use crate::attempt::{Attempt, Halt, Shared};
@@ -18,7 +19,6 @@ use crate::failure;
 use crate::heartbeat::chain;
 use crate::patience::{insist, insist_store};
 use crate::serving::Serving;
-use common::task::{LeaseName, TaskId};
 
 /// What keeps the bundles of one attempt.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Checkpointer {
             }
             Ok(Err(fate)) => tracing::info!(object, ?fate, "the checkpoint is not the task's any more"),
             Err(error) => {
-                tracing::warn!(object, error = %chain(&error), "the checkpoint can't be registered")
+                tracing::warn!(object, error = %chain(&error), "the checkpoint can't be registered");
             }
         }
     }

@@ -160,7 +160,7 @@ async fn assemble(
     };
     let shared = Arc::new(shared);
     let notices = preemption::listen(&shared);
-    Ok(Parts { notices, shared, worker, place, open_store, held, heard, wakes, heartbeats })
+    Ok(Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices })
 }
 
 async fn start_guardian(worker: &WorkerId) -> std::io::Result<Guardian> {

@@ -29,7 +29,7 @@ const TOKEN_SECONDS: &str = "21600";
 pub enum Platform {
     /// Google Compute Engine.
     Gce,
-    /// Amazon EC2, by IMDSv2.
+    /// Amazon EC2, by version 2 of its metadata service.
     Aws,
 }
 
@@ -160,7 +160,7 @@ async fn told_by(command: &std::path::Path, shared: &Shared) -> String {
             }
             Ok(ended) => tracing::debug!(command = name, how = ?ended.how, "no notice yet"),
             Err(error) => {
-                tracing::warn!(command = name, error = %chain(&error), "the notice command can't be run")
+                tracing::warn!(command = name, error = %chain(&error), "the notice command can't be run");
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;

@@ -178,7 +178,7 @@ impl Attempt {
                 None => steps.await,
             }
         };
-        let (ran, least_free) = disk.scratch.least_free_during(watched).await;
+        let (ran, least_free) = disk.scratch.least_free_during(Box::pin(watched)).await;
         self.checkpointer = checkpointer;
         let judged = self.judge(round, shared, &outcomes, least_free);
         ran?;

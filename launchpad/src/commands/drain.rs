@@ -18,7 +18,7 @@ struct Drained {
 impl Report for Drained {
     fn text(&self) -> String {
         if self.told.is_empty() {
-            return "No worker is so.\n".to_owned();
+            return "No worker was found to tell. `launchpad workers` lists all.\n".to_owned();
         }
         let told: Vec<&str> = self.told.iter().map(WorkerId::as_str).collect();
         format!("Told to leave: {}. `launchpad workers` shows those that are still there.\n", told.join(", "))

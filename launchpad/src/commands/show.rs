@@ -1,5 +1,6 @@
 //! `show`: one task with its molecules, every attempt and what each left in the log, and its result.
 
+use common::queue::{Bundle, Checkpoint};
 use common::storage::key;
 use common::task::{ManifestReader, Molecule, StepRecord, TaskId};
 use serde::Serialize;
@@ -23,6 +24,8 @@ struct ShownTask {
     failures: u64,
     lapses: u64,
     releases: u64,
+    /// From where its next attempt can go on; absent if from nowhere.
+    checkpoint: Option<ShownCheckpoint>,
     molecules: Vec<Molecule>,
     attempts: Vec<Attempt>,
     /// Milliseconds of the Redis clock.
@@ -31,6 +34,31 @@ struct ShownTask {
     rows: Vec<ShownRow>,
     /// Why the rows can't be shown.
     shard_fault: Option<String>,
+}
+
+/// A checkpoint as `--json` has it.
+#[derive(Debug, Serialize)]
+struct ShownCheckpoint {
+    step: Option<u64>,
+    steps: Option<u64>,
+    /// Names of the objects in the store, the newest first.
+    bundles: Vec<String>,
+}
+
+impl ShownCheckpoint {
+    fn new(task: TaskId, checkpoint: &Checkpoint) -> Option<Self> {
+        let (step, steps) = checkpoint.progress.unzip();
+        let name = |bundle: &Bundle| key::bundle(task, &bundle.lease, bundle.number);
+        let bundles: Vec<String> = checkpoint.bundles.iter().map(name).collect();
+        (!bundles.is_empty()).then_some(Self { step, steps, bundles })
+    }
+
+    fn text(&self) -> String {
+        match (self.step, self.steps) {
+            (Some(step), Some(steps)) => format!("; step {step} of {steps} is kept"),
+            _ => "; a checkpoint is kept".to_owned(),
+        }
+    }
 }
 
 /// Shows a task.
@@ -46,6 +74,7 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
     let (_, molecules) = ManifestReader::new(manifest.open()?).nth(position).ok_or_else(absent)??;
     let info = queue.tasks(run, &[task]).await?.pop().ok_or_else(absent)?;
     let tail = queue.tail(run, task).await?;
+    let checkpoint = queue.checkpoints(run, &[task]).await?.pop().unwrap_or_default();
     let attempts = task_history::attempts(&store, task, &info, tail).await?;
     let (rows, shard_fault) = task_history::rows(&store, task, &info).await?;
     context.output.report(&ShownTask {
@@ -55,6 +84,7 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
         failures: info.failures,
         lapses: info.lapses,
         releases: info.releases,
+        checkpoint: ShownCheckpoint::new(task, &checkpoint),
         molecules,
         attempts,
         timings: info.timings,
@@ -69,8 +99,13 @@ impl Report for ShownTask {
     fn text(&self) -> String {
         let reason = self.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
         let head = format!(
-            "task {} is {}{reason}: {} failures, {} lapses, {} releases\n\n",
-            self.task, self.state, self.failures, self.lapses, self.releases
+            "task {} is {}{reason}: {} failures, {} lapses, {} releases{}\n\n",
+            self.task,
+            self.state,
+            self.failures,
+            self.lapses,
+            self.releases,
+            self.checkpoint.as_ref().map_or_else(String::new, ShownCheckpoint::text)
         );
         let mut molecules = Table::new(&["molecule", "structure"]);
         for molecule in self.molecules.iter().take(LISTED) {
