@@ -49,16 +49,14 @@ pub(super) fn check(ledger: &Ledger) -> Found {
 /// The state after a verb, for each state that the verb may find. A failure ends in one of two; the next event or the end tells.
 fn after(verb: &str, state: &str) -> Option<&'static str> {
     match (verb, state) {
-        ("lease", "pending") => Some("leased"),
-        ("complete", "leased" | "pending" | "delayed") => Some("succeeded"),
-        ("fail", "leased") => Some("delayed"),
         // A bundle moves nothing by itself; the end of a hold is a `promote` of its own.
-        ("checkpoint", "leased") => Some("leased"),
-        ("checkpoint", "pending") => Some("pending"),
-        ("checkpoint", "delayed") => Some("delayed"),
-        ("release" | "reclaim", "leased") | ("promote", "delayed") | ("requeue", "dead" | "cancelled") => {
-            Some("pending")
-        }
+        ("lease", "pending") | ("checkpoint", "leased") => Some("leased"),
+        ("complete", "leased" | "pending" | "delayed") => Some("succeeded"),
+        ("fail", "leased") | ("checkpoint", "delayed") => Some("delayed"),
+        ("release" | "reclaim", "leased")
+        | ("promote", "delayed")
+        | ("requeue", "dead" | "cancelled")
+        | ("checkpoint", "pending") => Some("pending"),
         ("cancel", "pending" | "delayed" | "leased") => Some("cancelled"),
         _ => None,
     }
