@@ -284,12 +284,11 @@ mod tests {
     fn a_formula_is_split_into_its_residues() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("list"), "C8H11NO 137\nCH4\n").unwrap();
-        let files =
-            [LigandFile::open(&folder.path().join("list"), Some(crate::input::Format::Formulae)).unwrap()];
         let ids = |split| -> Vec<Vec<String>> {
-            let staged =
-                stage(&files, &Columns::default(), Layout::Residues { split, batch_size: 1 }, &mut |_| ())
-                    .unwrap();
+            let list = folder.path().join("list");
+            let files = [LigandFile::open(&list, Some(crate::input::Format::Formulae)).unwrap()];
+            let layout = Layout::Residues { split, batch_size: 1 };
+            let staged = stage(&files, &Columns::default(), layout, &mut |_| ()).unwrap();
             assert_eq!(staged.digest.tasks, 2 * split);
             staged.tasks().map(|task| task.unwrap().1.into_iter().map(|one| one.id).collect()).collect()
         };
