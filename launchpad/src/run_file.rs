@@ -38,8 +38,8 @@ pub(crate) struct RunFile {
     pub(crate) limits: LimitsTable,
     /// Labels by name.
     pub(crate) labels: BTreeMap<String, String>,
-    /// What machines must have. Empty in this version.
-    needs: toml::Table,
+    /// What machines must have.
+    pub(crate) needs: NeedsTable,
 }
 
 /// The table `[options]`.
@@ -110,6 +110,14 @@ pub(crate) struct LimitsTable {
     pub(crate) backoff_ms: Option<u64>,
     pub(crate) backoff_max_ms: Option<u64>,
     pub(crate) step_seconds_max: Option<u64>,
+}
+
+/// The table `[needs]`.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct NeedsTable {
+    /// A GPU for each task, or a share of one.
+    pub(crate) gpu: Option<bool>,
 }
 
 /// One path or a list of them.
@@ -208,16 +216,6 @@ pub(crate) enum RunFileError {
         /// The known one that looks most like it.
         nearest: &'static str,
     },
-    /// Machines can't be chosen by this version.
-    #[error("{}:{line}: `[needs]` asks for `{found}` (expected an empty table)", path.display())]
-    Needs {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The first key of the table.
-        found: String,
-    },
 }
 
 impl RunFileError {
@@ -230,9 +228,6 @@ impl RunFileError {
             }
             Self::Label { .. } => "the value of a label may be any text".into(),
             Self::UnknownKey { nearest, .. } => format!("did you mean `{nearest}`?"),
-            Self::Needs { .. } => {
-                "start the run's workers, with --run, on machines that have what it needs".into()
-            }
         }
     }
 }
@@ -304,6 +299,7 @@ const LIMITS_KEYS: &[&str] = &[
     "backoff_max_ms",
     "step_seconds_max",
 ];
+const NEEDS_KEYS: &[&str] = &["gpu"];
 
 impl RunFile {
     /// Reads a `run.toml`.
@@ -323,7 +319,7 @@ impl RunFile {
                 "options" => source.check_keys(below, "options.", OPTIONS_KEYS)?,
                 "limits" => source.check_keys(below, "limits.", LIMITS_KEYS)?,
                 "labels" => source.check_labels(below)?,
-                "needs" => source.refuse_needs(below)?,
+                "needs" => source.check_keys(below, "needs.", NEEDS_KEYS)?,
                 _ => {}
             }
         }
@@ -384,21 +380,12 @@ impl Source<'_> {
             None => Ok(()),
         }
     }
-
-    fn refuse_needs(self, table: &DeTable<'_>) -> Result<(), RunFileError> {
-        match table.keys().next() {
-            Some(key) => {
-                let (line, found) = (self.line_of(key), key.get_ref().to_string());
-                Err(RunFileError::Needs { path: self.path(), line, found })
-            }
-            None => Ok(()),
-        }
-    }
 }
 
 /// A message of the TOML reader without the names of Rust's types.
 fn in_words(message: &str) -> String {
-    const WORDS: [(&str, &str); 8] = [
+    const WORDS: [(&str, &str); 10] = [
+        ("expected a boolean", "expected true or false"),
         ("expected u64", "expected a whole number, 0 or more"),
         ("expected u32", "expected a whole number, 0 or more"),
         ("expected i32", "expected a whole number"),
@@ -406,6 +393,7 @@ fn in_words(message: &str) -> String {
         ("an array of length 3", "a list of three numbers"),
         ("struct OptionsTable", "a table of keys and values"),
         ("struct LimitsTable", "a table of keys and values"),
+        ("struct NeedsTable", "a table of keys and values"),
         ("struct StreamTable", "a table of keys and values"),
     ];
     WORDS.into_iter().fold(message.to_owned(), |text, (type_name, words)| text.replace(type_name, words))
@@ -432,7 +420,7 @@ mod tests {
              multiplicity = 2\nsettings = {threall = '1.0e-14'}\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
              lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\n\
-             [labels]\ntarget = 't4l'\n[needs]\n",
+             [labels]\ntarget = 't4l'\n[needs]\ngpu = true\n",
         )
         .unwrap();
         assert_eq!(file.input.0, [PathBuf::from("x.smi")]);
@@ -442,7 +430,7 @@ mod tests {
         let stream = file.options.stream.unwrap();
         assert_eq!((stream.lines_per_part, stream.filter.unwrap().batch_lines), (Some(4), 100_000));
         assert_eq!(file.limits.step_seconds_max, Some(8));
-        assert_eq!(file.labels["target"], "t4l");
+        assert_eq!((file.labels["target"].as_str(), file.needs.gpu), ("t4l", Some(true)));
         assert_eq!(parse("").unwrap(), RunFile::default());
     }
 
@@ -464,9 +452,9 @@ mod tests {
             "did you mean `box_center`?",
         );
         check(
-            "[needs]\ngpu = true",
-            "run.toml:2: `[needs]` asks for `gpu`",
-            "start the run's workers, with --run, on machines that have what it needs",
+            "[needs]\ngpus = 2",
+            "run.toml:2: unknown key `needs.gpus` (known: gpu)",
+            "did you mean `gpu`?",
         );
     }
 

@@ -86,6 +86,7 @@ pub fn sample_spec(run: &RunId, tasks: u64) -> RunSpec {
         engine: EngineOptions::Vina(vina),
         seed: 1,
         threads_per_task: 1,
+        needs_gpu: false,
         inputs: BTreeMap::new(),
         drivers: BTreeMap::new(),
         manifest: ManifestDigest { sha256: "00".into(), tasks, molecules: tasks },

@@ -65,6 +65,7 @@ impl Docking {
             engine: options.clone(),
             seed: 42,
             threads_per_task: 1,
+            needs_gpu: false,
             inputs: BTreeMap::from([("receptor".to_owned(), object)]),
             drivers: BTreeMap::new(),
             manifest: ManifestDigest { sha256: "0".repeat(64), tasks: 1, molecules: 1 },
@@ -102,6 +103,7 @@ impl Docking {
             molecules: &inputs,
             scratch: scratch.path(),
             shared: &self.shared,
+            has_gpu: false,
         };
         let plan = self.engine.plan(&workload);
         for (path, bytes) in plan.files {

@@ -125,6 +125,26 @@ async fn several_processes_share_a_gpu() {
 }
 
 #[tokio::test]
+async fn a_gpu_of_the_worker_holds_as_many_processes_as_it_is_told() {
+    let lab = lab(Path::new("/usr/bin/python3"), "stub.py").await;
+    // There is no GPU here: what an L4 would say.
+    lab.set("nvidia-smi", "#!/bin/sh\necho '0, GPU-5c1f3b0e-0d0a, NVIDIA L4, 23034, 550.90.07'\n");
+    fs::set_permissions(lab.path("stubs/nvidia-smi"), Permissions::from_mode(0o755)).unwrap();
+    lab.set("gate", "");
+    let ligands = "c1ccccc1 benzene\nCCO ethanol\nCCC propane\n";
+    lab.push("r", ligands, &["--engine", "gnina", "--device", "1"]);
+    let flags = ["--run", "r", "--exit-when", "drained", "--cores", "3", "--tasks-per-gpu", "2"];
+    let mut worker = lab.worker("w", &flags);
+    let calls = lab.until_noted("calls", 2).await;
+    // Of the one GPU that it sees, whatever the run says.
+    assert!(calls.iter().all(|call| call.contains(r#""--device", "0""#)), "{calls:?}");
+    assert_eq!(lab.progress("r").await.leased, 2);
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(lab.progress("r").await.molecules_ok, 3);
+}
+
+#[tokio::test]
 async fn what_gnina_gets_wrong_is_named_or_tried_again() {
     let lab = lab(Path::new("/usr/bin/python3"), "stub.py").await;
     let bad = [

@@ -22,6 +22,7 @@ use crate::control::{Control, StopWhy};
 use crate::engine::{EngineFailure, Remedy};
 use crate::evidence::Evidence;
 use crate::failure;
+use crate::gpus::Gpus;
 use crate::heartbeat::chain;
 use crate::live::Live;
 use crate::patience::{insist, insist_store};
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) completions: Completions,
     pub(crate) launcher: Launcher,
+    pub(crate) gpus: Gpus,
     pub(crate) cache: Cache,
     pub(crate) scratch: ScratchRoot,
 }
@@ -52,6 +54,8 @@ pub(crate) struct Attempt {
     pub(crate) shared: Arc<Shared>,
     pub(crate) serving: Arc<Serving>,
     pub(crate) grant: Grant,
+    /// Which of the GPUs that it shares; `None` if its engine is given none.
+    pub(crate) gpu: Option<usize>,
     pub(crate) control: Control,
     pub(crate) clock: RedisClock,
     pub(crate) moments: Moments,
@@ -105,7 +109,7 @@ impl Attempt {
     pub(crate) fn new(
         shared: Arc<Shared>,
         serving: Arc<Serving>,
-        grant: Grant,
+        (grant, gpu): (Grant, Option<usize>),
         clock: RedisClock,
         control: Control,
     ) -> Self {
@@ -115,6 +119,7 @@ impl Attempt {
             shared,
             serving,
             grant,
+            gpu,
             control,
             clock,
             moments,
@@ -320,6 +325,7 @@ impl Attempt {
         tracing::info!(?why, "attempt stopped");
         match why {
             Some(StopWhy::Leaving) => self.hand_back("leaving", None, scratch).await,
+            Some(StopWhy::NoGpu) => self.hand_back("no_gpu_free", None, scratch).await,
             Some(StopWhy::Quarantined) => self.hand_back("quarantined", None, scratch).await,
             Some(StopWhy::Cancelled) => self.keep_evidence(scratch, Ending::Cancelled, None).await,
             Some(StopWhy::Lost) | None => self.keep_evidence(scratch, Ending::Lapsed, None).await,

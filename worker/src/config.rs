@@ -13,6 +13,7 @@ use common::task::RunId;
 use common::telemetry::LogFormat;
 use url::Url;
 
+use crate::gpus::GpuChoice;
 use crate::preemption::{Notices, Platform};
 
 use crate::server::{Call, EndpointError, Servers};
@@ -122,6 +123,14 @@ pub struct Arguments {
     /// Cores to use: that many tasks of one thread run side by side (default: all)
     #[arg(long, value_name = "N")]
     pub cores: Option<u32>,
+
+    /// GPUs to use: all, none, or numbers such as 0,1; each goes to one worker of a host
+    #[arg(long, value_name = "GPUS", default_value = "all")]
+    pub gpus: GpuChoice,
+
+    /// Tasks that share a GPU, where their engine computes on one
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub tasks_per_gpu: u32,
 
     /// Where attempts get their scratch folders (default: molfleet-USERID/scratch in the folder for temporary files)
     #[arg(long, env = env::SCRATCH, value_name = "FOLDER")]
@@ -251,6 +260,10 @@ pub struct Config {
     pub exit_when: ExitWhen,
     /// Cores to use, from 1.
     pub cores: u32,
+    /// GPUs to use.
+    pub gpus: GpuChoice,
+    /// Tasks that share a GPU, from 1.
+    pub tasks_per_gpu: u32,
     /// Where attempts get their scratch folders.
     pub scratch: PathBuf,
     /// Where staged inputs are kept.
@@ -308,6 +321,8 @@ impl Arguments {
             },
             exit_when: self.exit_when,
             cores,
+            gpus: self.gpus,
+            tasks_per_gpu: self.tasks_per_gpu,
             scratch: usable(self.scratch.unwrap_or_else(|| own.join("scratch")))?,
             cache: usable(self.cache.unwrap_or_else(|| own.join("cache")))?,
             scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),

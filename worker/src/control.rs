@@ -14,6 +14,8 @@ pub(crate) enum StopWhy {
     Leaving,
     /// This machine is suspected: hand the task back.
     Quarantined,
+    /// All shares of this machine's GPUs are in use: hand the task back.
+    NoGpu,
     /// Somebody else has the task: commit nothing.
     Lost,
     /// A person stopped the task.

@@ -22,13 +22,14 @@ use crate::attempt::{Attempt, AttemptEnd, Shared};
 use crate::config::{ExitWhen, WhenQuarantined};
 use crate::control::{Control, StopWhy};
 use crate::failure;
+use crate::gpus::Gpu;
 use crate::heartbeat::{Heard, Held, chain};
 use crate::patience::insist;
 use crate::quarantine::{Suspicion, Vain};
 use crate::redis_clock::RedisClock;
 use crate::runs::{Next, Runs};
 use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
-use crate::slots::Slots;
+use crate::slots::{NoGpuFree, Slots, Taken};
 use crate::watchdog::Watchdog;
 
 /// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace. With the default grace and
@@ -63,7 +64,7 @@ type Key = (RunId, TaskId, LeaseName);
 #[derive(Debug)]
 struct Running {
     control: Control,
-    threads: u32,
+    taken: Taken,
 }
 
 /// What a request came to.
@@ -137,7 +138,7 @@ impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices } = parts;
         let runs = Runs::new(&shared.config.runs);
-        let slots = Slots::new(shared.config.cores);
+        let slots = Slots::new(shared.config.cores, shared.gpus.ours.len(), shared.config.tasks_per_gpu);
         let watchdog = Watchdog::new(shared.config.unfed_max);
         let suspicion = Suspicion::new(shared.config.quarantine_after);
         Self {
@@ -324,7 +325,7 @@ impl Dispatcher {
         if !self.asking.is_empty() || self.quarantine.is_some() {
             return longest;
         }
-        let due = self.runs.next_due(self.slots).into_iter().chain(self.watch_due()).min();
+        let due = self.runs.next_due(&self.slots).into_iter().chain(self.watch_due()).min();
         due.map_or(longest, |due| due.max(self.ask_at).min(longest))
     }
 
@@ -339,7 +340,7 @@ impl Dispatcher {
             return;
         }
         let queue = self.shared.queue.clone();
-        match self.runs.next(self.slots) {
+        match self.runs.next(&self.slots) {
             Some(Next::Registry) => {
                 self.asking.spawn(async move { Answer::Registry(queue.runs().await) });
             }
@@ -358,7 +359,7 @@ impl Dispatcher {
 
     /// When the watchdog barks next; a worker without a free slot needs none.
     fn watch_due(&self) -> Option<Instant> {
-        (self.slots.fit(1) > 0).then(|| self.watchdog.due())
+        self.slots.is_core_free().then(|| self.watchdog.due())
     }
 
     /// Connects anew if nothing was given for too long. Both connections: a heartbeat at the wrong server would hear that all is lost.
@@ -388,6 +389,7 @@ impl Dispatcher {
                 path: &shared.config.path,
                 servers: &shared.config.servers,
                 cores: shared.config.cores,
+                has_gpu: !shared.gpus.ours.is_empty(),
                 place: &place,
             };
             match Serving::begin(&run, means).await {
@@ -518,10 +520,12 @@ impl Dispatcher {
         } else if self.quarantine.is_some() {
             control.stop(StopWhy::Quarantined);
         }
-        let threads = serving.info.spec.threads_per_task;
-        self.slots.take(threads);
+        let taken = self.slots.take(serving.need()).unwrap_or_else(|NoGpuFree| {
+            control.stop(StopWhy::NoGpu);
+            Taken { threads: 0, gpu: None }
+        });
         self.held.add(run, serving.heartbeat(), grant.task, &grant.lease);
-        self.running.insert(key.clone(), Running { control: control.clone(), threads });
+        self.running.insert(key.clone(), Running { control: control.clone(), taken });
         let span = tracing::info_span!(
             "attempt",
             %run,
@@ -529,7 +533,7 @@ impl Dispatcher {
             attempt = %grant.lease,
             engine = serving.info.spec.engine.name()
         );
-        let attempt = Attempt::new(Arc::clone(&self.shared), serving, grant, clock, control);
+        let attempt = Attempt::new(Arc::clone(&self.shared), serving, (grant, taken.gpu), clock, control);
         let work = tokio::spawn(attempt.work().instrument(span));
         // A panic is a defect of ours; the lease lapses then, and somebody else gets the task.
         self.attempts.spawn(async move { (key, work.await.unwrap_or(AttemptEnd::MachineFault)) });
@@ -537,7 +541,7 @@ impl Dispatcher {
 
     fn ended(&mut self, key: &Key, end: AttemptEnd) {
         self.running.remove(key);
-        self.slots.settle(self.running.values().map(|running| running.threads).sum());
+        self.slots.settle(self.running.values().map(|running| running.taken));
         self.held.remove(&key.0, &key.2, key.1);
         match end {
             AttemptEnd::Succeeded => {
@@ -650,6 +654,10 @@ impl Dispatcher {
             ("tasks", tasks.join(" ")),
             ("state", self.state().to_owned()),
         ];
+        if !self.shared.gpus.ours.is_empty() {
+            let gpus: Vec<_> = self.shared.gpus.ours.iter().map(Gpu::account).collect();
+            fields.push(("gpus", gpus.join("; ")));
+        }
         fields.extend(config.region.clone().map(|region| ("region", region)));
         fields.extend(config.machine_type.clone().map(|kind| ("machine_type", kind)));
         if let Some(quarantine) = &self.quarantine {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{Creation, StorageError, key};
-use common::task::{AttemptFile, AttemptRecord, Ending, StepRecord};
+use common::task::{AttemptFile, AttemptRecord, Ending, Provenance, StepRecord};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::attempt::Attempt;
 use crate::carry::ROWS;
+use crate::gpus::Gpu;
 use crate::heartbeat::chain;
 use crate::patience::insist_store;
 use crate::process::{Ended, How};
@@ -89,9 +90,13 @@ impl Attempt {
                 .map(|position| self.grant.molecules[position].id.clone())
                 .collect(),
             carried: Vec::new(),
-            provenance: self.serving.provenance.clone(),
+            provenance: self.provenance(),
             moments: self.moments,
         }
+    }
+
+    fn provenance(&self) -> Provenance {
+        Provenance { gpu: self.own_gpu().map(Gpu::account), ..self.serving.provenance.clone() }
     }
 
     /// The logs of all steps, by path below the scratch folder, in the order of their names.

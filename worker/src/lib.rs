@@ -26,6 +26,7 @@ mod doctor;
 pub mod engine;
 mod evidence;
 mod failure;
+mod gpus;
 mod group;
 mod heartbeat;
 mod live;
@@ -47,6 +48,7 @@ mod verdicts;
 mod watchdog;
 
 pub use config::{Arguments, Config, ConfigError, ExitWhen, WhenQuarantined};
+pub use gpus::GpuChoice;
 pub use preemption::{Notices, Platform};
 pub use server::terachem_proto;
 pub use server::{Endpoint, EndpointError, Protocol, Servers, Service};
@@ -57,6 +59,7 @@ use cache::Cache;
 use completions::Completions;
 use config::{CommandLine, Doctor, Instead};
 use dispatcher::{Dispatcher, Left, Parts};
+use gpus::{GpuError, Gpus};
 use heartbeat::{Held, chain};
 use process::{Guardian, Launcher, guardian};
 use scratch::ScratchRoot;
@@ -114,7 +117,8 @@ async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
     let parts = match assemble(config, worker, open_store).await {
         Ok(parts) => parts,
         Err(error) => {
-            let hint = error.downcast_ref::<QueueError>().and_then(QueueError::hint);
+            let of_gpus = error.downcast_ref::<GpuError>().map(|error| error.hint().to_owned());
+            let hint = error.downcast_ref::<QueueError>().and_then(QueueError::hint).or(of_gpus);
             return refuse(error.as_ref(), hint.as_deref());
         }
     };
@@ -145,7 +149,8 @@ async fn assemble(
         %worker, %host, redis = queue.url(), cores = config.cores, runs = ?config.runs, exit_when = ?config.exit_when,
         scratch = %config.scratch.display(), cache = %config.cache.display(), "worker starts"
     );
-    let guardian = start_guardian(&worker).await?;
+    let launcher = Launcher::new(start_guardian(&worker).await?);
+    let gpus = Gpus::take(&launcher, &config).await?;
     let held = Held::default();
     let heartbeats = Queue::open(config.redis.clone())?;
     let heard = heartbeat::start(heartbeats.clone(), worker.clone(), held.clone())?;
@@ -153,7 +158,8 @@ async fn assemble(
     let shared = Shared {
         completions: Completions::start(queue.clone()),
         queue,
-        launcher: Launcher::new(guardian),
+        launcher,
+        gpus,
         cache: Cache::open(&config.cache),
         scratch: ScratchRoot::open(&config.scratch, &worker)?,
         config,

@@ -83,8 +83,8 @@ impl Known {
     }
 
     /// How many tasks of it fit into the free slots; a run that is not served yet takes none, and can always be looked at.
-    fn fit(&self, slots: Slots) -> u32 {
-        self.serving.as_ref().map_or(1, |serving| slots.fit(serving.info.spec.threads_per_task))
+    fn fit(&self, slots: &Slots) -> u32 {
+        self.serving.as_ref().map_or(1, |serving| slots.fit(serving.need()))
     }
 
     fn is_unfit_for_good(&self) -> bool {
@@ -116,7 +116,7 @@ impl Runs {
 
     /// What to ask now, if anything: first what was asked in vain, be there a free slot or not; then the highest priority that is due and
     /// fits into the free slots.
-    pub(crate) fn next(&self, slots: Slots) -> Option<Next> {
+    pub(crate) fn next(&self, slots: &Slots) -> Option<Next> {
         let now = Instant::now();
         if let Some(known) = self.known.iter().find(|known| known.is_unanswered) {
             return Some(known.lease(known.fit(slots)));
@@ -134,7 +134,7 @@ impl Runs {
     }
 
     /// When the next request is due that fits into the free slots.
-    pub(crate) fn next_due(&self, slots: Slots) -> Option<Instant> {
+    pub(crate) fn next_due(&self, slots: &Slots) -> Option<Instant> {
         if self.known.iter().any(|known| known.is_unanswered) {
             return Some(Instant::now());
         }
@@ -316,6 +316,7 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::Need;
 
     fn run(id: &str) -> RunId {
         id.parse().unwrap()
@@ -339,24 +340,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_worker_of_all_runs_waits_for_the_first_one() {
         let mut runs = Runs::new(&[]);
-        assert!(matches!(runs.next(Slots::new(1)), Some(Next::Registry)));
+        assert!(matches!(runs.next(&Slots::new(1, 0, 1)), Some(Next::Registry)));
         assert!(!runs.all_empty());
         runs.registered(vec![]);
         assert!(!runs.all_drained() && runs.all_empty());
-        assert!(runs.next(Slots::new(1)).is_none());
+        assert!(runs.next(&Slots::new(1, 0, 1)).is_none());
         runs.wake();
-        assert!(matches!(runs.next(Slots::new(1)), Some(Next::Registry)));
+        assert!(matches!(runs.next(&Slots::new(1, 0, 1)), Some(Next::Registry)));
         runs.registered(vec![run("a")]);
-        assert!(matches!(runs.next(Slots::new(1)), Some(Next::Serve(next)) if next == run("a")));
+        assert!(matches!(runs.next(&Slots::new(1, 0, 1)), Some(Next::Serve(next)) if next == run("a")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn pauses_are_kept_until_a_hint() {
         let mut runs = Runs::new(&[run("a")]);
         runs.gone(&run("a"));
-        assert!(runs.next(Slots::new(1)).is_none());
+        assert!(runs.next(&Slots::new(1, 0, 1)).is_none());
         runs.wake();
-        assert!(matches!(runs.next(Slots::new(1)), Some(Next::Serve(next)) if next == run("a")));
+        assert!(matches!(runs.next(&Slots::new(1, 0, 1)), Some(Next::Serve(next)) if next == run("a")));
     }
 
     #[tokio::test(start_paused = true)]
@@ -365,10 +366,10 @@ mod tests {
         runs.asked(&run("a"));
         runs.wake();
         runs.nothing(&run("a"), WhyNothing::Empty, Duration::from_secs(5));
-        assert!(matches!(runs.next(Slots::new(1)), Some(Next::Serve(next)) if next == run("a")));
+        assert!(matches!(runs.next(&Slots::new(1, 0, 1)), Some(Next::Serve(next)) if next == run("a")));
         runs.asked(&run("a"));
         runs.nothing(&run("a"), WhyNothing::Empty, Duration::from_secs(5));
-        assert!(runs.next(Slots::new(1)).is_none(), "it was heeded once");
+        assert!(runs.next(&Slots::new(1, 0, 1)).is_none(), "it was heeded once");
     }
 
     #[tokio::test(start_paused = true)]
@@ -376,7 +377,7 @@ mod tests {
         let mut runs = Runs::new(&[run("a"), run("a")]);
         runs.nothing(&run("a"), WhyNothing::Drained, Duration::from_secs(5));
         assert!(runs.all_drained());
-        assert!(runs.next(Slots::new(1)).is_none());
+        assert!(runs.next(&Slots::new(1, 0, 1)).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -407,16 +408,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_without_an_answer_is_made_again_before_anything_else() {
         let mut runs = Runs::new(&[run("a"), run("b")]);
-        let mut slots = Slots::new(1);
+        let mut slots = Slots::new(1, 0, 1);
         runs.asked(&run("b"));
         let again = Some(Next::Lease { run: run("b"), digest: String::new(), request: 1, slots: 1 });
-        assert_eq!(runs.next(slots), again);
-        slots.take(1);
+        assert_eq!(runs.next(&slots), again);
+        slots.take(Need { threads: 1, gpu: false }).unwrap();
         runs.granted(&run("b"));
-        assert_eq!(runs.next(slots), Some(Next::Serve(run("a"))));
+        assert_eq!(runs.next(&slots), Some(Next::Serve(run("a"))));
         runs.asked(&run("b"));
         runs.refused(&run("b"));
-        assert_eq!(runs.next(slots), Some(Next::Serve(run("a"))), "one broken run holds up no other");
+        assert_eq!(runs.next(&slots), Some(Next::Serve(run("a"))), "one broken run holds up no other");
     }
 
     #[tokio::test(start_paused = true)]

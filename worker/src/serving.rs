@@ -14,6 +14,7 @@ use crate::engine::{Engine, engine_for};
 use crate::patience::say_while_waiting;
 use crate::process::{How, Launcher, engine_environment};
 use crate::server::Servers;
+use crate::slots::Need;
 
 /// How long a program may take to tell its version.
 const VERSION_TIME_LIMIT: Duration = Duration::from_mins(1);
@@ -29,6 +30,8 @@ pub(crate) struct Serving {
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) store: RunStore,
     pub(crate) confirmed: Confirmed,
+    /// Whether its tasks take a share of a GPU here.
+    pub(crate) takes_gpu: bool,
     /// The `PATH` on which all programs of the engine were found.
     pub(crate) path: OsString,
     /// What every attempt of the run on this machine has in its provenance.
@@ -70,6 +73,8 @@ pub(crate) enum ServingError {
     Servers { engine: &'static str, found: String },
     #[error("run `{run}` needs {needed} threads per task, this worker has {cores} cores")]
     Cores { run: RunId, needed: u32, cores: u32 },
+    #[error("run `{run}` needs a GPU, this worker has none")]
+    NoGpu { run: RunId },
 }
 
 impl ServingError {
@@ -79,7 +84,7 @@ impl ServingError {
             Self::Queue(QueueError::NoSuchRun(_)) | Self::Servers { .. } => true,
             Self::Queue(error) => error.disposition() == common::queue::Disposition::Retry,
             Self::Store(error) => error.disposition() == common::storage::StorageDisposition::Retry,
-            Self::NoServer { .. } | Self::Program { .. } | Self::Cores { .. } => false,
+            Self::NoServer { .. } | Self::Program { .. } | Self::Cores { .. } | Self::NoGpu { .. } => false,
         }
     }
 
@@ -99,6 +104,9 @@ impl ServingError {
             Self::NoServer { .. } => Some("name one with --endpoint URL".to_owned()),
             Self::Servers { .. } => {
                 Some("the run goes on as soon as one is; `worker doctor` shows each".to_owned())
+            }
+            Self::NoGpu { .. } => {
+                Some("`worker doctor` shows this machine's GPUs, --gpus chooses among them".to_owned())
             }
             Self::Cores { .. } => {
                 Some("give this worker more --cores, or push the run with fewer threads".to_owned())
@@ -126,6 +134,7 @@ pub(crate) struct Means<'a> {
     pub(crate) path: &'a OsStr,
     pub(crate) servers: &'a Servers,
     pub(crate) cores: u32,
+    pub(crate) has_gpu: bool,
     pub(crate) place: &'a Place,
 }
 
@@ -136,6 +145,9 @@ impl Serving {
         let needed = info.spec.threads_per_task;
         if needed > means.cores {
             return Err(ServingError::Cores { run: run.clone(), needed, cores: means.cores });
+        }
+        if info.spec.needs_gpu && !means.has_gpu {
+            return Err(ServingError::NoGpu { run: run.clone() });
         }
         let engine = engine_for(&info.spec.engine);
         let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
@@ -159,8 +171,16 @@ impl Serving {
             host: means.place.host.clone(),
             region: means.place.region.clone(),
             machine_type: means.place.machine_type.clone(),
+            gpu: None,
         };
-        Ok(Self { run: run.clone(), info, engine, store, confirmed: Confirmed::default(), path, provenance })
+        let takes_gpu = means.has_gpu && (info.spec.needs_gpu || engine.wants_gpu());
+        let (run, confirmed) = (run.clone(), Confirmed::default());
+        Ok(Self { run, info, engine, store, confirmed, takes_gpu, path, provenance })
+    }
+
+    /// What one of its tasks takes of this machine.
+    pub(crate) fn need(&self) -> Need {
+        Need { threads: self.info.spec.threads_per_task, gpu: self.takes_gpu }
     }
 
     /// The time limit of one step.

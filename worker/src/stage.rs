@@ -16,6 +16,7 @@ use crate::attempt::{Attempt, Halt};
 use crate::cache::CacheError;
 use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workload, is_own};
 use crate::failure;
+use crate::gpus::Gpu;
 use crate::process::{How, Logs, Program, engine_environment};
 use crate::scratch::used_bytes;
 use crate::server::is_call;
@@ -273,6 +274,7 @@ impl Attempt {
         for (name, below) in [("MOLFLEET_OUTPUT", OUTPUT), ("MOLFLEET_CHECKPOINT_DIR", CHECKPOINT)] {
             extra.extend(logs.as_ref().map(|_| (name.to_owned(), folder.join(below).into())));
         }
+        extra.extend(self.shared.gpus.variables(self.own_gpu()));
         if is_call(&step.argv) {
             extra.extend(self.servers());
         }
@@ -284,6 +286,11 @@ impl Attempt {
             time_limit: self.serving.step_limit(),
             grace: self.shared.config.grace,
         }
+    }
+
+    /// The GPU that it shares.
+    pub(crate) fn own_gpu(&self) -> Option<&Gpu> {
+        self.gpu.map(|gpu| &self.shared.gpus.ours[gpu])
     }
 
     /// What a step is told that talks to a server; no other step learns where servers are.
@@ -365,7 +372,7 @@ impl Attempt {
         shared: &'a Shared,
     ) -> Workload<'a> {
         let (spec, task) = (&self.serving.info.spec, self.grant.task);
-        Workload { spec, task, molecules, scratch: &round.folder, shared }
+        Workload { spec, task, molecules, scratch: &round.folder, shared, has_gpu: self.gpu.is_some() }
     }
 }
 

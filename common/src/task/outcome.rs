@@ -115,4 +115,7 @@ pub struct Provenance {
     pub region: Option<String>,
     /// Its type, if the worker was told.
     pub machine_type: Option<String>,
+    /// The GPU that the engine was given: model, memory, driver and UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
 }

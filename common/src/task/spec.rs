@@ -26,6 +26,9 @@ pub struct RunSpec {
     pub seed: u64,
     /// Threads that an engine of this run gets; part of the spec since it may change the bytes.
     pub threads_per_task: u32,
+    /// Whether each task computes on a GPU: workers without one leave the run alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_gpu: bool,
     /// Shared inputs by role, such as `receptor`.
     pub inputs: BTreeMap<String, ObjectRef>,
     /// Driver scripts by role, such as `prepare`.

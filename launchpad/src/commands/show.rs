@@ -146,6 +146,7 @@ fn attempt_text(attempt: &Attempt) -> String {
             lines.push(format!("  {}", why.join(": ")));
         }
         lines.push(format!("  host {}", record.provenance.host));
+        lines.extend(record.provenance.gpu.as_ref().map(|gpu| format!("  GPU {gpu}")));
         let step = |step: &StepRecord| {
             format!("  step {}: {} after {}", step.name, step.ended, duration(step.elapsed_ms))
         };

@@ -37,6 +37,7 @@ impl PushPlan {
             engine: request.engine.clone(),
             seed: request.seed,
             threads_per_task: request.threads_per_task,
+            needs_gpu: request.needs_gpu,
             inputs: shared.input_refs(),
             drivers: shared.driver_refs(),
             manifest: manifest.digest.clone(),

@@ -53,6 +53,8 @@ pub(crate) struct PushRequest {
     pub(crate) split: u64,
     /// Threads of an engine, from 1.
     pub(crate) threads_per_task: u32,
+    /// Whether each task computes on a GPU.
+    pub(crate) needs_gpu: bool,
     /// How the run is driven; validated.
     pub(crate) limits: Limits,
     /// Campaign and labels, as fields of the run's hash.
@@ -110,6 +112,7 @@ impl PushRequest {
                 flags.threads_per_task.or(file.threads_per_task),
                 from.map_or(1, |from| from.spec.threads_per_task),
             )?,
+            needs_gpu: file.needs.gpu.unwrap_or_else(|| from.is_some_and(|from| from.spec.needs_gpu)),
             limits,
             labels: labels(flags, &file, from),
             store: store.or_else(|| from.map(|from| from.store.clone())),

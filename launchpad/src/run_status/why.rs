@@ -140,6 +140,7 @@ pub(super) mod tests {
                 engine: EngineOptions::Vina(vina),
                 seed: 1,
                 threads_per_task: 1,
+                needs_gpu: false,
                 inputs: BTreeMap::new(),
                 drivers: BTreeMap::new(),
                 manifest: ManifestDigest { sha256: String::new(), tasks: 10, molecules: 10 },

@@ -27,7 +27,8 @@ pub(crate) async fn examine(
         Ok(guardian) => {
             checks.push(Check::ok("guardian", "a second process would end the engines of a killed worker"));
             let launcher = Launcher::new(guardian);
-            checks.push(programs::gpus(&launcher, config).await);
+            let (gpus, has_gpu) = programs::gpus(&launcher, config).await;
+            checks.push(gpus);
             checks.extend(programs::engines(&launcher, config).await);
             checks.extend(endpoints(&config.servers).await);
             if let Some(queue) = &queue {
@@ -40,6 +41,7 @@ pub(crate) async fn examine(
                     path: &config.path,
                     servers: &config.servers,
                     cores: config.cores,
+                    has_gpu,
                     place: &place,
                 };
                 for run in &config.runs {

@@ -1,16 +1,12 @@
 //! Which engines this machine can run, and with which programs. Starts them for their versions only.
 
-use std::time::Duration;
-
 use common::checkup::{Check, Verdict};
 
 use crate::config::Config;
 use crate::engine::{built_in, engine_for};
-use crate::process::{Ended, How, Launcher, SpawnError, engine_environment, find_program};
+use crate::gpus::{self, Gpu, GpuError};
+use crate::process::{Launcher, find_program};
 use crate::serving::probe;
-
-/// How long `nvidia-smi` may take; a broken driver lets it hang.
-const GPU_TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// A line for each built-in engine. A machine need not run all of them: it is wrong only if it can run none, or a run that is
 /// named needs it, which that run's own check says.
@@ -45,26 +41,20 @@ pub(super) async fn engines(launcher: &Launcher, config: &Config) -> Vec<Check> 
     checks
 }
 
-/// The machine's GPUs, if its driver tells them.
-pub(super) async fn gpus(launcher: &Launcher, config: &Config) -> Check {
-    let query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"].map(str::to_owned);
-    let env = engine_environment(&config.path, std::path::Path::new("/tmp"), 1, &[]);
-    told(&launcher.capture(query.into(), env, GPU_TIME_LIMIT).await)
+/// The machine's GPUs, and whether a worker with these flags has any.
+pub(super) async fn gpus(launcher: &Launcher, config: &Config) -> (Check, bool) {
+    let found = gpus::find(launcher, config).await;
+    (told(&found), found.is_ok_and(|found| !found.is_empty()))
 }
 
-fn told(answer: &Result<Ended, SpawnError>) -> Check {
-    match answer {
-        Err(SpawnError::NotFound { .. }) => Check::note("gpus", "none: there is no nvidia-smi"),
-        Ok(ended) if ended.how == How::Exited(0) => {
-            let gpus: Vec<&str> =
-                ended.stdout_tail.lines().map(str::trim).filter(|gpu| !gpu.is_empty()).collect();
-            Check::ok("gpus", if gpus.is_empty() { "none".to_owned() } else { gpus.join("; ") })
+fn told(found: &Result<Vec<Gpu>, GpuError>) -> Check {
+    match found {
+        Ok(found) if found.is_empty() => Check::note("gpus", "none"),
+        Ok(found) => {
+            let accounts = found.iter().map(|gpu| format!("{}: {}", gpu.index, gpu.account()));
+            Check::ok("gpus", accounts.collect::<Vec<_>>().join("; "))
         }
-        Ok(ended) => {
-            let output = [ended.stdout_tail.trim(), ended.stderr_tail.trim()].join(" ");
-            Check::wrong("gpus", format!("nvidia-smi fails: {}", output.trim()), "is the driver loaded?")
-        }
-        Err(error) => Check::wrong("gpus", crate::heartbeat::chain(error), "can nvidia-smi be run here?"),
+        Err(error) => Check::wrong("gpus", crate::heartbeat::chain(error), error.hint()),
     }
 }
 
@@ -72,26 +62,13 @@ fn told(answer: &Result<Ended, SpawnError>) -> Check {
 mod tests {
     use super::*;
 
-    fn ended(how: How, stdout: &str) -> Ended {
-        let (stdout_tail, stderr_tail) = (stdout.to_owned(), String::new());
-        Ended { how, elapsed_ms: 1, stdout_tail, stderr_tail }
-    }
-
     #[test]
-    fn gpus_are_listed_with_their_memory() {
-        let check = told(&Ok(ended(How::Exited(0), "NVIDIA L4, 23034 MiB\nNVIDIA L4, 23034 MiB\n")));
+    fn no_gpu_is_no_fault_and_a_broken_driver_is() {
+        assert_eq!(told(&Ok(Vec::new())).verdict, Verdict::Note);
+        let broken = told(&Err(GpuError::Fails("NVIDIA-SMI has failed".into())));
         assert_eq!(
-            (check.verdict, check.found.as_str()),
-            (Verdict::Ok, "NVIDIA L4, 23034 MiB; NVIDIA L4, 23034 MiB")
+            (broken.verdict, broken.found.as_str()),
+            (Verdict::Wrong, "nvidia-smi fails: NVIDIA-SMI has failed")
         );
-    }
-
-    #[test]
-    fn no_driver_is_no_fault_and_a_broken_one_is() {
-        let absent = SpawnError::NotFound { program: "nvidia-smi".into(), path: "/bin".into() };
-        assert_eq!(told(&Err(absent)).verdict, Verdict::Note);
-        let broken = told(&Ok(ended(How::Exited(9), "NVIDIA-SMI has failed")));
-        assert_eq!(broken.verdict, Verdict::Wrong);
-        assert!(broken.found.contains("has failed"));
     }
 }

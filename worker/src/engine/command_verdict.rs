@@ -245,6 +245,7 @@ mod tests {
             engine: EngineOptions::Command(options.clone()),
             seed: 1,
             threads_per_task: 1,
+            needs_gpu: false,
             inputs: BTreeMap::new(),
             drivers: BTreeMap::new(),
             manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
@@ -255,6 +256,7 @@ mod tests {
             molecules: &molecules,
             scratch: scratch.path(),
             shared: &BTreeMap::new(),
+            has_gpu: false,
         };
         let (stdout_tail, stderr_tail) = (stdout.to_owned(), "Traceback\nValueError: x\n".to_owned());
         judge(options, &workload, &Ended { how, elapsed_ms: 12, stdout_tail, stderr_tail })

@@ -251,6 +251,7 @@ mod tests {
             engine: common::task::EngineOptions::Surge(SurgeOptions { stream: engine.stream.clone() }),
             seed: 1,
             threads_per_task: 1,
+            needs_gpu: false,
             inputs: BTreeMap::new(),
             drivers: BTreeMap::new(),
             manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 1 },
@@ -265,6 +266,7 @@ mod tests {
             molecules: &molecules,
             scratch: &scratch,
             shared: &shared,
+            has_gpu: false,
         };
         let steps = engine.plan(&workload).steps;
         let ended = Ended { how, elapsed_ms: 7, stdout_tail: String::new(), stderr_tail: told.to_owned() };

@@ -57,6 +57,7 @@ impl Attempt {
             engine: EngineOptions::GromacsFep(options.clone()),
             seed: 42,
             threads_per_task: 1,
+            needs_gpu: false,
             inputs: BTreeMap::new(),
             drivers: BTreeMap::from([("driver".to_owned(), driver)]),
             manifest: ManifestDigest { sha256, tasks: 5, molecules: 1 },
@@ -127,6 +128,7 @@ impl Attempt {
             molecules: &self.molecules,
             scratch: self.scratch.path(),
             shared: &self.shared,
+            has_gpu: false,
         };
         let setup = engine.setup(&workload).filter(|_| self.makes_setup);
         let steps = setup.into_iter().flat_map(|setup| setup.steps).chain(engine.plan(&workload).steps);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use common::task::{GninaOptions, GninaScore, RunSpec};
+use common::task::{CnnScoring, GninaOptions, GninaScore, RunSpec};
 
 use super::docking::{self, PREPARED_FILE, dock_step, ligand_sdf};
 use super::receptor::Receptor;
@@ -42,6 +42,7 @@ impl Gnina {
 
     fn dock(&self, input: &MoleculeInput, workload: &Workload<'_>, receptor: &Receptor) -> Step {
         let options = &self.options;
+        let device = if workload.has_gpu { 0 } else { options.device };
         let ligand = ligand_sdf(input.index);
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let mut argv: Vec<String> =
@@ -58,7 +59,7 @@ impl Gnina {
         flag("cnn_scoring", options.cnn_scoring.name().to_owned());
         flag("seed", input.seed.to_string());
         flag("cpu", workload.spec.threads_per_task.to_string());
-        flag("device", options.device.to_string());
+        flag("device", device.to_string());
         flag("log", text(log(input.index)));
         argv.extend(["-o".to_owned(), text(poses_sdf(input.index))]);
         Step { name: dock_step(input.index), argv, needs: vec![ligand] }
@@ -68,6 +69,11 @@ impl Gnina {
 impl Engine for Gnina {
     fn versions(&self) -> Vec<(&str, Vec<String>)> {
         vec![("gnina", version()), ("rdkit", docking::rdkit_version())]
+    }
+
+    /// Its networks do; the search runs on the CPU.
+    fn wants_gpu(&self) -> bool {
+        self.options.cnn_scoring != CnnScoring::None
     }
 
     /// None: Gnina reads PDB by itself.

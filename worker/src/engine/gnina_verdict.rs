@@ -196,6 +196,7 @@ mod tests {
                 engine: EngineOptions::Gnina(self.options.clone()),
                 seed: 1,
                 threads_per_task: 1,
+                needs_gpu: false,
                 inputs: BTreeMap::new(),
                 drivers: BTreeMap::new(),
                 manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
@@ -215,6 +216,7 @@ mod tests {
                 molecules: &molecules,
                 scratch,
                 shared: &shared,
+                has_gpu: false,
             };
             judge(&self.options, &workload, &receptor, &self.outcomes)?.into_iter().collect()
         }

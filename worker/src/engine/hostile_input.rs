@@ -228,6 +228,7 @@ fn check_plan(spec: &RunSpec, molecules: &[Molecule]) -> TestCaseResult {
         molecules: &molecules,
         scratch: folder.path(),
         shared: &shared,
+        has_gpu: false,
     };
     let engine = engine_for(&spec.engine);
     let Plan { files, copies, steps } = engine.plan(&workload);

@@ -47,6 +47,7 @@ impl Attempt {
             engine: EngineOptions::GromacsMmgbsa(OPTIONS),
             seed: 42,
             threads_per_task: 1,
+            needs_gpu: false,
             inputs: BTreeMap::from([(
                 "receptor".to_owned(),
                 object(format!("inputs/{sha256}/receptor.pdb")),
@@ -112,6 +113,7 @@ impl Attempt {
             molecules: &self.molecules,
             scratch: self.scratch.path(),
             shared: &self.shared,
+            has_gpu: false,
         }
     }
 

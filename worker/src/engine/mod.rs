@@ -83,6 +83,8 @@ pub struct Workload<'a> {
     pub scratch: &'a Path,
     /// Shared inputs, drivers and results of [`Engine::preparations`] by role, as read-only files outside the scratch folder.
     pub shared: &'a BTreeMap<String, PathBuf>,
+    /// Whether its programs were given a GPU; they see that one only.
+    pub has_gpu: bool,
 }
 
 /// A program that an engine wants to have run in the scratch folder.
@@ -242,6 +244,11 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// The servers that it can't do without, if its program is one.
     fn server(&self) -> Option<Service<'_>> {
         None
+    }
+
+    /// Whether it computes on a GPU where there is one.
+    fn wants_gpu(&self) -> bool {
+        false
     }
 
     /// What to make once per host of the shared inputs, which are staged already: how may depend on their content.

@@ -154,6 +154,7 @@ mod tests {
             engine: EngineOptions::Terachem(options()),
             seed: 1,
             threads_per_task: 1,
+            needs_gpu: false,
             inputs: BTreeMap::new(),
             drivers: BTreeMap::new(),
             manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
@@ -165,6 +166,7 @@ mod tests {
             molecules: &molecules,
             scratch: scratch.path(),
             shared: &shared,
+            has_gpu: false,
         };
         let engine = Terachem::new(options());
         let ends = [prepare, call].into_iter().zip(engine.plan(&workload).steps);

@@ -186,6 +186,7 @@ mod tests {
                 engine: EngineOptions::Vina(options.clone()),
                 seed: 1,
                 threads_per_task: 1,
+                needs_gpu: false,
                 inputs: BTreeMap::new(),
                 drivers: BTreeMap::new(),
                 manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
@@ -205,6 +206,7 @@ mod tests {
                 molecules: &molecules,
                 scratch: self.scratch.path(),
                 shared: &BTreeMap::new(),
+                has_gpu: false,
             };
             judge(&options, &workload, &receptor, &self.outcomes)
         }

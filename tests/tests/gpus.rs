@@ -1,0 +1,113 @@
+//! GPUs, from `nvidia-smi` to an engine's environment. This machine need have none: a stub of `nvidia-smi` says what one with two L4 does,
+//! and a driver that takes a lock for the GPU that it was given stands for the engine.
+#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use redis::AsyncCommands as _;
+use serde_json::Value;
+use tests::{Lab, Programs};
+
+const PROGRAMS: Programs = Programs {
+    launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
+    worker: env!("CARGO_BIN_EXE_worker-under-test"),
+    stub: env!("CARGO_BIN_EXE_stub-engine"),
+};
+
+const FIRST: &str = "GPU-5c1f3b0e-0d0a-4c1e-9f39-5a3b1c1d2e3f";
+const SECOND: &str = "GPU-9a8b7c6d-1e2f-4a3b-8c4d-5e6f7a8b9c0d";
+
+/// Fails if another one computes on its GPU; ends when the gate is open.
+const DRIVER: &str = r#"
+import csv, json, os, time
+stubs = STUBS
+gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+assert gpu == os.environ.get("MOLFLEET_GPU"), os.environ
+os.mkdir(f"{stubs}/{gpu}")
+with open(f"{stubs}/given", "a") as file:
+    file.write(f"{gpu}\n")
+while os.path.exists(f"{stubs}/gate"):
+    time.sleep(0.02)
+task = json.load(open("task.json"))
+with open(task["rows"], "w", newline="") as file:
+    csv.writer(file).writerows([["molecule_id", "letters"], [task["molecules"][0]["id"], 1]])
+os.rmdir(f"{stubs}/{gpu}")
+"#;
+
+/// A lab whose machine says that it has two GPUs, with a run of four tasks that need one each.
+async fn lab() -> Lab {
+    let lab = Lab::new(PROGRAMS).await;
+    let says = format!(
+        "#!/bin/sh\necho '0, {FIRST}, NVIDIA L4, 23034, 550.90.07'\necho '1, {SECOND}, NVIDIA L4, 23034, 550.90.07'\n"
+    );
+    lab.set("nvidia-smi", &says);
+    fs::set_permissions(lab.path("stubs/nvidia-smi"), Permissions::from_mode(0o755)).unwrap();
+    let stubs = serde_json::to_string(&lab.path("stubs")).unwrap();
+    let driver = lab.write("driver.py", &DRIVER.replace("STUBS", &stubs));
+    let config = lab.write("run.toml", "[needs]\ngpu = true\n");
+    let ligands = lab.write("r.smi", "C a\nC b\nC c\nC d\n");
+    let mut push = vec!["push", ligands.to_str().unwrap(), "--run", "r", "--engine", "command"];
+    push.extend(["--driver", driver.to_str().unwrap(), "--config", config.to_str().unwrap()]);
+    push.extend(["--column", "letters,min=1,max=500", "--failures-max", "1", "--confirm-after-ms", "0"]);
+    let ran = lab.launchpad(&push);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    lab
+}
+
+#[tokio::test]
+async fn four_tasks_on_two_gpus_never_share_one() {
+    let lab = lab().await;
+    lab.set("gate", "");
+    let mut worker = lab.worker("w", &["--run", "r", "--exit-when", "drained", "--cores", "4"]);
+    let given: BTreeSet<String> = lab.until_noted("given", 2).await.into_iter().collect();
+    assert_eq!(given, BTreeSet::from([FIRST, SECOND].map(str::to_owned)));
+    assert_eq!(lab.progress("r").await.leased, 2, "two cores stay free for want of a GPU");
+    let mut redis = lab.redis.connection().await;
+    let workers: Vec<String> = redis.zrange("molfleet:workers", 0, -1).await.unwrap();
+    let gpus: String = redis.hget(format!("molfleet:worker:{}", workers[0]), "gpus").await.unwrap();
+    assert!(gpus.starts_with("NVIDIA L4, 23034 MiB, driver 550.90.07, GPU-5c1f"), "{gpus}");
+
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.molecules_ok, progress.failures), (4, 0));
+    assert_eq!(lab.noted("given").len(), 4);
+    for task in ["0", "1", "2", "3"] {
+        let shown: Value =
+            serde_json::from_str(&lab.launchpad(&["show", "r", task, "--json"]).stdout).unwrap();
+        let gpu = shown["attempts"][0]["record"]["provenance"]["gpu"].as_str().unwrap();
+        assert!(gpu.ends_with(FIRST) || gpu.ends_with(SECOND), "{gpu}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_without_a_gpu_leaves_such_a_run_alone() {
+    let lab = lab().await;
+    let mut none = lab.worker("none", &["--run", "r", "--gpus", "none"]);
+    assert_eq!(none.left().await, 78);
+    assert!(none.log().contains("run `r` needs a GPU, this worker has none"), "{}", none.log());
+    let mut missing = lab.worker("missing", &["--run", "r", "--gpus", "0,2"]);
+    assert_eq!(missing.left().await, 78);
+    assert!(missing.log().contains("--gpus names GPU 2, this machine has 0, 1"), "{}", missing.log());
+    assert_eq!(lab.progress("r").await.pending, 4);
+}
+
+#[tokio::test]
+async fn two_workers_of_a_host_take_different_gpus() {
+    let lab = lab().await;
+    lab.set("gate", "");
+    let one = lab.worker("one", &["--run", "r", "--cores", "4", "--gpus", "0"]);
+    assert_eq!(lab.until_noted("given", 1).await, [FIRST]);
+    // All that are left: the second one.
+    let mut other = lab.worker("other", &["--run", "r", "--cores", "4"]);
+    assert_eq!(lab.until_noted("given", 2).await, [FIRST, SECOND]);
+    let mut refused = lab.worker("refused", &["--run", "r", "--gpus", "1"]);
+    assert_eq!(refused.left().await, 78);
+    assert!(refused.log().contains("GPU 1 is another worker's"), "{}", refused.log());
+    assert_eq!(lab.progress("r").await.leased, 2);
+    lab.unset("gate");
+    assert_eq!(other.left().await, 0, "{}", other.last_words());
+    assert_eq!(lab.progress("r").await.molecules_ok, 4, "{}", one.log());
+}
