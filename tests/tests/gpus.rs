@@ -83,6 +83,28 @@ async fn four_tasks_on_two_gpus_never_share_one() {
 }
 
 #[tokio::test]
+async fn tasks_are_kept_on_cores_of_their_own() {
+    let lab = lab().await;
+    let note = "assert gpu ==";
+    let driver = fs::read_to_string(lab.path("driver.py")).unwrap();
+    let cores = "open(f'{stubs}/cores', 'a').write(f'{sorted(os.sched_getaffinity(0))}\\n')\nassert gpu ==";
+    let driver = lab.write("pinned.py", &driver.replace(note, cores));
+    let (ligands, config) = (lab.path("r.smi"), lab.path("run.toml"));
+    let mut push = vec!["push", ligands.to_str().unwrap(), "--run", "pinned", "--engine", "command"];
+    push.extend(["--driver", driver.to_str().unwrap(), "--config", config.to_str().unwrap()]);
+    push.extend(["--column", "letters,min=1,max=500", "--confirm-after-ms", "0"]);
+    assert_eq!(lab.launchpad(&push).code, 0);
+    lab.set("gate", "");
+    let own = std::thread::available_parallelism().unwrap().get().min(2);
+    let mut worker = lab.worker("w", &["--run", "pinned", "--cores", &own.to_string(), "--pin-cores"]);
+    let cores: BTreeSet<String> = lab.until_noted("cores", own).await.into_iter().collect();
+    assert_eq!(cores.len(), own, "two tasks are on the same core: {cores:?}");
+    assert!(cores.iter().all(|cores| !cores.contains(',')), "one thread, one core: {cores:?}");
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+}
+
+#[tokio::test]
 async fn a_worker_without_a_gpu_leaves_such_a_run_alone() {
     let lab = lab().await;
     let mut none = lab.worker("none", &["--run", "r", "--gpus", "none"]);

@@ -47,6 +47,7 @@ impl Bench {
             argv: argv.iter().map(|&argument| argument.to_owned()).collect(),
             folder: folder.to_owned(),
             env: engine_environment(PATH.as_ref(), folder, 3, &[("MOLFLEET_SEED".into(), "42".into())]),
+            cores: Vec::new(),
             logs: Some(Logs { folder: folder.to_owned(), name: "engine".into(), bytes_max: 1000 }),
             time_limit: DEADLINE,
             grace: DEADLINE,

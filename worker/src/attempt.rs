@@ -30,6 +30,7 @@ use crate::process::{Launcher, SpawnError};
 use crate::redis_clock::RedisClock;
 use crate::scratch::{Scratch, ScratchRoot};
 use crate::serving::Serving;
+use crate::slots::Taken;
 use crate::upload::Stored;
 use crate::verdicts::Verdicts;
 
@@ -54,8 +55,8 @@ pub(crate) struct Attempt {
     pub(crate) shared: Arc<Shared>,
     pub(crate) serving: Arc<Serving>,
     pub(crate) grant: Grant,
-    /// Which of the GPUs that it shares; `None` if its engine is given none.
-    pub(crate) gpu: Option<usize>,
+    /// Its part of the machine.
+    pub(crate) taken: Taken,
     pub(crate) control: Control,
     pub(crate) clock: RedisClock,
     pub(crate) moments: Moments,
@@ -109,7 +110,7 @@ impl Attempt {
     pub(crate) fn new(
         shared: Arc<Shared>,
         serving: Arc<Serving>,
-        (grant, gpu): (Grant, Option<usize>),
+        (grant, taken): (Grant, Taken),
         clock: RedisClock,
         control: Control,
     ) -> Self {
@@ -119,7 +120,7 @@ impl Attempt {
             shared,
             serving,
             grant,
-            gpu,
+            taken,
             control,
             clock,
             moments,

@@ -124,6 +124,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     pub cores: Option<u32>,
 
+    /// Keep each task on cores of its own; for the only worker of a host
+    #[arg(long)]
+    pub pin_cores: bool,
+
     /// GPUs to use: all, none, or numbers such as 0,1; each goes to one worker of a host
     #[arg(long, value_name = "GPUS", default_value = "all")]
     pub gpus: GpuChoice,
@@ -228,6 +232,9 @@ pub enum ConfigError {
     /// A server that can't be one.
     #[error("an endpoint can't be used")]
     Endpoint(#[from] EndpointError),
+    /// The system does not tell.
+    #[error("the cores of this process can't be read, for --pin-cores")]
+    OwnCores(#[source] std::io::Error),
     /// The current folder is gone.
     #[error("the current folder can't be read")]
     CurrentFolder(#[source] std::io::Error),
@@ -240,6 +247,7 @@ impl ConfigError {
             Self::NoCores => "without --cores, all cores are used",
             Self::Folder { .. } => "--scratch and --cache name folders that this user may write to",
             Self::Endpoint(_) => "--endpoint and MOLFLEET_ENDPOINTS take URLs such as http://10.0.0.7:8000",
+            Self::OwnCores(_) => "without --pin-cores, tasks run on any core",
             Self::CurrentFolder(_) => "start the worker in a folder that exists",
         }
     }
@@ -260,6 +268,8 @@ pub struct Config {
     pub exit_when: ExitWhen,
     /// Cores to use, from 1.
     pub cores: u32,
+    /// Cores to keep tasks on, by their numbers; empty to let them run on any.
+    pub pinned_cores: Vec<usize>,
     /// GPUs to use.
     pub gpus: GpuChoice,
     /// Tasks that share a GPU, from 1.
@@ -321,6 +331,7 @@ impl Arguments {
             },
             exit_when: self.exit_when,
             cores,
+            pinned_cores: if self.pin_cores { first_cores(cores)? } else { Vec::new() },
             gpus: self.gpus,
             tasks_per_gpu: self.tasks_per_gpu,
             scratch: usable(self.scratch.unwrap_or_else(|| own.join("scratch")))?,
@@ -343,6 +354,13 @@ impl Arguments {
             path: std::env::var_os("PATH").unwrap_or_default(),
         })
     }
+}
+
+/// The numbers of the first cores that this process may use.
+fn first_cores(cores: u32) -> Result<Vec<usize>, ConfigError> {
+    let mut own = crate::process::own_cores().map_err(ConfigError::OwnCores)?;
+    own.truncate(usize::try_from(cores).unwrap_or(usize::MAX));
+    Ok(own)
 }
 
 /// Makes a folder and gives its absolute path, without links: engines get it as an argument.

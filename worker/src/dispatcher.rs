@@ -138,7 +138,8 @@ impl Dispatcher {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices } = parts;
         let runs = Runs::new(&shared.config.runs);
-        let slots = Slots::new(shared.config.cores, shared.gpus.ours.len(), shared.config.tasks_per_gpu);
+        let slots = Slots::new(shared.config.cores, shared.gpus.ours.len(), shared.config.tasks_per_gpu)
+            .on_cores(shared.config.pinned_cores.clone());
         let watchdog = Watchdog::new(shared.config.unfed_max);
         let suspicion = Suspicion::new(shared.config.quarantine_after);
         Self {
@@ -522,10 +523,10 @@ impl Dispatcher {
         }
         let taken = self.slots.take(serving.need()).unwrap_or_else(|NoGpuFree| {
             control.stop(StopWhy::NoGpu);
-            Taken { threads: 0, gpu: None }
+            Taken::default()
         });
         self.held.add(run, serving.heartbeat(), grant.task, &grant.lease);
-        self.running.insert(key.clone(), Running { control: control.clone(), taken });
+        self.running.insert(key.clone(), Running { control: control.clone(), taken: taken.clone() });
         let span = tracing::info_span!(
             "attempt",
             %run,
@@ -533,7 +534,7 @@ impl Dispatcher {
             attempt = %grant.lease,
             engine = serving.info.spec.engine.name()
         );
-        let attempt = Attempt::new(Arc::clone(&self.shared), serving, (grant, taken.gpu), clock, control);
+        let attempt = Attempt::new(Arc::clone(&self.shared), serving, (grant, taken), clock, control);
         let work = tokio::spawn(attempt.work().instrument(span));
         // A panic is a defect of ours; the lease lapses then, and somebody else gets the task.
         self.attempts.spawn(async move { (key, work.await.unwrap_or(AttemptEnd::MachineFault)) });
@@ -541,7 +542,7 @@ impl Dispatcher {
 
     fn ended(&mut self, key: &Key, end: AttemptEnd) {
         self.running.remove(key);
-        self.slots.settle(self.running.values().map(|running| running.taken));
+        self.slots.settle(self.running.values().map(|running| &running.taken));
         self.held.remove(&key.0, &key.2, key.1);
         match end {
             AttemptEnd::Succeeded => {

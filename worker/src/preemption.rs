@@ -148,6 +148,7 @@ async fn told_by(command: &std::path::Path, shared: &Shared) -> String {
         argv: vec![name.clone()],
         env: engine_environment(path, &folder, 1, &[]),
         folder,
+        cores: Vec::new(),
         logs: None,
         time_limit: Duration::from_hours(24 * 365),
         grace: shared.config.grace,

@@ -9,11 +9,13 @@ pub(crate) struct Need {
 }
 
 /// What one attempt has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) threads: u32,
     /// Which of the worker's GPUs, from 0.
     pub(crate) gpu: Option<usize>,
+    /// The cores that are its own, by their numbers; empty if it runs on any.
+    pub(crate) cores: Vec<usize>,
 }
 
 /// Says that no GPU has a share left.
@@ -28,11 +30,26 @@ pub(crate) struct Slots {
     tasks_per_gpu: u32,
     /// Free shares of each GPU.
     shares: Vec<u32>,
+    /// Cores to pin tasks to, and those of them that are free; empty if tasks run on any.
+    pinned: Vec<usize>,
+    free_pinned: Vec<usize>,
 }
 
 impl Slots {
     pub(crate) fn new(cores: u32, gpus: usize, tasks_per_gpu: u32) -> Self {
-        Self { cores, free: cores, tasks_per_gpu, shares: vec![tasks_per_gpu; gpus] }
+        Self {
+            cores,
+            free: cores,
+            tasks_per_gpu,
+            shares: vec![tasks_per_gpu; gpus],
+            pinned: Vec::new(),
+            free_pinned: Vec::new(),
+        }
+    }
+
+    /// Gives each task cores of its own among these.
+    pub(crate) fn on_cores(self, pinned: Vec<usize>) -> Self {
+        Self { free_pinned: pinned.clone(), pinned, ..self }
     }
 
     /// How many such tasks fit now.
@@ -58,7 +75,10 @@ impl Slots {
             self.shares[gpu] -= 1;
         }
         self.free = self.free.saturating_sub(need.threads);
-        Ok(Taken { threads: need.threads, gpu })
+        // One that is over-booked runs on any.
+        let own =
+            usize::try_from(need.threads).ok().filter(|own| *own <= self.free_pinned.len()).unwrap_or(0);
+        Ok(Taken { threads: need.threads, gpu, cores: self.free_pinned.drain(..own).collect() })
     }
 
     /// The GPU with the most free shares, the first of several.
@@ -68,10 +88,12 @@ impl Slots {
     }
 
     /// Gives back what is not in use; `busy` is what the attempts have that still run.
-    pub(crate) fn settle(&mut self, busy: impl Iterator<Item = Taken>) {
-        *self = Self::new(self.cores, self.shares.len(), self.tasks_per_gpu);
+    pub(crate) fn settle<'a>(&mut self, busy: impl Iterator<Item = &'a Taken>) {
+        let pinned = std::mem::take(&mut self.pinned);
+        *self = Self::new(self.cores, self.shares.len(), self.tasks_per_gpu).on_cores(pinned);
         for taken in busy {
             self.free = self.free.saturating_sub(taken.threads);
+            self.free_pinned.retain(|core| !taken.cores.contains(core));
             if let Some(gpu) = taken.gpu {
                 self.shares[gpu] = self.shares[gpu].saturating_sub(1);
             }
@@ -104,7 +126,7 @@ mod tests {
         let mut slots = Slots::new(2, 0, 1);
         slots.take(cores(3)).unwrap();
         assert_eq!(slots.fit(cores(1)), 0);
-        slots.settle(std::iter::once(Taken { threads: 1, gpu: None }));
+        slots.settle(std::iter::once(&Taken { threads: 1, ..Taken::default() }));
         assert_eq!(slots.fit(cores(1)), 1);
     }
 
@@ -125,12 +147,12 @@ mod tests {
             steps in prop::collection::vec((1u32..4, any::<bool>(), any::<prop::sample::Index>(), any::<bool>()), 0..60),
         ) {
             let (all_cores, gpus, tasks_per_gpu) = machine;
-            let mut slots = Slots::new(all_cores, gpus, tasks_per_gpu);
+            let mut slots = Slots::new(all_cores, gpus, tasks_per_gpu).on_cores((0..all_cores as usize).collect());
             let mut running: Vec<Taken> = Vec::new();
             for (threads, gpu, which, ends) in steps {
                 if ends && !running.is_empty() {
                     running.swap_remove(which.index(running.len()));
-                    slots.settle(running.iter().copied());
+                    slots.settle(running.iter());
                 } else {
                     let need = Need { threads, gpu };
                     let fits = slots.fit(need) > 0;
@@ -143,6 +165,9 @@ mod tests {
                     let tasks = running.iter().filter(|taken| taken.gpu == Some(which)).count();
                     prop_assert_eq!(tasks + slots.shares[which] as usize, tasks_per_gpu as usize);
                 }
+                let mut pinned: Vec<usize> = running.iter().flat_map(|taken| taken.cores.clone()).chain(slots.free_pinned.clone()).collect();
+                pinned.sort_unstable();
+                prop_assert_eq!(pinned, (0..all_cores as usize).collect::<Vec<_>>());
                 let busy: u32 = running.iter().map(|taken| taken.threads).sum();
                 prop_assert_eq!(slots.free, all_cores.saturating_sub(busy));
             }

@@ -282,6 +282,7 @@ impl Attempt {
             argv: step.argv.clone(),
             folder: folder.to_owned(),
             env: engine_environment(&self.serving.path, folder, threads, &extra),
+            cores: self.taken.cores.clone(),
             logs,
             time_limit: self.serving.step_limit(),
             grace: self.shared.config.grace,
@@ -290,7 +291,7 @@ impl Attempt {
 
     /// The GPU that it shares.
     pub(crate) fn own_gpu(&self) -> Option<&Gpu> {
-        self.gpu.map(|gpu| &self.shared.gpus.ours[gpu])
+        self.taken.gpu.map(|gpu| &self.shared.gpus.ours[gpu])
     }
 
     /// What a step is told that talks to a server; no other step learns where servers are.
@@ -372,7 +373,7 @@ impl Attempt {
         shared: &'a Shared,
     ) -> Workload<'a> {
         let (spec, task) = (&self.serving.info.spec, self.grant.task);
-        Workload { spec, task, molecules, scratch: &round.folder, shared, has_gpu: self.gpu.is_some() }
+        Workload { spec, task, molecules, scratch: &round.folder, shared, has_gpu: self.taken.gpu.is_some() }
     }
 }
 

@@ -21,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
         argv: vec!["/bin/sh".into(), "-c".into(), script],
         env: engine_environment("/usr/bin:/bin".as_ref(), &folder, 1, &[]),
         folder,
+        cores: Vec::new(),
         logs: None,
         time_limit: Duration::from_mins(10),
         grace: Duration::from_secs(1),

@@ -12,6 +12,7 @@ use common::clock::{Clock as _, SystemClock};
 use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 
+use super::affinity::start_on;
 use super::group::{self, Group};
 use super::output::{Log, forward, record};
 use super::{Ended, Guardian, How, Logs, Program, SpawnError, find_program, guardian};
@@ -71,8 +72,15 @@ impl Launcher {
         env: Vec<(String, OsString)>,
         time_limit: Duration,
     ) -> Result<Ended, SpawnError> {
-        let program =
-            Program { argv, folder: PathBuf::from("/"), env, logs: None, time_limit, grace: CAPTURE_GRACE };
+        let program = Program {
+            argv,
+            folder: PathBuf::from("/"),
+            env,
+            cores: Vec::new(),
+            logs: None,
+            time_limit,
+            grace: CAPTURE_GRACE,
+        };
         let (_never, stop) = watch::channel(false);
         self.supervise(&program, CAPTURE_BYTES_MAX, stop).await
     }
@@ -147,7 +155,7 @@ impl Launcher {
             .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Group::start(&mut command).map_err(|source| SpawnError::Start {
+        start_on(&program.cores, || Group::start(&mut command)).map_err(|source| SpawnError::Start {
             program: executable.to_owned(),
             folder: program.folder.clone(),
             source,

@@ -3,6 +3,7 @@
 //!
 //! Nothing in here knows what a task, a lease or a molecule is.
 
+mod affinity;
 mod error;
 mod group;
 pub mod guardian;
@@ -11,6 +12,7 @@ mod output;
 mod procfs;
 mod program;
 
+pub use affinity::own_cores;
 pub use error::SpawnError;
 pub use guardian::Guardian;
 pub use launcher::Launcher;

@@ -17,6 +17,8 @@ pub struct Program {
     pub folder: PathBuf,
     /// Its whole environment, but for the guardian's marker; see [`engine_environment`].
     pub env: Vec<(String, OsString)>,
+    /// The cores that it stays on, by their numbers; empty for all of the worker\'s.
+    pub cores: Vec<usize>,
     /// Where its output goes; `None` keeps the tails only.
     pub logs: Option<Logs>,
     /// How long it may run by the wall clock.
