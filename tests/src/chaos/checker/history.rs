@@ -51,8 +51,9 @@ fn after(verb: &str, state: &str) -> Option<&'static str> {
     match (verb, state) {
         // A bundle moves nothing by itself; the end of a hold is a `promote` of its own.
         ("lease", "pending") | ("checkpoint", "leased") => Some("leased"),
-        ("complete", "leased" | "pending" | "delayed") => Some("succeeded"),
-        ("adopt", "pending" | "delayed") => Some("succeeded"),
+        ("complete", "leased" | "pending" | "delayed") | ("adopt", "pending" | "delayed") => {
+            Some("succeeded")
+        }
         ("fail", "leased") | ("checkpoint", "delayed") => Some("delayed"),
         ("release" | "reclaim", "leased")
         | ("promote", "delayed")
