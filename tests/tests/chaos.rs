@@ -351,7 +351,7 @@ async fn a_fleet_loses_nothing_and_does_nothing_twice_whatever_fails() {
 async fn a_fleet_gets_over_fail_overs_that_forget_acknowledged_writes() {
     let options = Options {
         seed: number(SEED).unwrap_or_else(|| rand::random_range(0..1_000_000)),
-        length: Duration::from_secs(number(SECONDS).map_or(20, |seconds| seconds.min(20))),
+        length: Duration::from_secs(number(SECONDS).map_or(15, |seconds| seconds.clamp(10, 60))),
         sites: 2,
         sentinel: true,
         program: env!("CARGO_BIN_EXE_chaos").into(),

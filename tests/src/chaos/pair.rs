@@ -75,8 +75,8 @@ impl Pair {
             if about.contains("master_link_status:up") { Ok(()) } else { Err(about) }
         })
         .await;
-        say(old, &["ACL", "SETUSER", "default", "-psync", "-sync"]).await.unwrap();
-        say(old, &["CLIENT", "KILL", "TYPE", "replica"]).await.unwrap();
+        say(old, &["ACL", "SETUSER", "default", "-psync", "-sync"]).await;
+        say(old, &["CLIENT", "KILL", "TYPE", "replica"]).await;
     }
 
     /// Kills the primary, and waits until the replica is the primary. Then the old one comes back, and forgets.
@@ -105,12 +105,12 @@ impl Pair {
 
 /// Makes a server the replica of another.
 async fn follow(replica: &TestRedis, primary: &TestRedis) {
-    say(replica, &["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await.unwrap();
+    say(replica, &["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
 }
 
 /// What a server says of its replication.
 async fn replication(redis: &TestRedis) -> String {
-    let about = say(redis, &["INFO", "replication"]).await.unwrap();
+    let about = say(redis, &["INFO", "replication"]).await;
     redis::from_redis_value(about).unwrap()
 }
 
@@ -120,9 +120,17 @@ fn offset(replication: &str) -> u64 {
     lines.find_map(|line| line.strip_prefix("master_repl_offset:")?.trim().parse().ok()).unwrap()
 }
 
+/// Tells a server something that may be told twice, until it answers: a sentinel breaks the connections to a server whose role it changes.
+async fn say(redis: &TestRedis, words: &[&str]) -> Value {
+    eventually("a server of the pair answers", || async {
+        say_once(redis, words).await.map_err(|error| error.to_string())
+    })
+    .await
+}
+
 #[expect(clippy::disallowed_methods, reason = "the chaos changes servers behind the queue's back")]
-async fn say(redis: &TestRedis, words: &[&str]) -> RedisResult<Value> {
-    let mut connection = redis.connection().await;
+async fn say_once(redis: &TestRedis, words: &[&str]) -> RedisResult<Value> {
+    let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
     let mut command = redis::cmd(words[0]);
     for word in &words[1..] {
         command.arg(word);
