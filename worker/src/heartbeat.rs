@@ -17,11 +17,11 @@ use crate::redis_clock::RedisClock;
 
 /// How often a worker shows itself in the registry.
 const SHOW_EVERY: Duration = Duration::from_secs(15);
-/// How often it lets itself be seen unchanged: every third time, so that a worker with nothing to tell costs Redis little and is seen
+/// How often it lets itself be seen unchanged: every fifth time, so that a worker with nothing to tell costs Redis little and is seen
 /// within [`common::queue::WORKER_GONE_MS`] all the same.
-const SEE_AGAIN_AFTER: Duration = Duration::from_secs(30);
+const SEE_AGAIN_AFTER: Duration = Duration::from_mins(1);
 /// The same together with a beat, which makes one turn of Redis of both.
-const SEE_WITH_A_BEAT_AFTER: Duration = Duration::from_secs(20);
+const SEE_WITH_A_BEAT_AFTER: Duration = Duration::from_secs(45);
 /// How often it writes its card again unchanged: a fail-over may have forgotten it.
 const SHOW_AGAIN_AFTER: Duration = Duration::from_mins(10);
 
@@ -287,7 +287,7 @@ impl Heart {
 
 /// A moment within this time from now. Jitter only shortens: a beat never comes later than the run asks for.
 fn soon(within: Duration) -> Instant {
-    Instant::now() + within.mul_f64(rand::rng().random_range(0.85..1.0))
+    Instant::now() + within.mul_f64(rand::rng().random_range(0.9..1.0))
 }
 
 /// An error with everything behind it, on one line.

@@ -11,8 +11,8 @@ use crate::digest::sha256_hex;
 use crate::excerpt::excerpt;
 use crate::task::{Ending, LeaseName, Limits, Phase, RunId, RunSpec, State, TaskId, Timings, WorkerId};
 
-/// How long after it was last seen a worker counts as gone, in ms. It shows itself every 45 s at the latest.
-pub const WORKER_GONE_MS: u64 = 60_000;
+/// How long after it was last seen a worker counts as gone, in ms. It lets itself be seen every 75 s at the latest.
+pub const WORKER_GONE_MS: u64 = 90_000;
 
 /// The `state` in the registry of a worker that leases no more because its machine is suspected.
 pub const QUARANTINED: &str = "quarantined";

@@ -23,9 +23,9 @@ const BUNDLES_MAX: usize = 2;
 /// How old the last transition into a terminal state must be before a run is drained, in ms.
 const SETTLE_MS: u64 = 5_000;
 /// How often all idle workers together ask at most, in calls a second.
-const IDLE_CALLS: u64 = 500;
+const IDLE_CALLS: u64 = 300;
 /// How long an idle worker waits at most, in ms, however large the fleet.
-const IDLE_WAIT_MAX_MS: u64 = 30_000;
+const IDLE_WAIT_MAX_MS: u64 = 45_000;
 /// How many idle workers ask as soon as there may be work.
 const EARLY_WORKERS: u64 = 64;
 /// None of them asks before this, in ms, because a lease expires.

@@ -76,7 +76,7 @@ pub struct Doctor {
     /// Check whether a run of so many tasks has room
     #[arg(long, value_name = "N", conflicts_with = "run")]
     pub tasks: Option<u64>,
-    /// Workers that connect [default: those seen in the last 60 s]
+    /// Workers that connect [default: those seen in the last 90 s]
     #[arg(long, value_name = "N")]
     pub workers: Option<u64>,
 }

@@ -92,10 +92,10 @@ impl Why {
                 )
             }
             Self::NoWorker { open, leased: 0 } => {
-                format!("{open} tasks wait and no worker was seen for 60 s. `worker --run {run}` starts one.")
+                format!("{open} tasks wait and no worker was seen for 90 s. `worker --run {run}` starts one.")
             }
             Self::NoWorker { open, leased } => format!(
-                "{open} tasks are open and no worker was seen for 60 s; {leased} are held by vanished ones and are \
+                "{open} tasks are open and no worker was seen for 90 s; {leased} are held by vanished ones and are \
                  given out again when a worker asks. `worker --run {run}` starts one."
             ),
             Self::Quarantined { open, workers } => format!(

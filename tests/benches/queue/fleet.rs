@@ -19,7 +19,7 @@ const OPENING: usize = 256;
 const WATCHED: Duration = Duration::from_secs(30);
 
 /// The shortest pause between two beats as a part of the longest.
-const SHORTEST_BEAT: f64 = 0.85;
+const SHORTEST_BEAT: f64 = 0.9;
 
 /// A worker as Redis sees it.
 struct Ghost {
@@ -130,14 +130,14 @@ async fn be_idle(run: &TestRun, ghost: &Ghost, wait: Duration) {
     tokio::join!(asks, show(ghost));
 }
 
-/// Renews its lease as a heartbeat does, and with every second beat lets itself be seen.
+/// Renews its lease as a heartbeat does, and with every fourth beat lets itself be seen.
 async fn beat(run: &TestRun, ghost: &Ghost) {
     let clock = clock(ghost).await;
     let mut beats = 0;
     repeat(Duration::from_secs(15), SHORTEST_BEAT, async || {
         beats += 1;
         let seen = async {
-            if beats % 2 == 0 {
+            if beats % 4 == 0 {
                 ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
             }
         };
@@ -153,9 +153,9 @@ async fn clock(ghost: &Ghost) -> impl Fn() -> u64 {
     move || now_ms + u64::try_from(asked.elapsed().as_millis()).unwrap()
 }
 
-/// An idle worker that stays the same is seen every third time that its heartbeat looks, 38 to 45 s, and writes its card every ten minutes.
+/// An idle worker that stays the same is seen every fifth time that its heartbeat looks, 68 to 75 s, and writes its card every ten minutes.
 async fn show(ghost: &Ghost) {
     let clock = clock(ghost).await;
     let see = async || ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
-    repeat(Duration::from_secs(45), SHORTEST_BEAT, see).await;
+    repeat(Duration::from_secs(75), SHORTEST_BEAT, see).await;
 }

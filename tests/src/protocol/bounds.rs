@@ -246,7 +246,7 @@ async fn idle_workers(stage: &mut Stage) -> Result<(), String> {
         same(&format!("{left} ms before an expiry"), &reply[2..].to_vec(), &expected)?;
     }
     let fleets =
-        [(64, 5_000), (66, 5_000), (2_500, 5_000), (2_501, 5_002), (15_000, 30_000), (16_000, 30_000)];
+        [(64, 5_000), (66, 5_000), (1_500, 5_000), (1_501, 5_003), (13_500, 45_000), (16_000, 45_000)];
     for (idle, wait) in fleets {
         let mut pipe = redis::pipe();
         for number in 0..idle - 1 {

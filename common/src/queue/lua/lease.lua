@@ -13,8 +13,8 @@ local BOUND = 100
 local GRANTS_MAX = 1000
 local SETTLE_MS = 5000
 -- How often all idle workers of a run together ask at most, in calls a second, and how long none of them waits longer than.
-local IDLE_CALLS = 500
-local IDLE_WAIT_MAX_MS = 30000
+local IDLE_CALLS = 300
+local IDLE_WAIT_MAX_MS = 45000
 -- How many idle workers ask as soon as there may be work, and how soon at most when leases expire.
 local EARLY_WORKERS = 64
 local EARLY_MS = 250

@@ -29,9 +29,8 @@ pub fn main_loop(orders: impl BufRead) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "expected `=<marker>` first"));
     };
     leave_the_worker();
-    let mut stdout = io::stdout();
-    stdout.write_all(READY.as_bytes())?;
-    stdout.flush()?;
+    // It fails if the worker has died meanwhile: then there is all the more to do.
+    _ = io::stdout().write_all(READY.as_bytes()).and_then(|()| io::stdout().flush());
     // A read error is as much the end as the end.
     let groups = orders.map_while(Result::ok).fold(BTreeSet::new(), |groups, order| apply(groups, &order));
     end(&format!("{MARKER_VARIABLE}={marker}"), &groups);
