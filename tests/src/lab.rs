@@ -35,6 +35,8 @@ pub struct Lab {
     programs: Programs,
     /// The queue's server.
     pub redis: TestRedis,
+    /// Where launchpad looks for the queue, if not at that server itself.
+    pub(crate) redis_url: Option<String>,
     folder: TempDir,
     /// Folders of programs that workers find before the system's.
     installed: Vec<PathBuf>,
@@ -82,7 +84,7 @@ impl Lab {
     fn over(programs: Programs, redis: TestRedis) -> Self {
         let folder = tempfile::Builder::new().prefix("molfleet lab ").tempdir().unwrap();
         fs::create_dir(folder.path().join("stubs")).unwrap();
-        Self { programs, redis, folder, installed: Vec::new() }
+        Self { programs, redis, redis_url: None, folder, installed: Vec::new() }
     }
 
     /// A path in the lab's own folder.
@@ -161,7 +163,8 @@ impl Lab {
     #[expect(clippy::disallowed_methods, reason = "tests start programs")]
     pub fn launchpad_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.programs.launchpad);
-        command.args(["--redis", &self.redis.url(), "--store", &self.store_url()]).args(arguments);
+        let redis = self.redis_url.clone().unwrap_or_else(|| self.redis.url());
+        command.args(["--redis", &redis, "--store", &self.store_url()]).args(arguments);
         command.current_dir(self.folder.path()).env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }

@@ -161,6 +161,8 @@ fn spawn(port: u16, folder: &TempDir, persistence: Persistence) -> Child {
     command.args(persistence.flags());
     // A fleet has more connections than the default of 10,000.
     command.args(["--maxclients", "30000"]);
+    // A replica that comes back gets its copy at once.
+    command.args(["--repl-diskless-sync-delay", "0"]);
     command.arg("--dir").arg(folder.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| panic!("redis-server can't be started: {error}"))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::task::{AttemptRecord, Ending, State};
 use nix::sys::signal::Signal;
+use tests::chaos::schedule::Kind;
 use tests::chaos::{Options, ScratchDisk};
 use tests::{LEASE_MS, Lab, LabWorker, Programs, eventually, is_alive};
 
@@ -337,10 +338,27 @@ async fn a_fleet_loses_nothing_and_does_nothing_twice_whatever_fails() {
         seed: number(SEED).unwrap_or_else(|| rand::random_range(0..1_000_000)),
         length: Duration::from_secs(number(SECONDS).unwrap_or(120)),
         sites: 4,
+        sentinel: false,
         program: env!("CARGO_BIN_EXE_chaos").into(),
     };
     println!("{SEED}={} {SECONDS}={}", options.seed, options.length.as_secs());
     let report = tests::chaos::run(options).await;
     println!("{report}");
+    assert!(report.violations().is_empty(), "promises were broken, see above");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_gets_over_fail_overs_that_forget_acknowledged_writes() {
+    let options = Options {
+        seed: number(SEED).unwrap_or_else(|| rand::random_range(0..1_000_000)),
+        length: Duration::from_secs(number(SECONDS).map_or(15, |seconds| seconds.clamp(10, 60))),
+        sites: 2,
+        sentinel: true,
+        program: env!("CARGO_BIN_EXE_chaos").into(),
+    };
+    println!("{SEED}={}", options.seed);
+    let report = tests::chaos::run(options).await;
+    println!("{report}");
+    assert!(report.faults(Kind::RedisFailedOver) > 0 && report.forgotten() > 0, "nothing was forgotten");
     assert!(report.violations().is_empty(), "promises were broken, see above");
 }

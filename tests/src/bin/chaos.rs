@@ -28,6 +28,9 @@ struct Arguments {
     /// How many workers there are at a time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
+    /// Make Redis a Sentinel pair that fails over and forgets, instead of one server that is killed and frozen
+    #[arg(long)]
+    sentinel: bool,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn harness(arguments: &Arguments) -> ExitCode {
         seed: arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000)),
         length: Duration::from_secs(arguments.seconds.unwrap_or(arguments.minutes * 60)),
         sites: arguments.workers.into(),
+        sentinel: arguments.sentinel,
         program: PathBuf::from("/proc/self/exe").canonicalize().unwrap_or_else(|_| PathBuf::from("chaos")),
     };
     println!("seed {}, {} s", options.seed, options.length.as_secs());

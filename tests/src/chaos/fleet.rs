@@ -18,8 +18,9 @@ use tokio::time::Instant;
 use super::Options;
 use super::checker::{Rule, Violation};
 use super::disk::ScratchDisk;
+use super::pair::Pair;
 use super::schedule::Kind;
-use crate::{FlakyProxy, Lab, LabWorker, Programs};
+use crate::{FlakyProxy, Lab, LabWorker, Programs, TestRedis};
 
 /// Cores of each worker.
 pub(super) const CORES: usize = 4;
@@ -36,6 +37,8 @@ pub(super) struct Fleet {
     /// Before the lab: its folder can't be removed while something is mounted in it.
     pub(super) disk: ScratchDisk,
     pub(super) lab: Lab,
+    /// What makes its Redis one of a Sentinel pair, which everybody reaches by its sentinel.
+    pub(super) pair: Option<Pair>,
     pub(super) lines: Vec<FlakyProxy>,
     /// When the chaos began.
     pub(super) start: Instant,
@@ -53,6 +56,8 @@ pub(super) struct Fleet {
 pub(super) struct Notes {
     /// The runs that were pushed, the oldest first.
     pub(super) runs: Vec<String>,
+    /// The files of each: its molecules and its configuration.
+    pub(super) pushed: BTreeMap<String, [String; 2]>,
     /// Tasks that a person cancelled at some time.
     pub(super) cancelled: BTreeSet<(String, u64)>,
     /// Faults that took place.
@@ -80,8 +85,10 @@ impl Fleet {
             Box::leak(link.to_str().unwrap().to_owned().into_boxed_str())
         };
         let [launchpad, worker, toy] = ROLES.map(role);
-        let lab = Lab::durable(Programs { launchpad, worker, stub: toy }).await;
+        let mut lab = Lab::durable(Programs { launchpad, worker, stub: toy }).await;
         lab.stub(ROLES[2]);
+        let pair = if options.sentinel { Some(Pair::of(&lab.redis).await) } else { None };
+        lab.redis_url = pair.as_ref().map(Pair::url);
         let mut lines = Vec::new();
         for _ in 0..options.sites {
             lines.push(FlakyProxy::start(lab.redis.port()).await);
@@ -90,7 +97,7 @@ impl Fleet {
         let (notes, workers) = (Mutex::default(), AtomicU32::new(0));
         let (start, length) = (Instant::now(), options.length);
         let sight = RwLock::new(());
-        Self { disk, lab, lines, start, length, sight, notes, workers, _roles: roles }
+        Self { disk, lab, pair, lines, start, length, sight, notes, workers, _roles: roles }
     }
 
     /// Leaves everything there that a post-mortem needs, once nobody else has a hold on it.
@@ -118,7 +125,8 @@ impl Fleet {
     /// Starts the next worker of a site.
     pub(super) fn worker(&self, site: usize, flags: &[&str]) -> LabWorker {
         let name = format!("worker-{}-site-{site}", self.workers.fetch_add(1, Ordering::SeqCst));
-        let (url, cores) = (self.lines[site].url(), CORES.to_string());
+        let url = self.pair.as_ref().map_or_else(|| self.lines[site].url(), Pair::url);
+        let cores = CORES.to_string();
         let always = ["--redis", &url, "--cores", &cores, "--log", "info"];
         self.lab.worker(&name, &[&always, flags].concat())
     }
@@ -171,11 +179,21 @@ impl Fleet {
         }
     }
 
+    /// The Redis that counts.
+    pub(super) fn redis(&self) -> &TestRedis {
+        self.pair.as_ref().map_or(&self.lab.redis, |pair| pair.primary(&self.lab.redis))
+    }
+
+    /// How often acknowledged writes may have been forgotten.
+    pub(super) fn fail_overs(&self) -> usize {
+        self.pair.as_ref().map_or(0, Pair::fail_overs)
+    }
+
     /// A plain connection round all lines, once Redis answers.
     pub(super) async fn connect(&self) -> MultiplexedConnection {
-        let client = redis::Client::open(self.lab.redis.url()).unwrap();
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_mins(1)));
         loop {
+            let client = redis::Client::open(self.redis().url()).unwrap();
             match client.get_multiplexed_async_connection_with_config(&patient).await {
                 Ok(connection) => return connection,
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -4,6 +4,7 @@
 pub mod checker;
 mod disk;
 mod fleet;
+mod pair;
 mod processes;
 mod report;
 pub mod schedule;
@@ -45,14 +46,16 @@ pub struct Options {
     pub length: Duration,
     /// How many workers there are at a time, each behind a line of its own.
     pub sites: usize,
+    /// Whether Redis is a Sentinel pair that fails over, instead of one server that is killed and frozen.
+    pub sentinel: bool,
     /// The program that plays all parts by the name that it is called by: see [`ROLES`].
     pub program: PathBuf,
 }
 
 /// Makes the faults happen, lets the fleet come to rest, and checks it.
 pub async fn run(options: Options) -> Report {
-    let schedule =
-        Schedule::new(options.seed, u64::try_from(options.length.as_millis()).unwrap(), options.sites);
+    let make = if options.sentinel { Schedule::of_pair } else { Schedule::new };
+    let schedule = make(options.seed, u64::try_from(options.length.as_millis()).unwrap(), options.sites);
     let fleet = Arc::new(Fleet::new(&options).await);
     let (stop, stopped) = watch::channel(false);
     let witness = tokio::spawn(Witness::new(Arc::clone(&fleet)).await.watch(stopped));
@@ -61,6 +64,7 @@ pub async fn run(options: Options) -> Report {
     let stormed = fleet.start.elapsed();
     let mut connection = fleet.connect().await;
     let ended = fleet.all_runs(&mut connection).await.iter().map(|(_, far)| far.terminal).sum();
+    remember(&fleet).await;
     if drain(&fleet, &sites).await {
         roll_call(&fleet, &sites).await;
     }
@@ -68,6 +72,7 @@ pub async fn run(options: Options) -> Report {
     for site in &mut sites {
         site.leave().await;
     }
+    audit(&fleet, &[]).await;
     // One more worker sweeps what the killed ones left.
     let mut last = fleet.worker(0, &["--exit-when", "drained"]);
     fleet.expect_end(&mut last, 0).await;
@@ -85,6 +90,7 @@ pub async fn run(options: Options) -> Report {
         (fleet.lines.iter().map(FlakyProxy::lost_in_all).sum(), fleet.workers_started());
     Report {
         answers_lost,
+        forgotten: fleet.pair.as_ref().map_or(0, pair::Pair::forgotten),
         workers,
         seconds: [stormed.as_secs_f64(), drained.as_secs_f64()],
         kept: if notes.violations.is_empty() { Vec::new() } else { Fleet::keep(fleet) },
@@ -99,7 +105,7 @@ pub async fn run(options: Options) -> Report {
 async fn check_fleet(fleet: &Fleet) -> (Vec<Violation>, Seen) {
     let Notes { runs, cancelled, .. } = fleet.notes().clone();
     let scene = Scene {
-        redis_url: &fleet.lab.redis.url(),
+        redis_url: &fleet.redis().url(),
         store: &fleet.lab.store_folder(),
         scratch: fleet.disk.folder(),
         marker: &fleet.marker(),
@@ -118,7 +124,7 @@ pub struct Calm {
 impl Calm {
     /// Has one worker do a run of each shape, with one task cancelled.
     pub async fn new(program: PathBuf) -> Self {
-        let options = Options { seed: 0, length: Duration::ZERO, sites: 1, program };
+        let options = Options { seed: 0, length: Duration::ZERO, sites: 1, sentinel: false, program };
         let fleet = Arc::new(Fleet::new(&options).await);
         for shape in Shape::ALL {
             work::push(&fleet, &format!("{shape:?}").to_lowercase(), shape, 3, None).await;
@@ -171,6 +177,28 @@ async fn storm(fleet: &Arc<Fleet>, schedule: Schedule) -> Vec<Site> {
     }
     work.await.unwrap();
     left
+}
+
+/// Does what a person has to do after a fail-over, as `docs/operations.md` says: pushes that had ended well are repeated, in case the
+/// run itself was forgotten, and audits put the rest right.
+async fn remember(fleet: &Arc<Fleet>) {
+    if fleet.pair.is_some() {
+        let runs = fleet.notes().runs.clone();
+        for run in &runs {
+            work::push_again(fleet, run).await;
+        }
+        audit(fleet, &["--fix"]).await;
+    }
+}
+
+/// Has launchpad audit all runs of a pair; it must find nothing that is still wrong.
+async fn audit(fleet: &Arc<Fleet>, flags: &[&str]) {
+    if fleet.pair.is_some() {
+        let runs = fleet.notes().runs.clone();
+        for run in &runs {
+            fleet.launchpad(&[&["audit", run], flags].concat()).await;
+        }
+    }
 }
 
 /// Waits until every task is terminal, as long as something moves. The workers that are there have to do it.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::checker::{Seen, Violation};
-use super::schedule::KINDS;
+use super::schedule::{KINDS, Kind};
 use super::{Options, fleet::Notes};
 
 /// How many violations are printed; the rest is counted.
@@ -18,6 +18,8 @@ pub struct Report {
     pub(super) seen: Seen,
     /// Answers of scripts that got lost.
     pub(super) answers_lost: u32,
+    /// Bytes of acknowledged writes that fail-overs forgot.
+    pub(super) forgotten: u64,
     pub(super) workers: u32,
     /// Looks of the witness at a task.
     pub(super) looks: u64,
@@ -35,12 +37,22 @@ impl Report {
         &self.notes.violations
     }
 
+    /// How often a fault took place.
+    pub fn faults(&self, kind: Kind) -> u32 {
+        self.notes.faults.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// How many bytes of acknowledged writes fail-overs forgot, at least.
+    pub const fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// The command that makes the same faults happen again.
     pub fn replay(&self) -> String {
-        let Options { seed, length, sites, .. } = &self.options;
-        let seconds = length.as_secs();
+        let Options { seed, length, sites, sentinel, .. } = &self.options;
+        let (seconds, sentinel) = (length.as_secs(), if *sentinel { " --sentinel" } else { "" });
         format!(
-            "cargo run --release -p tests --bin chaos -- --seconds {seconds} --seed {seed} --workers {sites}"
+            "cargo run --release -p tests --bin chaos -- --seconds {seconds} --seed {seed} --workers {sites}{sentinel}"
         )
     }
 }
@@ -50,9 +62,10 @@ impl fmt::Display for Report {
         let Self { notes, seen, .. } = self;
         writeln!(f, "faults injected")?;
         for (kind, name) in KINDS {
-            writeln!(f, "  {:5}  {name}", notes.faults.get(kind).copied().unwrap_or(0))?;
+            writeln!(f, "  {:5}  {name}", self.faults(*kind))?;
         }
         writeln!(f, "  {:5}  answers lost after the script had run", self.answers_lost)?;
+        writeln!(f, "  {:5}  bytes of acknowledged writes forgotten", self.forgotten)?;
         writeln!(f, "  {:5}  calls of launchpad repeated", notes.repeated)?;
         let rate = self.ended as f64 / self.seconds[0];
         writeln!(

@@ -53,6 +53,8 @@ pub enum Kind {
     RedisKilled,
     /// Redis gets SIGSTOP, then SIGCONT.
     RedisFrozen,
+    /// The primary of a Sentinel pair gets SIGKILL, and its replica has not heard of the last writes.
+    RedisFailedOver,
     /// The store says 429 to some requests.
     StoreThrottles,
     /// The store says 503 to most requests.
@@ -89,6 +91,7 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::AnswersLost, "answers of scripts to be lost"),
     (Kind::RedisKilled, "Redis killed and restarted"),
     (Kind::RedisFrozen, "Redis frozen for several leases"),
+    (Kind::RedisFailedOver, "Redis failed over, forgetting writes"),
     (Kind::StoreThrottles, "store says 429"),
     (Kind::StoreUnavailable, "store says 503"),
     (Kind::StoreSlow, "store slow"),
@@ -159,6 +162,8 @@ const REDIS: Deck = Deck {
     pause: (6_000, 20_000),
     kinds: &[(Kind::RedisKilled, (100, 2_000)), (Kind::RedisFrozen, (LEASE_MS, 4 * LEASE_MS))],
 };
+// Within what the replica of a primary that is being given up may not have heard.
+const PAIR: Deck = Deck { pause: (2_000, 6_000), kinds: &[(Kind::RedisFailedOver, (500, 3_000))] };
 const STORE: Deck = Deck {
     pause: (1_500, 8_000),
     kinds: &[
@@ -193,7 +198,17 @@ impl Schedule {
             (Subject::Disk, &DISK),
             (Subject::Person, &PERSON),
         ];
-        let all = lines.chain(others);
+        Self::deal(seed, length_ms, lines.chain(others))
+    }
+
+    /// The same for a fleet whose Redis is a Sentinel pair. Its workers ask the sentinel and have no line of their own; no person is
+    /// there, as a fail-over may forget what a person has said.
+    pub fn of_pair(seed: u64, length_ms: u64, sites: usize) -> Self {
+        let workers = (0..sites).map(|site| (Subject::Worker(site), &WORKER));
+        Self::deal(seed, length_ms, workers.chain([(Subject::Redis, &PAIR), (Subject::Store, &STORE)]))
+    }
+
+    fn deal(seed: u64, length_ms: u64, all: impl Iterator<Item = (Subject, &'static Deck)>) -> Self {
         // Each subject draws from its own numbers: one site more leaves the others' timelines as they are.
         let timeline = |(subject, deck): (Subject, &Deck)| {
             let mut rng = StdRng::seed_from_u64(seed ^ stream(subject).wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -277,7 +292,9 @@ mod tests {
     fn two_minutes_hold_every_kind() {
         for seed in 0..20 {
             let schedule = Schedule::new(seed, 120_000, 4);
-            let seen: BTreeSet<Kind> = schedule.0.values().flatten().map(|fault| fault.kind).collect();
+            let mut seen: BTreeSet<Kind> = schedule.0.values().flatten().map(|fault| fault.kind).collect();
+            let pair = Schedule::of_pair(seed, 120_000, 4);
+            seen.extend(pair.0.values().flatten().map(|fault| fault.kind));
             let missing: Vec<_> = KINDS.iter().filter(|(kind, _)| !seen.contains(kind)).collect();
             assert!(missing.is_empty(), "seed {seed}: {missing:?}");
         }

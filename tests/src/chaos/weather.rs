@@ -10,6 +10,7 @@ use super::checker::Rule;
 use super::fleet::Fleet;
 use super::processes::{descendants, signal};
 use super::schedule::{Fault, Kind, Subject};
+use super::work::{self, Shape};
 use crate::{LabWorker, Line, Manner};
 
 /// The scripts whose answers get lost: those that workers call.
@@ -173,9 +174,17 @@ async fn line(fleet: &Fleet, site: usize, fault: &Fault) -> bool {
     true
 }
 
-async fn redis(fleet: &Fleet, fault: &Fault) -> bool {
+async fn redis(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
     let redis = &fleet.lab.redis;
-    if fault.kind == Kind::RedisFrozen {
+    if let Some(pair) = &fleet.pair {
+        pair.deafen(redis).await;
+        // A run that ends up forgotten as a whole, or whose push meets the fail-over.
+        let (name, pusher) = (format!("unheard-{}", pair.fail_overs()), Arc::clone(fleet));
+        let push = tokio::spawn(async move { work::push(&pusher, &name, Shape::Single, 4, None).await });
+        last(fault).await;
+        pair.fail_over(redis).await;
+        push.await.unwrap();
+    } else if fault.kind == Kind::RedisFrozen {
         redis.stop_signal();
         last(fault).await;
         redis.continue_signal();

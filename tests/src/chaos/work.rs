@@ -81,10 +81,17 @@ pub(super) async fn push(fleet: &Arc<Fleet>, run: &str, shape: Shape, tasks: usi
         fleet.notes().runs.len(),
     );
     let config = fleet.lab.write(&format!("{run}.toml"), &config);
-    let (ligands, config) = (ligands.to_str().unwrap(), config.to_str().unwrap());
+    let arguments = [&ligands, &config].map(|path| path.to_str().unwrap().to_owned());
     // Its tasks are worked on before the push is known to have come to its end.
     fleet.notes().runs.push(run.to_owned());
-    fleet.launchpad(&["push", ligands, "--run", run, "--config", config, "--confirm-after-ms", "0"]).await;
+    fleet.notes().pushed.insert(run.to_owned(), arguments);
+    push_again(fleet, run).await;
+}
+
+/// Has launchpad push a run of which the fleet knows the files.
+pub(super) async fn push_again(fleet: &Arc<Fleet>, run: &str) {
+    let [ligands, config] = fleet.notes().pushed[run].clone();
+    fleet.launchpad(&["push", &ligands, "--run", run, "--config", &config, "--confirm-after-ms", "0"]).await;
 }
 
 /// Pushes the next run of the fleet.

@@ -51,7 +51,9 @@ fn after(verb: &str, state: &str) -> Option<&'static str> {
     match (verb, state) {
         // A bundle moves nothing by itself; the end of a hold is a `promote` of its own.
         ("lease", "pending") | ("checkpoint", "leased") => Some("leased"),
-        ("complete", "leased" | "pending" | "delayed") => Some("succeeded"),
+        ("complete", "leased" | "pending" | "delayed") | ("adopt", "pending" | "delayed") => {
+            Some("succeeded")
+        }
         ("fail", "leased") | ("checkpoint", "delayed") => Some("delayed"),
         ("release" | "reclaim", "leased")
         | ("promote", "delayed")
@@ -100,7 +102,7 @@ fn play(event: &HashMap<String, String>, tasks: &mut BTreeMap<u64, Played>) -> R
         return broken(format!("`{verb}` of task {task} under {lease}, its lease was {}", played.lease));
     }
     played.state = state;
-    played.successes += u32::from(verb == "complete");
+    played.successes += u32::from(matches!(verb, "complete" | "adopt"));
     played.lapses += u64::from(verb == "reclaim");
     played.releases += u64::from(verb == "release");
     // A requeue takes what was charged back, but for the releases.

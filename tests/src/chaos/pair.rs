@@ -1,0 +1,139 @@
+//! A Redis with a replica and a sentinel that watches them, and the fail-over that forgets: the primary dies after its replica has not
+//! heard from it for a while. Knows nothing of the queue.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use redis::{RedisResult, Value};
+
+use crate::redis::Persistence;
+use crate::{Server, TestRedis, eventually};
+
+/// The name under which the sentinel watches.
+const SERVICE: &str = "fleet";
+
+/// The second server of a pair, and its sentinel; the first one is the lab's.
+#[derive(Debug)]
+pub(super) struct Pair {
+    second: TestRedis,
+    sentinel: Server,
+    fail_overs: AtomicUsize,
+    /// Bytes of writes that no replica had heard of, over all fail-overs.
+    forgotten: AtomicU64,
+}
+
+impl Pair {
+    /// Gives a server its replica and its sentinel.
+    pub(super) async fn of(first: &TestRedis) -> Self {
+        let second = TestRedis::start_with(Persistence::Always).await;
+        follow(&second, first).await;
+        let port = first.port();
+        // It is told when to act: on a busy machine it would give up a primary that is only slow, and nobody would have planned that.
+        let watch = format!(
+            "sentinel monitor {SERVICE} 127.0.0.1 {port} 1\nsentinel down-after-milliseconds {SERVICE} 3600000\n\
+             sentinel failover-timeout {SERVICE} 10000"
+        );
+        let sentinel = Server::sentinel(|_, _| watch.clone()).await;
+        eventually("the sentinel knows the replica", || async {
+            let told = sentinel.cli(&["SENTINEL", "MASTER", SERVICE]);
+            if told.contains("num-slaves\n1\n") { Ok(()) } else { Err(told) }
+        })
+        .await;
+        Self { second, sentinel, fail_overs: AtomicUsize::new(0), forgotten: AtomicU64::new(0) }
+    }
+
+    /// The URL by which programs find the primary.
+    pub(super) fn url(&self) -> String {
+        format!("redis+sentinel://127.0.0.1:{}/{SERVICE}", self.sentinel.port())
+    }
+
+    /// How often it has failed over.
+    pub(super) fn fail_overs(&self) -> usize {
+        self.fail_overs.load(Ordering::SeqCst)
+    }
+
+    /// The primary.
+    pub(super) fn primary<'a>(&'a self, first: &'a TestRedis) -> &'a TestRedis {
+        if self.fail_overs().is_multiple_of(2) { first } else { &self.second }
+    }
+
+    /// How many bytes of acknowledged writes were forgotten, at least.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
+    }
+
+    /// The primary and its replica.
+    fn roles<'a>(&'a self, first: &'a TestRedis) -> [&'a TestRedis; 2] {
+        let primary = self.primary(first);
+        [primary, if std::ptr::eq(primary, first) { &self.second } else { first }]
+    }
+
+    /// Keeps from the replica what is acknowledged from now on, once it has all that came before.
+    pub(super) async fn deafen(&self, first: &TestRedis) {
+        let [old, new] = self.roles(first);
+        eventually("the replica follows", || async {
+            let about = replication(new).await;
+            if about.contains("master_link_status:up") { Ok(()) } else { Err(about) }
+        })
+        .await;
+        say(old, &["ACL", "SETUSER", "default", "-psync", "-sync"]).await;
+        say(old, &["CLIENT", "KILL", "TYPE", "replica"]).await;
+    }
+
+    /// Kills the primary, and waits until the replica is the primary. Then the old one comes back, and forgets.
+    pub(super) async fn fail_over(&self, first: &TestRedis) {
+        let [old, new] = self.roles(first);
+        let unheard = offset(&replication(old).await).saturating_sub(offset(&replication(new).await));
+        self.forgotten.fetch_add(unheard, Ordering::SeqCst);
+        old.kill9();
+        let port = new.port().to_string();
+        eventually("the replica is the primary", || async {
+            let told = self.sentinel.cli(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE]);
+            let about = replication(new).await;
+            if !told.ends_with(&port) {
+                // It refuses while it is at it, or while it has no hold on the replica.
+                self.sentinel.cli(&["SENTINEL", "FAILOVER", SERVICE]);
+            }
+            if told.ends_with(&port) && about.contains("role:master") { Ok(()) } else { Err(told + &about) }
+        })
+        .await;
+        // Before the old one comes back, so that nobody takes it for the primary.
+        self.fail_overs.fetch_add(1, Ordering::SeqCst);
+        old.restart().await;
+        follow(old, new).await;
+    }
+}
+
+/// Makes a server the replica of another.
+async fn follow(replica: &TestRedis, primary: &TestRedis) {
+    say(replica, &["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
+}
+
+/// What a server says of its replication.
+async fn replication(redis: &TestRedis) -> String {
+    let about = say(redis, &["INFO", "replication"]).await;
+    redis::from_redis_value(about).unwrap()
+}
+
+/// How far a server's writes have come, in bytes.
+fn offset(replication: &str) -> u64 {
+    let mut lines = replication.lines();
+    lines.find_map(|line| line.strip_prefix("master_repl_offset:")?.trim().parse().ok()).unwrap()
+}
+
+/// Tells a server something that may be told twice, until it answers: a sentinel breaks the connections to a server whose role it changes.
+async fn say(redis: &TestRedis, words: &[&str]) -> Value {
+    eventually("a server of the pair answers", || async {
+        say_once(redis, words).await.map_err(|error| error.to_string())
+    })
+    .await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the chaos changes servers behind the queue's back")]
+async fn say_once(redis: &TestRedis, words: &[&str]) -> RedisResult<Value> {
+    let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
+    let mut command = redis::cmd(words[0]);
+    for word in &words[1..] {
+        command.arg(word);
+    }
+    command.query_async(&mut connection).await
+}
