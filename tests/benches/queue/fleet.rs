@@ -153,9 +153,9 @@ async fn clock(ghost: &Ghost) -> impl Fn() -> u64 {
     move || now_ms + u64::try_from(asked.elapsed().as_millis()).unwrap()
 }
 
-/// An idle worker that stays the same is seen every fifth time that its heartbeat looks, 68 to 75 s, and writes its card every ten minutes.
+/// An idle worker that stays the same is seen every third time that its heartbeat looks, 40 to 45 s, and writes its card every ten minutes.
 async fn show(ghost: &Ghost) {
     let clock = clock(ghost).await;
     let see = async || ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
-    repeat(Duration::from_secs(75), SHORTEST_BEAT, see).await;
+    repeat(Duration::from_secs(45), SHORTEST_BEAT, see).await;
 }
