@@ -29,6 +29,6 @@ pub use outpost::Outpost;
 pub use pretender::Pretender;
 pub use redis::{Persistence, TestRedis};
 pub use run::{TestRun, sample_input, sample_spec};
-pub use server::Server;
+pub use server::{Server, has_copied, replication_offset};
 pub use terachem_server::{Job, TerachemServer};
 pub use unruly_store::{Manner, UnrulyStore, open_unruly};

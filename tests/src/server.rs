@@ -117,6 +117,22 @@ impl Server {
     }
 }
 
+/// How far a server's writes have come, in bytes, by its `INFO replication`.
+pub fn replication_offset(about: &str) -> Option<u64> {
+    about.lines().find_map(|line| line.strip_prefix("master_repl_offset:")?.trim().parse().ok())
+}
+
+/// Whether a replica has all that its primary has, by the `INFO replication` of both. `WAIT` would tell only of what the asking
+/// connection has written itself.
+pub fn has_copied(primary: &str, replica: &str) -> Result<(), String> {
+    let is_level = replication_offset(primary).is_some_and(|at| replication_offset(replica) == Some(at));
+    if is_level && replica.contains("master_link_status:up") {
+        Ok(())
+    } else {
+        Err(format!("{primary}\n{replica}"))
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended by itself or by `kill9`; then there is nothing to kill.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::{LabWorker, Outpost, Programs, Server, eventually};
+use tests::{LabWorker, Outpost, Programs, Server, eventually, has_copied};
 use tokio::net::{TcpListener, TcpStream};
 
 const PROGRAMS: Programs = Programs {
@@ -71,9 +71,9 @@ impl Watched {
     /// Waits until the replica has all that the primary has.
     async fn until_copied(&self) {
         eventually("the replica has everything", || async {
-            let told = self.primary.cli(&["WAIT", "1", "1000"]);
-            let link = self.replica.cli(&["INFO", "replication"]);
-            if told == "1" && link.contains("master_link_status:up") { Ok(()) } else { Err(told + &link) }
+            let [primary, replica] =
+                [&self.primary, &self.replica].map(|server| server.cli(&["INFO", "replication"]));
+            has_copied(&primary, &replica)
         })
         .await;
     }

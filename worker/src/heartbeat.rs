@@ -20,8 +20,8 @@ const SHOW_EVERY: Duration = Duration::from_secs(15);
 /// How often it lets itself be seen unchanged: every third time, so that a worker with nothing to tell costs Redis little and is seen
 /// within [`common::queue::WORKER_GONE_MS`] all the same.
 const SEE_AGAIN_AFTER: Duration = Duration::from_secs(40);
-/// The same together with a beat, which makes one turn of Redis of both.
-const SEE_WITH_A_BEAT_AFTER: Duration = Duration::from_secs(45);
+/// The same together with a beat, which makes one turn of Redis of both: so much earlier that a worker at work is never seen alone.
+const SEE_WITH_A_BEAT_AFTER: Duration = Duration::from_secs(25);
 /// How often it writes its card again unchanged: a fail-over may have forgotten it.
 const SHOW_AGAIN_AFTER: Duration = Duration::from_mins(10);
 

@@ -74,13 +74,7 @@ pub(super) fn gnina(
 ) -> Result<GninaOptions, LaunchpadError> {
     let base = from.and_then(|from| match &from.spec.engine {
         EngineOptions::Gnina(gnina) => Some(gnina),
-        EngineOptions::Vina(_)
-        | EngineOptions::Command(_)
-        | EngineOptions::GromacsMmgbsa(_)
-        | EngineOptions::GromacsFep(_)
-        | EngineOptions::Http(_)
-        | EngineOptions::Terachem(_)
-        | EngineOptions::Surge(_) => None,
+        _ => None,
     });
     let Docking { center, size, exhaustiveness, modes } = docking(flags, file, folder, from)?;
     let options = &file.options;
@@ -128,12 +122,7 @@ const fn of_run(engine: &EngineOptions) -> Option<Docking> {
         | EngineOptions::Gnina(GninaOptions { center, size, exhaustiveness, modes, .. }) => {
             Some(Docking { center: *center, size: *size, exhaustiveness: *exhaustiveness, modes: *modes })
         }
-        EngineOptions::Command(_)
-        | EngineOptions::GromacsFep(_)
-        | EngineOptions::GromacsMmgbsa(_)
-        | EngineOptions::Http(_)
-        | EngineOptions::Terachem(_)
-        | EngineOptions::Surge(_) => None,
+        _ => None,
     }
 }
 

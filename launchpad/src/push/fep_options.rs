@@ -37,13 +37,7 @@ pub(super) fn resolve(
 ) -> Result<FepOptions, PushError> {
     let base = from.and_then(|from| match &from.spec.engine {
         EngineOptions::GromacsFep(fep) => Some(fep),
-        EngineOptions::Vina(_)
-        | EngineOptions::Gnina(_)
-        | EngineOptions::Command(_)
-        | EngineOptions::GromacsMmgbsa(_)
-        | EngineOptions::Surge(_)
-        | EngineOptions::Http(_)
-        | EngineOptions::Terachem(_) => None,
+        _ => None,
     });
     let charges = flags.charges.or(file.charges).map(ChargeModel::from);
     let (lambdas_coulomb, lambdas_vdw) = schedule(flags, file, base)?;

@@ -258,13 +258,7 @@ impl Said<'_> {
     fn http(self) -> Result<HttpOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Http(http) => Some(http),
-            EngineOptions::Vina(_)
-            | EngineOptions::Gnina(_)
-            | EngineOptions::Command(_)
-            | EngineOptions::GromacsMmgbsa(_)
-            | EngineOptions::GromacsFep(_)
-            | EngineOptions::Surge(_)
-            | EngineOptions::Terachem(_) => None,
+            _ => None,
         });
         Ok(http_options::resolve(&self.flags.command, &self.file.options, base)?)
     }
@@ -272,13 +266,7 @@ impl Said<'_> {
     fn terachem(self) -> Result<TerachemOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Terachem(terachem) => Some(terachem),
-            EngineOptions::Vina(_)
-            | EngineOptions::Gnina(_)
-            | EngineOptions::Command(_)
-            | EngineOptions::GromacsMmgbsa(_)
-            | EngineOptions::GromacsFep(_)
-            | EngineOptions::Surge(_)
-            | EngineOptions::Http(_) => None,
+            _ => None,
         });
         Ok(terachem_options::resolve(&self.file.options, base)?)
     }
@@ -295,13 +283,7 @@ impl Said<'_> {
     fn command(self, driver: Option<&DriverSource>) -> Result<CommandOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::Command(command) => Some(command),
-            EngineOptions::Vina(_)
-            | EngineOptions::Gnina(_)
-            | EngineOptions::GromacsMmgbsa(_)
-            | EngineOptions::GromacsFep(_)
-            | EngineOptions::Surge(_)
-            | EngineOptions::Http(_)
-            | EngineOptions::Terachem(_) => None,
+            _ => None,
         });
         let has_driver = driver.is_some() || self.from.is_some_and(|from| !from.spec.drivers.is_empty());
         let name = driver.map(DriverSource::name);
@@ -319,13 +301,7 @@ impl Said<'_> {
     fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
         let base = self.from.and_then(|from| match &from.spec.engine {
             EngineOptions::GromacsMmgbsa(mmgbsa) => Some(mmgbsa),
-            EngineOptions::Vina(_)
-            | EngineOptions::Gnina(_)
-            | EngineOptions::Command(_)
-            | EngineOptions::GromacsFep(_)
-            | EngineOptions::Surge(_)
-            | EngineOptions::Http(_)
-            | EngineOptions::Terachem(_) => None,
+            _ => None,
         });
         let (flags, file) = (self.flags, &self.file.options);
         let charges = flags.charges.or(file.charges).map(ChargeModel::from);

@@ -130,14 +130,14 @@ async fn be_idle(run: &TestRun, ghost: &Ghost, wait: Duration) {
     tokio::join!(asks, show(ghost));
 }
 
-/// Renews its lease as a heartbeat does, and with every fourth beat lets itself be seen.
+/// Renews its lease as a heartbeat does, and with every second beat lets itself be seen.
 async fn beat(run: &TestRun, ghost: &Ghost) {
     let clock = clock(ghost).await;
     let mut beats = 0;
     repeat(Duration::from_secs(15), SHORTEST_BEAT, async || {
         beats += 1;
         let seen = async {
-            if beats % 4 == 0 {
+            if beats % 2 == 0 {
                 ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
             }
         };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use redis::{RedisResult, Value};
 
 use crate::redis::Persistence;
-use crate::{Server, TestRedis, eventually};
+use crate::{Server, TestRedis, eventually, replication_offset};
 
 /// The name under which the sentinel watches.
 const SERVICE: &str = "fleet";
@@ -82,7 +82,7 @@ impl Pair {
     /// Kills the primary, and waits until the replica is the primary. Then the old one comes back, and forgets.
     pub(super) async fn fail_over(&self, first: &TestRedis) {
         let [old, new] = self.roles(first);
-        let unheard = offset(&replication(old).await).saturating_sub(offset(&replication(new).await));
+        let unheard = offset_of(old).await.saturating_sub(offset_of(new).await);
         self.forgotten.fetch_add(unheard, Ordering::SeqCst);
         old.kill9();
         let port = new.port().to_string();
@@ -114,10 +114,8 @@ async fn replication(redis: &TestRedis) -> String {
     redis::from_redis_value(about).unwrap()
 }
 
-/// How far a server's writes have come, in bytes.
-fn offset(replication: &str) -> u64 {
-    let mut lines = replication.lines();
-    lines.find_map(|line| line.strip_prefix("master_repl_offset:")?.trim().parse().ok()).unwrap()
+async fn offset_of(redis: &TestRedis) -> u64 {
+    replication_offset(&replication(redis).await).expect("every server has an offset")
 }
 
 /// Tells a server something that may be told twice, until it answers: a sentinel breaks the connections to a server whose role it changes.
