@@ -1,18 +1,24 @@
-//! The store of a local folder: `object_store`'s, but a small object is read in one go. Nothing lists it.
+//! The store of a local folder: `object_store`'s, but small objects are read and created with fewer calls of the system, and on the
+//! caller's own thread if it may wait. Nothing lists it.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path as FilePath, PathBuf};
 
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::linkat;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
 /// Objects up to this size are read in one go.
@@ -20,19 +26,26 @@ const SMALL_BYTES: u64 = 64 * 1024;
 /// What its errors call it.
 const STORE: &str = "LocalFileSystem";
 
+/// In the extensions of a request: whoever makes it may wait for a disk, so that no other thread is needed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InPlace;
+
 /// A local folder as a store.
 ///
 /// [`LocalFileSystem`] opens a file on one thread and reads it on another, and each change of threads costs more than reading
-/// a small object: records, indexes, shards and specs are most of what a worker reads.
+/// a small object: records, indexes, shards and specs are most of what a worker reads and writes.
 #[derive(Debug)]
 pub struct LocalStore {
     files: LocalFileSystem,
+    is_durable: bool,
 }
 
 impl LocalStore {
-    /// The store of a folder; `files` decides whether its writes are on disk when they return.
-    pub const fn over(files: LocalFileSystem) -> Self {
-        Self { files }
+    /// The store of a folder, which must exist; `is_durable` says whether its writes are on disk when they return.
+    pub fn open(folder: &FilePath, is_durable: bool) -> Result<Self> {
+        let files = LocalFileSystem::new_with_prefix(folder)?;
+        let files = files.with_fsync(is_durable).with_automatic_cleanup(true);
+        Ok(Self { files, is_durable })
     }
 }
 
@@ -46,6 +59,19 @@ impl fmt::Display for LocalStore {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for LocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        if !matches!(opts.mode, PutMode::Create) || !opts.attributes.is_empty() {
+            return self.files.put_opts(location, payload, opts).await;
+        }
+        let (path, is_durable) = (self.files.path_to_filesystem(location)?, self.is_durable);
+        let (bytes, location_of_it) = (payload.clone(), location.clone());
+        let create = move || match create(&path, &bytes, is_durable) {
+            Err(error) if is_unsupported(&error) => Ok(false),
+            Err(error) => Err(not_created(error, &location_of_it)),
+            Ok(()) => Ok(true),
+        };
+        if in_place(opts.extensions.get().copied(), create).await? {
+            return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
+        }
         self.files.put_opts(location, payload, opts).await
     }
 
@@ -62,10 +88,8 @@ impl ObjectStore for LocalStore {
             return self.files.get_opts(location, options).await;
         }
         let (path, location) = (self.files.path_to_filesystem(location)?, location.clone());
-        let opened = tokio::task::spawn_blocking(move || {
-            open(&path, &location).map_err(|source| failed(source, &location))
-        });
-        opened.await.map_err(|source| Error::JoinError { source })?
+        let open = move || open(&path, &location).map_err(|source| failed(source, &location));
+        in_place(options.extensions.get().copied(), open).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -106,17 +130,29 @@ fn is_plain(options: &GetOptions) -> bool {
     is_unconditional && options.range.is_none() && !options.head
 }
 
+/// Does something that may wait for a disk: here if the caller may wait, and else on another thread.
+async fn in_place<T: Send + 'static>(
+    may_wait: Option<InPlace>,
+    job: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if may_wait.is_some() {
+        return job();
+    }
+    tokio::task::spawn_blocking(job).await.map_err(|source| Error::JoinError { source })?
+}
+
 /// Opens an object, and reads it if it is small.
 fn open(path: &PathBuf, location: &Path) -> io::Result<GetResult> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::NotFound.into());
     }
     let mut size = metadata.len();
     let payload = if size <= SMALL_BYTES {
-        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
-        file.read_to_end(&mut bytes)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
+        // Taken, lest it be asked for its size again. No object grows.
+        file.take(SMALL_BYTES).read_to_end(&mut bytes)?;
         size = bytes.len() as u64;
         GetResultPayload::Stream(stream::once(async { Ok(Bytes::from(bytes)) }).boxed())
     } else {
@@ -126,6 +162,56 @@ fn open(path: &PathBuf, location: &Path) -> io::Result<GetResult> {
     let meta = ObjectMeta { location: location.clone(), last_modified, size, e_tag: None, version: None };
     let (attributes, extensions) = Default::default();
     Ok(GetResult { payload, meta, range: 0..size, attributes, extensions })
+}
+
+/// Creates an object out of a file that has no name until it is whole: whoever is killed meanwhile leaves nothing.
+fn create(path: &FilePath, payload: &PutPayload, is_durable: bool) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let (mut file, made) = match nameless(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = missing(folder);
+            fs::create_dir_all(folder)?;
+            (nameless(folder)?, made)
+        }
+        file => (file?, Vec::new()),
+    };
+    for bytes in payload {
+        file.write_all(bytes)?;
+    }
+    if is_durable {
+        file.sync_all()?;
+    }
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, itself.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
+    if is_durable {
+        // Its name, and the names of all folders that were made for it.
+        for changed in std::iter::once(folder).chain(made.iter().filter_map(|made| made.parent())) {
+            File::open(changed)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+fn nameless(folder: &FilePath) -> io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(OFlag::O_TMPFILE.bits()).mode(0o666).open(folder)
+}
+
+/// Which of a folder and those above it are not there, the lowest first.
+fn missing(folder: &FilePath) -> Vec<&FilePath> {
+    folder.ancestors().take_while(|folder| !folder.exists()).collect()
+}
+
+/// Whether a file system, such as NFS, knows no files without a name.
+fn is_unsupported(error: &io::Error) -> bool {
+    let unsupported = [Errno::EOPNOTSUPP, Errno::EISDIR, Errno::EINVAL];
+    error.raw_os_error().is_some_and(|code| unsupported.contains(&Errno::from_raw(code)))
+}
+
+fn not_created(source: io::Error, location: &Path) -> Error {
+    if source.kind() == io::ErrorKind::AlreadyExists {
+        return Error::AlreadyExists { path: location.to_string(), source: source.into() };
+    }
+    Error::Generic { store: STORE, source: source.into() }
 }
 
 fn failed(source: io::Error, location: &Path) -> Error {
@@ -147,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn small_and_large_objects_are_read_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
-        let store = LocalStore::over(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+        let store = LocalStore::open(folder.path(), true).unwrap();
         for size in [0, 1, SMALL_BYTES, SMALL_BYTES + 1] {
             let (path, bytes) = (Path::from(format!("a/{size}")), vec![b'x'; usize::try_from(size).unwrap()]);
             let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -163,7 +249,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_there_is_missing_and_a_folder_is_no_object() {
         let folder = tempfile::tempdir().unwrap();
-        let store = LocalStore::over(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+        let store = LocalStore::open(folder.path(), true).unwrap();
         store.put(&Path::from("a/b"), "x".into()).await.unwrap();
         for path in ["a", "b", "a/c"] {
             assert!(matches!(store.get(&Path::from(path)).await, Err(Error::NotFound { .. })), "{path}");
