@@ -37,6 +37,7 @@ pub(super) struct InPlace;
 #[derive(Debug)]
 pub struct LocalStore {
     files: LocalFileSystem,
+    folder: PathBuf,
     is_durable: bool,
 }
 
@@ -45,7 +46,12 @@ impl LocalStore {
     pub fn open(folder: &FilePath, is_durable: bool) -> Result<Self> {
         let files = LocalFileSystem::new_with_prefix(folder)?;
         let files = files.with_fsync(is_durable).with_automatic_cleanup(true);
-        Ok(Self { files, is_durable })
+        Ok(Self { files, folder: folder.to_owned(), is_durable })
+    }
+
+    /// The file of an object, as `files` has it. A [`Path`] has no `..`.
+    fn file(&self, location: &Path) -> PathBuf {
+        self.folder.join(location.as_ref())
     }
 }
 
@@ -62,7 +68,7 @@ impl ObjectStore for LocalStore {
         if !matches!(opts.mode, PutMode::Create) || !opts.attributes.is_empty() {
             return self.files.put_opts(location, payload, opts).await;
         }
-        let (path, is_durable) = (self.files.path_to_filesystem(location)?, self.is_durable);
+        let (path, is_durable) = (self.file(location), self.is_durable);
         let (bytes, location_of_it) = (payload.clone(), location.clone());
         let create = move || match create(&path, &bytes, is_durable) {
             Err(error) if is_unsupported(&error) => Ok(false),
@@ -87,7 +93,7 @@ impl ObjectStore for LocalStore {
         if !is_plain(&options) {
             return self.files.get_opts(location, options).await;
         }
-        let (path, location) = (self.files.path_to_filesystem(location)?, location.clone());
+        let (path, location) = (self.file(location), location.clone());
         let open = move || open(&path, &location).map_err(|source| failed(source, &location));
         in_place(options.extensions.get().copied(), open).await
     }
