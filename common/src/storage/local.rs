@@ -173,13 +173,13 @@ fn open(path: &PathBuf, location: &Path) -> io::Result<GetResult> {
 /// Creates an object out of a file that has no name until it is whole: whoever is killed meanwhile leaves nothing.
 fn create(path: &FilePath, payload: &PutPayload, is_durable: bool) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let (mut file, made) = match nameless(folder) {
+    let mut changed = vec![folder];
+    let mut file = match nameless(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = missing(folder);
-            fs::create_dir_all(folder)?;
-            (nameless(folder)?, made)
+            make(folder, &mut changed)?;
+            nameless(folder)?
         }
-        file => (file?, Vec::new()),
+        file => file?,
     };
     for bytes in payload {
         file.write_all(bytes)?;
@@ -190,9 +190,8 @@ fn create(path: &FilePath, payload: &PutPayload, is_durable: bool) -> io::Result
     let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
     linkat(AT_FDCWD, itself.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
     if is_durable {
-        // Its name, and the names of all folders that were made for it.
-        for changed in std::iter::once(folder).chain(made.iter().filter_map(|made| made.parent())) {
-            File::open(changed)?.sync_all()?;
+        for folder in changed {
+            File::open(folder)?.sync_all()?;
         }
     }
     Ok(())
@@ -202,9 +201,23 @@ fn nameless(folder: &FilePath) -> io::Result<File> {
     OpenOptions::new().write(true).custom_flags(OFlag::O_TMPFILE.bits()).mode(0o666).open(folder)
 }
 
-/// Which of a folder and those above it are not there, the lowest first.
-fn missing(folder: &FilePath) -> Vec<&FilePath> {
-    folder.ancestors().take_while(|folder| !folder.exists()).collect()
+/// Makes a folder and those above it that are not there, and notes in which ones something was made.
+fn make<'p>(folder: &'p FilePath, changed: &mut Vec<&'p FilePath>) -> io::Result<()> {
+    let above = folder.parent().ok_or(io::ErrorKind::NotFound)?;
+    let made = match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make(above, changed)?;
+            fs::create_dir(folder)
+        }
+        made => made,
+    };
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => {
+            changed.push(above);
+            made
+        }
+    }
 }
 
 /// Whether a file system, such as NFS, knows no files without a name.
