@@ -48,6 +48,10 @@ pub struct MeasuredColumn {
     pub column: String,
 }
 
+/// Numbers of tasks to try side by side, ascending, each from 1 to 1024.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SideBySide(pub Vec<u32>);
+
 /// Something about a run that can be changed while it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
@@ -189,6 +193,23 @@ impl FromStr for Setting {
     }
 }
 
+impl FromStr for SideBySide {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let numbers: Result<Vec<u32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+        let numbers = numbers.unwrap_or_default();
+        let is_good = !numbers.is_empty()
+            && numbers.is_sorted_by(|one, next| one < next)
+            && numbers.iter().all(|number| (1..=1024).contains(number));
+        if is_good {
+            Ok(Self(numbers))
+        } else {
+            Err(refuse(text, "ascending numbers from 1 to 1024, such as 1,2,4"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,5 +232,9 @@ mod tests {
         assert_eq!((measured.path.to_str(), measured.column.as_str()), (Some("/a:b/c.csv"), "dg"));
         assert_eq!("parallelism=0".parse(), Ok(Setting::Parallelism(0)));
         assert!("parallelism=-1".parse::<Setting>().is_err());
+        assert_eq!("1, 2,8".parse(), Ok(SideBySide(vec![1, 2, 8])));
+        for wrong in ["", "0", "1,1", "2,1", "1,", "1025", "-1"] {
+            assert!(wrong.parse::<SideBySide>().is_err(), "{wrong}");
+        }
     }
 }

@@ -26,6 +26,8 @@ mod status;
 mod tasks;
 mod top;
 mod trial;
+mod tune;
+mod watched;
 mod workers;
 
 use crate::cli::{Cli, Command};
@@ -65,6 +67,7 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Remove(arguments) => remove::remove(&context, &arguments).await,
         Command::Driver(arguments) => driver::driver(&context, &arguments).await,
         Command::Trial(arguments) => trial::trial(&context, &arguments).await,
+        Command::Tune(arguments) => tune::tune(&context, &arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
         Command::Completions(arguments) => {
             completions::completions(&context, &arguments);
