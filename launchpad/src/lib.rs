@@ -28,6 +28,7 @@ mod redis_checks;
 mod run_file;
 mod run_status;
 pub mod search_box;
+mod survival;
 mod task_history;
 mod task_scan;
 mod trial_report;

@@ -14,7 +14,7 @@ use common::redis_flags::RedisFlags;
 pub use look::{Having, Logs, Show, Status, Tasks};
 pub use push::{Charges, CommandFlags, EngineName, Push, Trial, Tune};
 pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
-pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Shell};
+pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Plan, Shell};
 pub use steer::{Cancel, Drain, Pause, Remove, Resume, Retry, Set};
 pub use values::{
     Argv, Center, DeclaredColumn, Edges, InputFile, InvalidValue, Label, MeasuredColumn, Setting, SideBySide,
@@ -87,6 +87,8 @@ Example, the worker being the machine's only one:
 It takes the flags of push, and --batch-size 1. Each number is a run of its own, in which all slots work on copies of the same
 molecules. Measured is the pace while all of them are busy. Exit codes: 0 it knows; 65 nothing could be measured.")]
     Tune(Box<Tune>),
+    /// Say what preemptions cost long tasks, with checkpoints and without
+    Plan(Plan),
     /// List the tasks of a run, all or some
     Tasks(Tasks),
     /// Print the whole logs of an attempt, or follow a task while it runs

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX};
 use serde::Deserialize;
 
+use super::values::from_zero;
 use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label, SideBySide};
 use crate::input::Format;
 
@@ -230,7 +231,7 @@ pub struct Tune {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=1000))]
     pub molecules: u64,
     /// What the machine costs, in USD an hour, to say what 1,000 molecules cost
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = from_zero)]
     pub usd_per_hour: Option<f64>,
 }
 

@@ -15,6 +15,7 @@ mod logs;
 mod man;
 mod merge;
 mod pause;
+mod plan;
 mod poses;
 mod push;
 mod remove;
@@ -71,6 +72,10 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
         Command::Completions(arguments) => {
             completions::completions(&context, &arguments);
+            Ok(())
+        }
+        Command::Plan(arguments) => {
+            plan::plan(&context, &arguments);
             Ok(())
         }
         Command::Formulae(arguments) => formulae::formulae(&context, &arguments),
