@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use common::task::State;
 use nix::sys::signal::Signal;
-use tests::{Lab, LabWorker, Programs, eventually, is_alive, run_id};
+use tests::{Lab, LabWorker, Programs, eventually, is_alive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -104,8 +104,7 @@ fn bundles(lab: &Lab) -> Vec<PathBuf> {
 
 /// The file of one of the bundles that Redis knows, the newest first.
 async fn registered(lab: &Lab, place: usize) -> PathBuf {
-    let checkpoint =
-        lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    let checkpoint = lab.task("r", 0).await.checkpoint;
     let bundle = &checkpoint.bundles[place];
     lab.object("r", &format!("checkpoints/0000000/{}-{}.tar", bundle.lease, bundle.number))
 }
@@ -123,7 +122,9 @@ async fn fifty_preemptions_in_a_row_lose_no_step_and_change_no_byte() {
     assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 50, 0, 0));
     let shown = lab.launchpad(&["show", "r", "0"]).stdout;
     assert!(shown.contains(&format!("50 releases; step 50 of {STEPS} is kept")), "{shown}");
-    let known = lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    let listed = lab.launchpad(&["tasks", "r"]).stdout;
+    assert!(listed.contains(&format!(" 50/{STEPS} ")), "{listed}");
+    let known = lab.task("r", 0).await.checkpoint;
     assert_eq!((known.progress, known.bundles.len()), (Some((50, STEPS)), 2));
     fs::remove_file(lab.path("gate-r")).unwrap();
     assert_eq!(lab.worker("last", &["--run", "r"]).left().await, 0);
@@ -174,6 +175,15 @@ async fn the_pace_of_checkpoints_is_the_runs_unless_the_worker_is_told_another()
         flags.extend(of_the_worker);
         let worker = lab.worker("paced", &flags);
         worker.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
+        let status = lab.launchpad(&["status", "r"]).stdout;
+        assert!(status.contains(&format!("   0  1/{STEPS}  1.")), "{status}");
+        let status: serde_json::Value =
+            serde_json::from_str(&lab.launchpad(&["status", "r", "--json"]).stdout).unwrap();
+        let kept = &status["leases"][0]["checkpoint"];
+        assert_eq!((&kept["step"], &kept["steps"]), (&1.into(), &STEPS.into()));
+        let listed: serde_json::Value =
+            serde_json::from_str(&lab.launchpad(&["tasks", "r", "--json"]).stdout).unwrap();
+        assert_eq!(listed["checkpoint"], *kept);
         assert_eq!(fs::read_to_string(lab.path("every-r")).unwrap(), "1\n", "the driver knows, too");
     }
 }
@@ -192,7 +202,7 @@ async fn a_killed_worker_leaves_its_last_checkpoint_and_no_engine() {
         (!is_alive(pid)).then_some(()).ok_or_else(|| "it lives".to_owned())
     })
     .await;
-    let released = lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    let released = lab.task("r", 0).await.checkpoint;
     assert_eq!((released.progress, released.bundles.len()), (Some((1, STEPS)), 1));
     assert_eq!(bundles(&lab).len(), 1);
 }
