@@ -31,6 +31,7 @@ mod group;
 mod heartbeat;
 mod live;
 mod memory;
+mod mig;
 mod output;
 mod patience;
 mod preemption;
