@@ -1,6 +1,6 @@
 //! The engine `gromacs-fep` with the real programs, end to end: launchpad, Redis, a store, workers, GROMACS, acpype and alchemlyb.
 //! `scripts/mmgbsa-venv` installs what Debian lacks; `./test` calls it.
-#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report")]
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
