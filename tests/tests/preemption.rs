@@ -36,6 +36,7 @@ def note(name, text):
     with open(lab + "/" + name + "-" + run, "a") as log:
         log.write(text + "\n")
 note("pids", str(os.getpid()))
+note("every", os.environ["MOLFLEET_CHECKPOINT_SECONDS"])
 while step < STEPS:
     step += 1
     chain = hashlib.sha256((chain + str(step)).encode()).hexdigest()
@@ -52,12 +53,19 @@ with open(task["rows"], "w", newline="") as file:
 "#;
 
 fn push(lab: &Lab, run: &str) {
+    push_with(lab, run, "");
+}
+
+/// With a `run.toml` of this text.
+fn push_with(lab: &Lab, run: &str, file: &str) {
+    let file = lab.write("run.toml", file);
     let ligands = lab.write("one.smi", "C methane\n");
     let folder = format!("{:?}", lab.path("").display().to_string());
     let driver = DRIVER.replace("LAB", &folder).replace("STEPS", &STEPS.to_string());
     let driver = lab.write("driver.py", &driver);
     let mut arguments = vec!["push", ligands.to_str().unwrap(), "--run", run, "--engine", "command"];
     arguments.extend(["--driver", driver.to_str().unwrap(), "--confirm-after-ms", "0"]);
+    arguments.extend(["--config", file.to_str().unwrap()]);
     arguments.extend(["--column", "letters,unit=letters,min=1,max=99999999"]);
     let ran = lab.launchpad(&arguments);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -152,6 +160,22 @@ async fn a_torn_bundle_falls_back_to_the_older_one_and_then_to_the_beginning() {
     assert_eq!(lines(&lab, "steps-r"), [1, 2, 3, 3, 1], "from the beginning");
     let task = lab.task("r", 0).await;
     assert_eq!((task.releases, task.failures, task.lapses), (5, 0, 0));
+}
+
+/// The run stores every second, and the worker is told nothing; then the run never stores, and the worker is told to.
+#[tokio::test]
+async fn the_pace_of_checkpoints_is_the_runs_unless_the_worker_is_told_another() {
+    for (of_the_run, of_the_worker) in [("1", None), ("86400", Some("--checkpoint-seconds=1"))] {
+        let lab = Lab::new(PROGRAMS).await;
+        let file = format!("[limits]\ncheckpoint_seconds = {of_the_run}\ncheckpoint_jitter_seconds = 0\n");
+        push_with(&lab, "r", &file);
+        lab.write("gate-r", "");
+        let mut flags = vec!["--run", "r"];
+        flags.extend(of_the_worker);
+        let worker = lab.worker("paced", &flags);
+        worker.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
+        assert_eq!(fs::read_to_string(lab.path("every-r")).unwrap(), "1\n", "the driver knows, too");
+    }
 }
 
 #[tokio::test]

@@ -299,7 +299,10 @@ impl Attempt {
     /// unless there is something that the next attempt should go on from.
     /// A checkpoint is bundled before, and on its way while the release holds the task for it.
     async fn hand_back(&mut self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
-        let last = self.checkpointer.as_ref().and_then(Checkpointer::pack);
+        let last = match &self.checkpointer {
+            Some(checkpointer) => checkpointer.pack_last().await,
+            None => None,
+        };
         let hold_ms = if last.is_some() { HOLD_MAX_MS } else { 0 };
         if self.verdicts.has_news() {
             self.keep_evidence(scratch, Ending::Released, reason).await;

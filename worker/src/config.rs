@@ -152,13 +152,13 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub grace_seconds: u64,
 
-    /// How often at most to store the checkpoint of an engine that makes any
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub checkpoint_seconds: u64,
+    /// How often at most to store the checkpoint of an engine that makes any (default: what the run says)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub checkpoint_seconds: Option<u64>,
 
-    /// Up to how much longer, at random, so that a fleet does not store all at once
-    #[arg(long, value_name = "SECONDS", default_value_t = 119, value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    pub checkpoint_jitter_seconds: u64,
+    /// Up to how much longer, at random, so that a fleet does not store all at once (default: what the run says)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub checkpoint_jitter_seconds: Option<u64>,
 
     /// How long to go on without Redis while nothing runs, before leaving with exit code 75
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
@@ -282,10 +282,10 @@ pub struct Config {
     pub scratch_free_bytes_min: u64,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// How often at most the checkpoint of a task is stored.
-    pub checkpoint_every: Duration,
-    /// Up to how much longer.
-    pub checkpoint_jitter: Duration,
+    /// How often at most the checkpoint of a task is stored, in seconds; `None` for what its run says.
+    pub checkpoint_seconds: Option<u64>,
+    /// Up to how much longer, in seconds; `None` for what its run says.
+    pub checkpoint_jitter_seconds: Option<u64>,
     /// How long to go on without Redis while nothing runs.
     pub unreachable_max: Duration,
     /// How long to be given no task before connecting anew.
@@ -338,8 +338,8 @@ impl Arguments {
             cache: usable(self.cache.unwrap_or_else(|| own.join("cache")))?,
             scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),
             grace: Duration::from_secs(self.grace_seconds),
-            checkpoint_every: Duration::from_secs(self.checkpoint_seconds),
-            checkpoint_jitter: Duration::from_secs(self.checkpoint_jitter_seconds),
+            checkpoint_seconds: self.checkpoint_seconds,
+            checkpoint_jitter_seconds: self.checkpoint_jitter_seconds,
             unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
             unfed_max: Duration::from_secs(self.unfed_seconds_max),
             quarantine_after: self.quarantine_after,

@@ -14,6 +14,7 @@ use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, 
 
 use crate::attempt::{Attempt, Halt};
 use crate::cache::CacheError;
+use crate::checkpoint::pace;
 use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workload, is_own};
 use crate::failure;
 use crate::gpus::Gpu;
@@ -274,6 +275,8 @@ impl Attempt {
         for (name, below) in [("MOLFLEET_OUTPUT", OUTPUT), ("MOLFLEET_CHECKPOINT_DIR", CHECKPOINT)] {
             extra.extend(logs.as_ref().map(|_| (name.to_owned(), folder.join(below).into())));
         }
+        let [every, _] = pace(&self.shared.config, &self.serving.info.limits);
+        extra.push(("MOLFLEET_CHECKPOINT_SECONDS".to_owned(), every.as_secs().to_string().into()));
         extra.extend(self.shared.gpus.variables(self.own_gpu()));
         if is_call(&step.argv) {
             extra.extend(self.servers());

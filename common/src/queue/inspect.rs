@@ -345,6 +345,8 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
         backoff_ms: number("backoff_ms")?,
         backoff_max_ms: number("backoff_max_ms")?,
         step_seconds_max: number("step_seconds_max")?,
+        checkpoint_seconds: number("checkpoint_seconds")?,
+        checkpoint_jitter_seconds: number("checkpoint_jitter_seconds")?,
     };
     limits.validate().map_err(|source| QueueError::Limits { run: run.clone(), source })?;
     let pushed_at_ms = number("pushed_at")?;
