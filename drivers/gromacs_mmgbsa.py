@@ -526,7 +526,9 @@ def md(task, molecule, folder):
             velocities, start = KEPT_VELOCITIES, "equilibrate.gro"
         steps, frames = task["md_steps"], task["frames"]
         prepare(task, folder, "md", dynamics(task, molecule, steps, steps // frames, velocities), start)
-    mdrun(task, folder, "md", "-cpt", str(task["checkpoint_minutes"]), *resumed)
+    # Twice as often as the worker looks.
+    minutes = float(os.environ.get("MOLFLEET_CHECKPOINT_SECONDS", "600")) / 60 / 2
+    mdrun(task, folder, "md", "-cpt", f"{minutes:.3f}", *resumed)
 
 
 def resume(task, folder):
