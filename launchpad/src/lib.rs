@@ -17,6 +17,7 @@ mod error;
 mod followed;
 mod formulae;
 pub mod input;
+mod kept_checkpoint;
 pub mod local_redis;
 mod location;
 mod new_file;

@@ -7,6 +7,7 @@
 
 mod certificates;
 pub mod chaos;
+mod crashing;
 mod eventually;
 mod flaky_proxy;
 mod lab;

@@ -30,6 +30,8 @@ mod gpus;
 mod group;
 mod heartbeat;
 mod live;
+mod memory;
+mod mig;
 mod output;
 mod patience;
 mod preemption;

@@ -137,6 +137,9 @@ pub struct Push {
     /// Threads that an engine gets [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub threads_per_task: Option<u32>,
+    /// Whether a task needs a share of a GPU, as `[needs] gpu` of run.toml [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub needs_gpu: Option<bool>,
     /// Tasks worked on at any time, fleet-wide; 0 is no limit [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub parallelism: Option<u64>,

@@ -108,7 +108,10 @@ impl PushRequest {
                 flags.threads_per_task.or(file.threads_per_task),
                 from.map_or(1, |from| from.spec.threads_per_task),
             )?,
-            needs_gpu: file.needs.gpu.unwrap_or_else(|| from.is_some_and(|from| from.spec.needs_gpu)),
+            needs_gpu: flags
+                .needs_gpu
+                .or(file.needs.gpu)
+                .unwrap_or_else(|| from.is_some_and(|from| from.spec.needs_gpu)),
             limits,
             labels: labels(flags, &file, from),
             store: store.or_else(|| from.map(|from| from.store.clone())),

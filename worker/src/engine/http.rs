@@ -10,7 +10,8 @@ use common::task::{CommandOptions, HttpOptions, RunSpec};
 
 use super::reason::failure;
 use super::{
-    Engine, EngineFailure, Judged, Plan, Preparation, StepOutcome, Workload, command_verdict, task_file,
+    Engine, EngineFailure, Judged, Plan, Preparation, StepOutcome, Workload, command_verdict, served,
+    task_file,
 };
 use crate::server::{JOB, Protocol, Service, call_step};
 
@@ -60,7 +61,7 @@ impl Engine for HttpEngine {
             detail: "no server was asked".to_owned(),
         })?;
         let judged = command_verdict::judge(&self.rows, workload, ended)?;
-        Ok(judged.into_iter().map(|one| one.map_err(EngineFailure::of_a_server)).collect())
+        Ok(served::of_servers(workload, judged))
     }
 
     fn keeps(&self, _: &Workload<'_>) -> Vec<PathBuf> {

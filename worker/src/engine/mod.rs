@@ -36,6 +36,7 @@ mod pose_sdf;
 mod prepared;
 mod reason;
 mod receptor;
+mod served;
 mod task_file;
 mod terachem;
 mod vina;
@@ -223,20 +224,33 @@ impl EngineFailure {
         match self.reason {
             failure::INPUT_REFUSED => Remedy::GiveUp,
             failure::TRY_AGAIN => Remedy::HandBack,
-            failure::SERVER_AWAY => Remedy::AwaitServer,
+            failure::SERVER_AWAY | failure::SERVER_LOST => Remedy::AwaitServer,
             _ => Remedy::Retry,
         }
     }
 
-    /// What a call to a server says by exit 75 is that no server could be asked.
-    pub(crate) fn of_a_server(self) -> Self {
-        let is_away = self.reason == failure::TRY_AGAIN;
-        Self { reason: if is_away { failure::SERVER_AWAY } else { self.reason }, ..self }
+    /// Whether a program or a server broke down over a molecule, by a signal or out of time: then the molecule is under suspicion.
+    pub(crate) fn is_breakdown(&self) -> bool {
+        matches!(
+            self.reason,
+            failure::ENGINE_CRASHED | failure::TIME_LIMIT | failure::SERVER_CRASHED | failure::SERVER_LOST
+        )
     }
 
-    /// Whether a program broke down over a molecule, by a signal or out of time: then the molecule is under suspicion.
-    pub(crate) fn is_breakdown(&self) -> bool {
-        matches!(self.reason, failure::ENGINE_CRASHED | failure::TIME_LIMIT)
+    /// Whether a server crashed over a molecule, and nobody has been there since to try it again with.
+    pub(crate) fn is_of_a_lost_server(&self) -> bool {
+        self.reason == failure::SERVER_LOST
+    }
+
+    /// Whether nothing more can be done for now, on this machine or with the servers that there are.
+    pub(crate) fn is_nobodys(&self) -> bool {
+        matches!(self.remedy(), Remedy::HandBack | Remedy::AwaitServer)
+    }
+
+    /// The same of a molecule over which servers were lost in so many attempts, this one included.
+    pub(crate) fn of_lost_servers(self, attempts: usize) -> Self {
+        let detail = format!("servers crashed over it in {attempts} attempts; {}", self.detail);
+        Self { reason: failure::SERVER_CRASHED, detail }
     }
 
     /// Whether the programs never came to the molecule.
@@ -375,5 +389,7 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
 mod fep_traps;
 #[cfg(test)]
 mod hostile_input;
+#[cfg(test)]
+mod left_docking;
 #[cfg(test)]
 mod mmgbsa_traps;
