@@ -42,6 +42,7 @@ mod runs;
 mod scratch;
 mod server;
 mod serving;
+mod share;
 mod slots;
 mod stage;
 pub mod stream;
