@@ -30,6 +30,7 @@ mod gpus;
 mod group;
 mod heartbeat;
 mod live;
+mod metadata;
 mod output;
 mod patience;
 mod preemption;
