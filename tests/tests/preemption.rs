@@ -497,6 +497,28 @@ async fn a_worker_leaves_when_the_notice_command_ends_with_0() {
         .await;
 }
 
+/// The connection on which it listens is cut, and while its engine runs there is nothing that it would ask Redis on it.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test cuts connections behind the queue's back")]
+async fn a_worker_that_missed_the_message_leaves_when_it_is_next_seen() {
+    let log = leaves_by(&[], async |lab| {
+        let mut redis = lab.redis.connection().await;
+        let id = eventually("a worker in the registry", || async {
+            let workers = lab.queue().workers().await.unwrap();
+            workers.first().map(|worker| worker.id.to_string()).ok_or("none")
+        })
+        .await;
+        let killed: u64 =
+            redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).query_async(&mut redis).await.unwrap();
+        assert_eq!(killed, 1);
+        let ran = lab.launchpad(&["drain", &id]);
+        assert_eq!(ran.code, 75, "{}", ran.stdout);
+        assert!(ran.stderr.contains("leaves once it is connected again"), "{}", ran.stderr);
+    })
+    .await;
+    assert!(log.contains("told to leave"), "{log}");
+}
+
 #[tokio::test]
 async fn drain_tells_the_workers_that_it_names() {
     for selection in ["worker", "label", "all"] {
