@@ -207,7 +207,7 @@ async fn every_command_on_the_page_tells_what_the_queue_tells() {
         ),
         (
             "how far a task is and from which bundles it can go on, here task 1",
-            queue.checkpoints(id, &[TaskId(1)]).await.unwrap()[0].to_string(),
+            queue.tasks(id, &[TaskId(1)]).await.unwrap()[0].checkpoint.to_string(),
         ),
         ("the digest of a result, here of task 0", tasks[0].shard_sha256.clone().unwrap()),
         ("how long engines ran: at most so many ms, and how many tasks", lines(engine)),

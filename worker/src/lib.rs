@@ -30,6 +30,7 @@ mod gpus;
 mod group;
 mod heartbeat;
 mod live;
+mod memory;
 mod mig;
 mod output;
 mod patience;

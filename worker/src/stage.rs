@@ -14,9 +14,11 @@ use common::task::{Molecule, MoleculeSource, ObjectRef, Row, Shard, StepRecord, 
 
 use crate::attempt::{Attempt, Halt};
 use crate::cache::CacheError;
+use crate::checkpoint::pace;
 use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workload, is_own};
 use crate::failure;
 use crate::gpus::Gpu;
+use crate::memory;
 use crate::process::{How, Logs, Program, engine_environment};
 use crate::scratch::used_bytes;
 use crate::server::is_call;
@@ -42,6 +44,15 @@ pub(crate) struct Round {
     logs: PathBuf,
     positions: Vec<usize>,
     molecules: Vec<MoleculeInput>,
+}
+
+/// How the machine was while an engine ran.
+#[derive(Debug, Clone, Copy)]
+struct Weather {
+    /// How many free bytes the scratch disk had at least; `None` if that is not known.
+    least_free: Option<u64>,
+    /// Whether the kernel killed a program for want of memory.
+    has_killed: bool,
 }
 
 impl Round {
@@ -169,6 +180,7 @@ impl Attempt {
     /// Has the engine work on the molecules of a round and judges each. When it is stopped, too, some may have their verdict.
     pub(crate) async fn run(&mut self, round: &Round, shared: &Shared) -> Result<(), Halt> {
         let mut outcomes = Vec::new();
+        let killed_before = memory::kills();
         let disk = Arc::clone(&self.shared);
         let mut checkpointer = self.checkpointer.take();
         let steps = self.run_steps(round, shared, &mut outcomes);
@@ -181,7 +193,8 @@ impl Attempt {
         };
         let (ran, least_free) = disk.scratch.least_free_during(Box::pin(watched)).await;
         self.checkpointer = checkpointer;
-        let judged = self.judge(round, shared, &outcomes, least_free);
+        let weather = Weather { least_free, has_killed: memory::kills() > killed_before };
+        let judged = self.judge(round, shared, &outcomes, weather);
         ran?;
         self.moments.engine_ended = Some(self.clock.now_ms());
         judged
@@ -274,6 +287,8 @@ impl Attempt {
         for (name, below) in [("MOLFLEET_OUTPUT", OUTPUT), ("MOLFLEET_CHECKPOINT_DIR", CHECKPOINT)] {
             extra.extend(logs.as_ref().map(|_| (name.to_owned(), folder.join(below).into())));
         }
+        let [every, _] = pace(&self.shared.config, &self.serving.info.limits);
+        extra.push(("MOLFLEET_CHECKPOINT_SECONDS".to_owned(), every.as_secs().to_string().into()));
         extra.extend(self.shared.gpus.variables(self.own_gpu()));
         if is_call(&step.argv) {
             extra.extend(self.servers());
@@ -308,20 +323,20 @@ impl Attempt {
     }
 
     /// Has the outputs of a round judged, and keeps the files of the molecules that have a verdict.
-    /// `least_free` is how many free bytes the scratch disk had meanwhile.
     fn judge(
         &mut self,
         round: &Round,
         shared: &Shared,
         outcomes: &[StepOutcome],
-        least_free: Option<u64>,
+        weather: Weather,
     ) -> Result<(), Halt> {
         let engine = &self.serving.engine;
         let judged = engine.judge(&self.workload(round, &round.molecules, shared), outcomes);
         let is_good = |one: &Judged| one.as_ref().is_ok_and(|row| row.verdict == Verdict::Ok);
         if !judged.as_ref().is_ok_and(|all| all.iter().all(is_good)) {
-            self.blame_the_disk(round, least_free)?;
+            self.blame_the_disk(round, weather.least_free)?;
         }
+        let judged = if weather.has_killed { memory::spare(judged) } else { judged };
         let judged = match judged {
             // What is said of all is said of the only one.
             Err(failure) if round.positions.len() == 1 => vec![Err(failure)],

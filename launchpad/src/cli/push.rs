@@ -1,4 +1,4 @@
-//! The command lines that make runs: `push` and `trial`.
+//! The command lines that make runs: `push`, `trial` and `tune`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX};
 use serde::Deserialize;
 
-use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label};
+use super::values::from_zero;
+use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label, SideBySide};
 use crate::input::Format;
 
 /// Arguments of `push`. Of a flag that comes twice, the last one counts, so that scripts can append to a command line.
@@ -218,6 +219,23 @@ pub struct Trial {
     /// Molecules to try, the first ones of the input, one task each
     #[arg(short = 'n', long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub molecules: u64,
+}
+
+/// Arguments of `tune`: those of `push`, the numbers to try, and how many molecules.
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// What would be pushed
+    #[command(flatten)]
+    pub push: Push,
+    /// How many tasks to try side by side, in ascending order
+    #[arg(long, value_name = "N,N,...", default_value = "1,2,4")]
+    pub side_by_side: SideBySide,
+    /// Molecules for each slot, the first ones of the input, one after the other
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub molecules: u64,
+    /// What the machine costs, in USD an hour, to say what 1,000 molecules cost
+    #[arg(long, value_name = "USD", value_parser = from_zero)]
+    pub usd_per_hour: Option<f64>,
 }
 
 /// An engine by name.

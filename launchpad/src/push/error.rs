@@ -97,6 +97,14 @@ pub(crate) enum PushError {
         /// The engine of the run.
         engine: &'static str,
     },
+    /// An engine whose tasks wait for each other.
+    #[error(
+        "the engine `{engine}` makes several tasks of a molecule, and their pace can't be measured by whole molecules"
+    )]
+    NotTunable {
+        /// The engine.
+        engine: &'static str,
+    },
     /// Entries that can't be used, each of them listed before.
     #[error("{bad} {} can't be used, nothing was pushed", if *bad == 1 { "entry" } else { "entries" })]
     BadEntries {
@@ -193,6 +201,7 @@ impl PushError {
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::ReceptorFormat { .. }
             | Self::NeedsPose { .. }
+            | Self::NotTunable { .. }
             | Self::Formula(_)
             | Self::BadEntries { .. }
             | Self::NoMolecules
@@ -221,6 +230,9 @@ impl PushError {
             Self::Formula(_) => "`launchpad formulae --heavy-atoms 5` prints some".into(),
             Self::NeedsPose { .. } => {
                 "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`".into()
+            }
+            Self::NotTunable { .. } => {
+                "push some molecules, and compare `launchpad status` under several `launchpad set RUN parallelism=N`".into()
             }
             Self::BadEntries { .. } => "correct them, or leave them out with --skip-bad".into(),
             Self::StoredDiffers { run, .. } => {

@@ -369,6 +369,10 @@ fn limits(flags: &cli::Push, file: &LimitsTable, from: Option<&RunInfo>) -> Limi
             .step_seconds_max
             .or(file.step_seconds_max)
             .unwrap_or(default.step_seconds_max),
+        checkpoint_seconds: file.checkpoint_seconds.unwrap_or(default.checkpoint_seconds),
+        checkpoint_jitter_seconds: file
+            .checkpoint_jitter_seconds
+            .unwrap_or(default.checkpoint_jitter_seconds),
     }
 }
 

@@ -109,7 +109,8 @@ impl Engine for CommandEngine {
             return None;
         }
         let said = std::fs::read_to_string(scratch.join(progress)).ok();
-        Some(Snapshot { files, progress: said.and_then(|said| steps(&said)) })
+        let progress = said.and_then(|said| steps(&said));
+        Some(Snapshot { state: files, appended: Vec::new(), progress })
     }
 
     fn score_unit(&self) -> &str {

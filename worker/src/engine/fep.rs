@@ -73,9 +73,10 @@ const KEPT: [&str; 12] = [
     "fep/barint.xvg",
 ];
 
-/// What the driver goes on from, in the order in which it is read.
-const RESUMED: [&str; 6] =
-    ["window/window.cpt", "window/window.tpr", LOG, "window/window.edr", "window/window.xtc", DHDL];
+/// What the driver goes on from.
+const STATE: [&str; 2] = ["window/window.cpt", "window/window.tpr"];
+/// What mdrun appends to, and cuts back to what its checkpoint knows of.
+const APPENDED: [&str; 4] = [LOG, "window/window.edr", "window/window.xtc", DHDL];
 
 /// Hydration free energies with GROMACS.
 #[derive(Debug, Clone)]
@@ -194,12 +195,13 @@ impl Engine for Fep {
         KEPT.map(PathBuf::from).into()
     }
 
-    /// All that mdrun needs to go on. The checkpoint comes first: what it was written after may only be longer when it is read.
+    /// All that mdrun needs to go on.
     fn checkpoint(&self, scratch: &Path) -> Option<Snapshot> {
-        let files: Vec<PathBuf> = RESUMED.map(PathBuf::from).into();
-        let are_there = files.iter().all(|file| scratch.join(file).is_file());
+        let are_there = STATE.iter().chain(&APPENDED).all(|file| scratch.join(file).is_file());
         let is_done = scratch.join(FINAL).is_file();
-        (are_there && !is_done).then_some(Snapshot { files, progress: None })
+        let [state, appended] =
+            [STATE.as_slice(), &APPENDED].map(|files| files.iter().map(PathBuf::from).collect());
+        (are_there && !is_done).then_some(Snapshot { state, appended, progress: None })
     }
 
     fn score_unit(&self) -> &'static str {

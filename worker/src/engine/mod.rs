@@ -187,8 +187,11 @@ pub enum Remedy {
 /// Files from which a later attempt can go on, and how far they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// All files that resuming needs, below the scratch folder, in a fixed order.
-    pub files: Vec<PathBuf>,
+    /// The files below the scratch folder that hold the state, in a fixed order: as long as they do not change, nor has the checkpoint.
+    /// A program that rewrites one in place must not be asked for it meanwhile.
+    pub state: Vec<PathBuf>,
+    /// What resuming needs beside them: files to which a program only appends, and which it cuts back to the state itself.
+    pub appended: Vec<PathBuf>,
     /// The steps done and those of the whole task.
     pub progress: Option<(u64, u64)>,
 }
