@@ -13,10 +13,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
-use nix::sys::resource::{UsageWho, getrusage};
-use tests::{Lab, Programs};
+use tests::{Lab, Peak, Programs, peak_of};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -44,12 +42,10 @@ async fn main() {
 
 /// Runs a worker to its end and prints its peak.
 fn measure(arguments: &[String]) {
-    let started = Instant::now();
     let mut worker = Command::new(PROGRAMS.worker);
     worker.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    assert!(worker.status().unwrap().success(), "{arguments:?}");
-    let peak_kib = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
-    println!("  peak {:.1} MiB after {:.1} s", peak_kib as f64 / 1024.0, started.elapsed().as_secs_f64());
+    let Peak { mib, seconds } = peak_of(&mut worker);
+    println!("  peak {mib:.1} MiB after {seconds:.1} s");
 }
 
 async fn stream(lines: u64) {
