@@ -361,4 +361,6 @@ mod fep_traps;
 #[cfg(test)]
 mod hostile_input;
 #[cfg(test)]
+mod left_docking;
+#[cfg(test)]
 mod mmgbsa_traps;
