@@ -16,6 +16,7 @@ pub struct Peak {
 
 /// Runs a program to its good end. The system tells only the largest of all children of a process, so each measurement needs a process of
 /// its own.
+#[expect(clippy::disallowed_methods, reason = "a measurement is of real time")]
 pub fn peak_of(program: &mut Command) -> Peak {
     let started = Instant::now();
     assert!(program.status().unwrap().success(), "{program:?}");

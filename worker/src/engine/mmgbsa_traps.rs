@@ -114,6 +114,7 @@ impl Attempt {
             scratch: self.scratch.path(),
             shared: &self.shared,
             has_gpu: false,
+            is_suspect: false,
         }
     }
 
