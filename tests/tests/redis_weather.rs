@@ -233,6 +233,8 @@ async fn an_idle_worker_of_a_cluster_is_woken() {
         nodes.iter().map(|node| node.cli(&["PUBSUB", "NUMSUB", &channel])).filter(|told| told.ends_with('1'));
     assert_eq!(listeners.count(), 1, "it listens at one node; a publish at any reaches it");
     post.push("b", 1);
+    // It would look for runs by itself, too, every few seconds.
+    worker.until_logged("it is woken", |line| line["message"] == "woken" && line["wake"] == "Work").await;
     worker
         .until_logged("the other run", |line| line["run"] == "b" && line["message"] == "nothing to do")
         .await;
