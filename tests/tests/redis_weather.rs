@@ -369,6 +369,31 @@ async fn turnable_way(to: Arc<AtomicU16>) -> u16 {
     port
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_becomes_a_replica_under_a_connection_is_left() {
+    let old = Server::start(|_, _| "repl-diskless-sync-delay 0".to_owned()).await;
+    let port = old.port();
+    let new = Server::start(|_, _| format!("replicaof 127.0.0.1 {port}")).await;
+    let to = Arc::new(AtomicU16::new(port));
+    let post = post_at(&format!("redis://127.0.0.1:{}", turnable_way(Arc::clone(&to)).await));
+    post.close_gate();
+    post.push("r", 2);
+    let mut worker = post.worker("one", &["--run", "r"]);
+    post.until_started(1).await;
+    eventually("the replica has everything", || async {
+        has_copied(&old.cli(&["INFO", "replication"]), &new.cli(&["INFO", "replication"]))
+    })
+    .await;
+    // The roles change, and no connection is cut, as a sentinel would do it.
+    assert_eq!(new.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+    to.store(new.port(), Ordering::SeqCst);
+    assert_eq!(old.cli(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]), "OK");
+    post.open_gate();
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    post.consolidate("r");
+    assert_eq!(new.cli(&["HGET", "molfleet:{r}:progress", "succeeded"]), "2");
+}
+
 // Programs are waited for in this thread, and the way must go on carrying meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_given_nothing_for_long_connects_anew() {
