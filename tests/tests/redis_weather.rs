@@ -225,21 +225,18 @@ async fn an_idle_worker_of_a_cluster_is_woken() {
     let nodes = cluster().await;
     let post = post_at(&format!("redis+cluster://127.0.0.1:{}", nodes[0].port()));
     post.push("a", 1);
-    let mut worker = post.worker("one", &["--exit-when", "never"]);
-    worker.until_logged("it is idle", |line| line["why"] == "Drained").await;
+    assert_eq!(post.launchpad(&["pause", "a"]).code, 0);
+    let mut worker = post.worker("one", &["--run", "a"]);
+    worker.until_logged("it is idle", |line| line["why"] == "Paused").await;
     let id = worker.until_logged("it starts", |line| line["worker"].is_string()).await;
     let channel = format!("molfleet:worker:{}:wake", id["worker"].as_str().unwrap());
     let listeners =
         nodes.iter().map(|node| node.cli(&["PUBSUB", "NUMSUB", &channel])).filter(|told| told.ends_with('1'));
     assert_eq!(listeners.count(), 1, "it listens at one node; a publish at any reaches it");
-    post.push("b", 1);
-    // It would look for runs by itself, too, every few seconds.
+    assert_eq!(post.launchpad(&["resume", "a"]).code, 0);
+    // It would ask again by itself, too, after some seconds.
     worker.until_logged("it is woken", |line| line["message"] == "woken" && line["wake"] == "Work").await;
-    worker
-        .until_logged("the other run", |line| line["run"] == "b" && line["message"] == "nothing to do")
-        .await;
-    worker.signal(Signal::SIGTERM);
-    assert_eq!(worker.left().await, 75);
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
 }
 
 #[tokio::test]
