@@ -17,6 +17,7 @@ mod error;
 mod followed;
 mod formulae;
 pub mod input;
+mod kept_checkpoint;
 pub mod local_redis;
 mod location;
 mod new_file;
@@ -28,9 +29,11 @@ mod redis_checks;
 mod run_file;
 mod run_status;
 pub mod search_box;
+mod survival;
 mod task_history;
 mod task_scan;
 mod trial_report;
+mod tune_report;
 
 /// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {

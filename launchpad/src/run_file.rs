@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Center, Charges, Edges, EngineName, Label};
+use crate::cli::{Center, Charges, Edges, EngineName, Label, SolventName};
 use crate::error::file_hint;
 
 /// What a `run.toml` says.
@@ -58,6 +58,8 @@ pub(crate) struct OptionsTable {
     pub(crate) charges: Option<Charges>,
     pub(crate) md_ps: Option<f64>,
     pub(crate) frames: Option<u32>,
+    pub(crate) solvent: Option<SolventName>,
+    pub(crate) reference: Option<PathBuf>,
     pub(crate) windows: Option<usize>,
     pub(crate) lambdas_coulomb: Option<Vec<f64>>,
     pub(crate) lambdas_vdw: Option<Vec<f64>>,
@@ -110,6 +112,8 @@ pub(crate) struct LimitsTable {
     pub(crate) backoff_ms: Option<u64>,
     pub(crate) backoff_max_ms: Option<u64>,
     pub(crate) step_seconds_max: Option<u64>,
+    pub(crate) checkpoint_seconds: Option<u64>,
+    pub(crate) checkpoint_jitter_seconds: Option<u64>,
 }
 
 /// The table `[needs]`.
@@ -259,6 +263,8 @@ const OPTIONS_KEYS: &[&str] = &[
     "charges",
     "md_ps",
     "frames",
+    "solvent",
+    "reference",
     "windows",
     "lambdas_coulomb",
     "lambdas_vdw",
@@ -298,6 +304,8 @@ const LIMITS_KEYS: &[&str] = &[
     "backoff_ms",
     "backoff_max_ms",
     "step_seconds_max",
+    "checkpoint_seconds",
+    "checkpoint_jitter_seconds",
 ];
 const NEEDS_KEYS: &[&str] = &["gpu"];
 
@@ -420,6 +428,7 @@ mod tests {
              multiplicity = 2\nsettings = {threall = '1.0e-14'}\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
              lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\n\
+             checkpoint_seconds = 9\ncheckpoint_jitter_seconds = 0\n\
              [labels]\ntarget = 't4l'\n[needs]\ngpu = true\n",
         )
         .unwrap();
@@ -430,6 +439,10 @@ mod tests {
         let stream = file.options.stream.unwrap();
         assert_eq!((stream.lines_per_part, stream.filter.unwrap().batch_lines), (Some(4), 100_000));
         assert_eq!(file.limits.step_seconds_max, Some(8));
+        assert_eq!(
+            (file.limits.checkpoint_seconds, file.limits.checkpoint_jitter_seconds),
+            (Some(9), Some(0))
+        );
         assert_eq!((file.labels["target"].as_str(), file.needs.gpu), ("t4l", Some(true)));
         assert_eq!(parse("").unwrap(), RunFile::default());
     }

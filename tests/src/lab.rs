@@ -215,6 +215,7 @@ impl Lab {
             ("--cores", "1"),
             ("--scratch-free-mib-min", "1"),
             ("--log", "debug"),
+            ("--grace-seconds", "2"),
         ];
         for (flag, value) in defaults {
             if !flags.contains(&flag) {
@@ -222,7 +223,7 @@ impl Lab {
             }
         }
         command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
-        command.args(["--log-format", "json", "--grace-seconds", "2"]).args(flags);
+        command.args(["--log-format", "json"]).args(flags);
         let folders = std::iter::once(machine).chain(self.installed.iter().map(PathBuf::as_path));
         let folders = folders.chain(["/usr/bin", "/bin"].map(Path::new));
         command.env("PATH", std::env::join_paths(folders).unwrap());

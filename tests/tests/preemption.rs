@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use common::digest::sha256_hex;
 use common::task::State;
 use nix::sys::signal::Signal;
-use tests::{Lab, LabWorker, Programs, eventually, is_alive, run_id};
+use redis::AsyncCommands as _;
+use tests::{Lab, LabWorker, Programs, eventually, is_alive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -23,7 +25,7 @@ const PROGRAMS: Programs = Programs {
 const STEPS: u64 = 60;
 
 const DRIVER: &str = r#"
-import csv, hashlib, json, os, signal
+import csv, hashlib, json, os, signal, time
 folder, lab, run = os.environ["MOLFLEET_CHECKPOINT_DIR"], LAB, os.environ["MOLFLEET_RUN"]
 step, chain = 0, ""
 if os.path.exists(folder + "/state"):
@@ -35,7 +37,15 @@ def keep(name, text):
 def note(name, text):
     with open(lab + "/" + name + "-" + run, "a") as log:
         log.write(text + "\n")
+def told(*_):
+    note("told", "1")
+    while os.path.exists(lab + "/end-" + run):
+        time.sleep(0.01)
+    os._exit(1)
+if os.path.exists(lab + "/end-" + run):
+    signal.signal(signal.SIGTERM, told)
 note("pids", str(os.getpid()))
+note("every", os.environ["MOLFLEET_CHECKPOINT_SECONDS"])
 while step < STEPS:
     step += 1
     chain = hashlib.sha256((chain + str(step)).encode()).hexdigest()
@@ -52,12 +62,19 @@ with open(task["rows"], "w", newline="") as file:
 "#;
 
 fn push(lab: &Lab, run: &str) {
+    push_with(lab, run, "");
+}
+
+/// With a `run.toml` of this text.
+fn push_with(lab: &Lab, run: &str, file: &str) {
+    let file = lab.write("run.toml", file);
     let ligands = lab.write("one.smi", "C methane\n");
     let folder = format!("{:?}", lab.path("").display().to_string());
     let driver = DRIVER.replace("LAB", &folder).replace("STEPS", &STEPS.to_string());
     let driver = lab.write("driver.py", &driver);
     let mut arguments = vec!["push", ligands.to_str().unwrap(), "--run", run, "--engine", "command"];
     arguments.extend(["--driver", driver.to_str().unwrap(), "--confirm-after-ms", "0"]);
+    arguments.extend(["--config", file.to_str().unwrap()]);
     arguments.extend(["--column", "letters,unit=letters,min=1,max=99999999"]);
     let ran = lab.launchpad(&arguments);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -96,8 +113,7 @@ fn bundles(lab: &Lab) -> Vec<PathBuf> {
 
 /// The file of one of the bundles that Redis knows, the newest first.
 async fn registered(lab: &Lab, place: usize) -> PathBuf {
-    let checkpoint =
-        lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    let checkpoint = lab.task("r", 0).await.checkpoint;
     let bundle = &checkpoint.bundles[place];
     lab.object("r", &format!("checkpoints/0000000/{}-{}.tar", bundle.lease, bundle.number))
 }
@@ -115,7 +131,9 @@ async fn fifty_preemptions_in_a_row_lose_no_step_and_change_no_byte() {
     assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 50, 0, 0));
     let shown = lab.launchpad(&["show", "r", "0"]).stdout;
     assert!(shown.contains(&format!("50 releases; step 50 of {STEPS} is kept")), "{shown}");
-    let known = lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    let listed = lab.launchpad(&["tasks", "r"]).stdout;
+    assert!(listed.contains(&format!(" 50/{STEPS} ")), "{listed}");
+    let known = lab.task("r", 0).await.checkpoint;
     assert_eq!((known.progress, known.bundles.len()), (Some((50, STEPS)), 2));
     fs::remove_file(lab.path("gate-r")).unwrap();
     assert_eq!(lab.worker("last", &["--run", "r"]).left().await, 0);
@@ -154,6 +172,144 @@ async fn a_torn_bundle_falls_back_to_the_older_one_and_then_to_the_beginning() {
     assert_eq!((task.releases, task.failures, task.lapses), (5, 0, 0));
 }
 
+/// The run stores every second, and the worker is told nothing; then the run never stores, and the worker is told to.
+#[tokio::test]
+async fn the_pace_of_checkpoints_is_the_runs_unless_the_worker_is_told_another() {
+    for (of_the_run, of_the_worker) in [("1", None), ("86400", Some("--checkpoint-seconds=1"))] {
+        let lab = Lab::new(PROGRAMS).await;
+        let file = format!("[limits]\ncheckpoint_seconds = {of_the_run}\ncheckpoint_jitter_seconds = 0\n");
+        push_with(&lab, "r", &file);
+        lab.write("gate-r", "");
+        let mut flags = vec!["--run", "r"];
+        flags.extend(of_the_worker);
+        let worker = lab.worker("paced", &flags);
+        worker.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
+        let status = lab.launchpad(&["status", "r"]).stdout;
+        assert!(status.contains(&format!("   0  1/{STEPS}  1.")), "{status}");
+        let status: serde_json::Value =
+            serde_json::from_str(&lab.launchpad(&["status", "r", "--json"]).stdout).unwrap();
+        let kept = &status["leases"][0]["checkpoint"];
+        assert_eq!((&kept["step"], &kept["steps"]), (&1.into(), &STEPS.into()));
+        let listed: serde_json::Value =
+            serde_json::from_str(&lab.launchpad(&["tasks", "r", "--json"]).stdout).unwrap();
+        assert_eq!(listed["checkpoint"], *kept);
+        assert_eq!(fs::read_to_string(lab.path("every-r")).unwrap(), "1\n", "the driver knows, too");
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_of_other_bytes_than_registered_is_not_gone_on_with() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    for steps in 1..=2 {
+        preempted(&lab, steps).await;
+    }
+    // One digit of the state, and nothing else: a tar that can be read.
+    alter(&registered(&lab, 0).await, "[2, ", "[9, ");
+    preempted(&lab, 3).await;
+    assert_eq!(lines(&lab, "steps-r"), [1, 2, 2], "from the older one");
+    // What was registered under its own digest is believed no more than it can be read.
+    let newest = registered(&lab, 0).await;
+    fs::write(&newest, "no tar").unwrap();
+    register_as_it_is(&lab, &newest).await;
+    preempted(&lab, 4).await;
+    assert_eq!(
+        lines(&lab, "steps-r"),
+        [1, 2, 2, 1],
+        "from the beginning: the older one is that of the altered digit"
+    );
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.releases, task.failures, task.lapses), (4, 0, 0));
+}
+
+#[tokio::test]
+async fn a_bundle_of_another_number_of_threads_is_refused() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    preempted(&lab, 1).await;
+    let bundle = registered(&lab, 0).await;
+    alter(&bundle, "{\"threads\":1,", "{\"threads\":2,");
+    register_as_it_is(&lab, &bundle).await;
+    assert_eq!(lab.worker("other", &["--run", "r"]).left().await, 0);
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.reason.as_deref()), (State::Dead, Some("threads_changed")));
+    assert_eq!(lines(&lab, "steps-r"), [1], "the engine did not start");
+    let shown = lab.launchpad(&["show", "r", "0"]).stdout;
+    assert!(shown.contains("was made with 2 threads (expected: 1)"), "{shown}");
+}
+
+/// Puts another text of the same length into a file.
+fn alter(file: &Path, from: &str, to: &str) {
+    let bytes = fs::read(file).unwrap();
+    let place = bytes.windows(from.len()).position(|found| found == from.as_bytes()).unwrap();
+    let altered = [&bytes[..place], to.as_bytes(), &bytes[place + from.len()..]].concat();
+    assert_eq!(altered.len(), bytes.len());
+    fs::write(file, altered).unwrap();
+}
+
+/// Makes Redis hold the digest that the file of the newest bundle has now.
+async fn register_as_it_is(lab: &Lab, file: &Path) {
+    let checkpoint = lab.task("r", 0).await.checkpoint;
+    let now = sha256_hex(&fs::read(file).unwrap());
+    let text = checkpoint.to_string().replace(&checkpoint.bundles[0].sha256, &now);
+    let mut redis = lab.redis.connection().await;
+    let _: () = redis.hset("molfleet:{r}:checkpoints", 0, text).await.unwrap();
+}
+
+/// Of the last bundle, the store refuses each try, or takes it and never says so.
+#[tokio::test]
+async fn a_store_that_fails_in_mid_upload_keeps_nobody_and_the_older_bundle_wins() {
+    for fault in ["manner", "stall"] {
+        let lab = Lab::new(PROGRAMS).await;
+        push(&lab, "r");
+        lab.write("gate-r", "");
+        preempted(&lab, 1).await;
+        let mut worker = lab.worker("faulty", &["--run", "r", "--leave-seconds-max", "7"]);
+        until_steps(&lab, &worker, 2).await;
+        let fault = lab.write(&format!("store.{fault}"), "refuse 503 1000");
+        worker.signal(Signal::SIGTERM);
+        assert_eq!(worker.left().await, 75, "{}", worker.log());
+        let task = lab.task("r", 0).await;
+        assert_eq!((task.releases, task.failures, task.lapses), (2, 0, 0), "{}", worker.log());
+        assert_eq!(task.checkpoint.progress, Some((1, STEPS)));
+        fs::remove_file(fault).unwrap();
+        preempted(&lab, 3).await;
+        assert_eq!(lines(&lab, "steps-r"), [1, 2, 2], "from the older one");
+        assert_eq!(lab.task("r", 0).await.checkpoint.progress, Some((2, STEPS)));
+    }
+}
+
+/// Google gives notice, and SIGTERM follows while the engine writes its checkpoint.
+#[tokio::test]
+async fn a_signal_after_the_notice_cuts_no_hand_over_short() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    for gate in ["gate-r", "end-r"] {
+        lab.write(gate, "");
+    }
+    let notice = lab.path("goes");
+    let command = lab.write("notice", &format!("#!/bin/sh\nexec test -e '{}'\n", notice.display()));
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    let flags = ["--run", "r", "--notice-command", command.to_str().unwrap(), "--grace-seconds", "60"];
+    let mut worker = lab.worker("noticed", &[&flags[..], &["--leave-seconds-max", "90"]].concat());
+    until_steps(&lab, &worker, 1).await;
+    fs::write(&notice, "").unwrap();
+    eventually("the engine is told to end", || async {
+        let told = lines(&lab, "told-r");
+        if told.is_empty() { Err(worker.last_words()) } else { Ok(()) }
+    })
+    .await;
+    worker.signal(Signal::SIGTERM);
+    worker.until_logged("the signal", |line| line["message"] == "told to leave again, leaving").await;
+    fs::remove_file(lab.path("end-r")).unwrap();
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 1, 0, 0));
+    assert_eq!(task.checkpoint.progress, Some((1, STEPS)), "its checkpoint is there, and the hold is over");
+}
+
 #[tokio::test]
 async fn a_killed_worker_leaves_its_last_checkpoint_and_no_engine() {
     let lab = Lab::new(PROGRAMS).await;
@@ -168,28 +324,31 @@ async fn a_killed_worker_leaves_its_last_checkpoint_and_no_engine() {
         (!is_alive(pid)).then_some(()).ok_or_else(|| "it lives".to_owned())
     })
     .await;
-    let released = lab.queue().checkpoints(&run_id("r"), &[common::task::TaskId(0)]).await.unwrap().remove(0);
+    let released = lab.task("r", 0).await.checkpoint;
     assert_eq!((released.progress, released.bundles.len()), (Some((1, STEPS)), 1));
     assert_eq!(bundles(&lab).len(), 1);
 }
 
-/// A double of a platform's metadata server on this machine, which says so in each answer: what `answer` makes of each request's head,
-/// its status and its text, until it is told to change.
+/// A double of a platform's metadata server on this machine, which says so in each answer, until the machine goes.
 struct MetadataDouble {
     url: String,
     goes: watch::Sender<bool>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
+/// Makes the status and the text of an answer from a request's head and whether the machine goes.
+type Answer = Box<dyn Fn(&str, bool) -> (u16, &'static str) + Send + Sync>;
+
 impl MetadataDouble {
-    async fn start(answer: fn(head: &str, goes: bool) -> (u16, &'static str)) -> Self {
+    async fn start(answer: Answer) -> Self {
+        let answer = Arc::new(answer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (goes, heads) = (watch::Sender::new(false), Arc::new(Mutex::new(Vec::new())));
         let (flag, seen) = (goes.clone(), Arc::clone(&heads));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (flag, seen) = (flag.clone(), Arc::clone(&seen));
+                let (flag, seen, answer) = (flag.clone(), Arc::clone(&seen), Arc::clone(&answer));
                 tokio::spawn(async move {
                     let mut head = String::new();
                     while !head.ends_with("\r\n\r\n") {
@@ -224,8 +383,9 @@ impl MetadataDouble {
     }
 }
 
-/// A worker at work on the run `r`, and another notice than a signal: it leaves, and its task is handed over with its checkpoint.
-async fn leaves_by(flags: &[&str], notice: impl AsyncFnOnce(&Lab)) {
+/// A worker at work on the run `r`, and another notice than a signal: it leaves, and its task is handed over with its checkpoint. Gives
+/// what it logged.
+async fn leaves_by(flags: &[&str], notice: impl AsyncFnOnce(&Lab)) -> String {
     let lab = Lab::new(PROGRAMS).await;
     push(&lab, "r");
     lab.write("gate-r", "");
@@ -236,45 +396,95 @@ async fn leaves_by(flags: &[&str], notice: impl AsyncFnOnce(&Lab)) {
     let task = lab.task("r", 0).await;
     assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 1, 0, 0));
     assert_eq!(bundles(&lab).len(), 1, "its checkpoint is there, and the hold is over");
+    worker.log()
 }
 
+/// Google's server, of a machine that is preempted, and of one whose host is maintained: moved alive first, which is no reason to leave.
 #[tokio::test]
-async fn a_worker_leaves_when_google_preempts_its_machine() {
-    let double = MetadataDouble::start(|head, goes| {
-        let is_asked = head.starts_with("GET /computeMetadata/v1/instance/preempted?wait_for_change=true")
-            && head.to_lowercase().contains("metadata-flavor: google");
-        if is_asked { (200, if goes { "TRUE" } else { "FALSE" }) } else { (403, "a double") }
-    })
-    .await;
-    leaves_by(&["--preemption", "gce", "--metadata-url", &double.url], async |_| {
-        double.until_asked("last_etag=e0").await;
-        double.goes.send_replace(true);
-    })
-    .await;
+async fn a_worker_leaves_when_google_takes_its_machine() {
+    let of_google = |head: &str, key: &str| {
+        head.starts_with(&format!("GET /computeMetadata/v1/instance/{key}?wait_for_change=true"))
+            && head.to_lowercase().contains("metadata-flavor: google")
+    };
+    let preempted = move |head: &str, goes| match () {
+        () if of_google(head, "preempted") => (200, if goes { "TRUE" } else { "FALSE" }),
+        () if of_google(head, "maintenance-event") => (200, "NONE"),
+        () => (403, "a double"),
+    };
+    let maintained = move |head: &str, goes| match () {
+        () if of_google(head, "preempted") => (200, "FALSE"),
+        () if of_google(head, "maintenance-event") && goes => (200, "TERMINATE_ON_HOST_MAINTENANCE"),
+        () if of_google(head, "maintenance-event") => (200, "MIGRATE_ON_HOST_MAINTENANCE"),
+        () => (403, "a double"),
+    };
+    let cases: [(&str, Answer, &str); 2] = [
+        ("preempted", Box::new(preempted), "Google Compute Engine preempts this machine"),
+        ("maintenance-event", Box::new(maintained), "for the maintenance of its host"),
+    ];
+    for (key, answer, notice) in cases {
+        let double = MetadataDouble::start(answer).await;
+        let log = leaves_by(&["--preemption", "gce", "--metadata-url", &double.url], async |_| {
+            double.until_asked(&format!("{key}?wait_for_change=true&last_etag=e0")).await;
+            double.goes.send_replace(true);
+        })
+        .await;
+        assert!(log.contains(notice), "{log}");
+    }
 }
 
+/// A machine that is likely to go works on.
 #[tokio::test]
 async fn a_worker_leaves_when_aws_takes_its_machine_back() {
-    let double = MetadataDouble::start(|head, goes| {
+    let double = MetadataDouble::start(Box::new(|head, goes| {
         let (line, headers) = (head.lines().next().unwrap_or(""), head.to_lowercase());
+        let has_token = headers.contains("token: a-token");
         match line {
             "PUT /latest/api/token HTTP/1.1" if headers.contains("ttl-seconds: 21600") => (200, "a-token"),
-            "GET /latest/meta-data/spot/instance-action HTTP/1.1" if headers.contains("token: a-token") => {
-                if goes {
-                    (200, r#"{"action":"terminate"}"#)
-                } else {
-                    (404, "a double")
-                }
+            "GET /latest/meta-data/spot/instance-action HTTP/1.1" if has_token && goes => {
+                (200, r#"{"action":"terminate"}"#)
+            }
+            "GET /latest/meta-data/spot/instance-action HTTP/1.1" if has_token => (404, "a double"),
+            "GET /latest/meta-data/events/recommendations/rebalance HTTP/1.1" if has_token => {
+                (200, r#"{"noticeTime":"2026-11-26T08:22:00Z"}"#)
             }
             _ => (401, "a double"),
         }
-    })
+    }))
     .await;
-    leaves_by(&["--preemption", "aws", "--metadata-url", &double.url], async |_| {
-        double.until_asked("instance-action").await;
+    let log = leaves_by(&["--preemption", "aws", "--metadata-url", &double.url], async |_| {
+        double.until_asked("recommendations/rebalance").await;
         double.goes.send_replace(true);
     })
     .await;
+    assert!(log.contains("AWS may take this machine away soon"), "{log}");
+    assert!(log.contains(r#"AWS takes this machine away: {\"action\":\"terminate\"}"#), "{log}");
+}
+
+/// All machines of a set hear of each other's events.
+#[tokio::test]
+async fn a_worker_leaves_when_azure_takes_its_machine_and_not_another() {
+    let double = MetadataDouble::start(Box::new(|head, goes| {
+        let line = head.lines().next().unwrap_or("");
+        match line.split_whitespace().nth(1).unwrap_or("") {
+            _ if !head.to_lowercase().contains("metadata: true") => (400, "a double"),
+            "/metadata/instance/compute/name?api-version=2021-02-01&format=text" => (200, "vm_0"),
+            "/metadata/scheduledevents?api-version=2020-07-01" if goes => {
+                (200, r#"{"DocumentIncarnation":2,"Events":[{"EventType":"Preempt","Resources":["vm_0"]}]}"#)
+            }
+            "/metadata/scheduledevents?api-version=2020-07-01" => {
+                (200, r#"{"DocumentIncarnation":1,"Events":[{"EventType":"Preempt","Resources":["vm_1"]}]}"#)
+            }
+            _ => (404, "a double"),
+        }
+    }))
+    .await;
+    let log = leaves_by(&["--preemption", "azure", "--metadata-url", &double.url], async |lab| {
+        double.until_asked("scheduledevents").await;
+        assert_eq!(lab.task("r", 0).await.state, State::Leased);
+        double.goes.send_replace(true);
+    })
+    .await;
+    assert!(log.contains("Azure takes this machine away: Preempt"), "{log}");
 }
 
 #[tokio::test]
@@ -285,6 +495,28 @@ async fn a_worker_leaves_when_the_notice_command_ends_with_0() {
     fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
     leaves_by(&["--notice-command", command.to_str().unwrap()], async |_| fs::write(&notice, "").unwrap())
         .await;
+}
+
+/// The connection on which it listens is cut, and while its engine runs there is nothing that it would ask Redis on it.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test cuts connections behind the queue's back")]
+async fn a_worker_that_missed_the_message_leaves_when_it_is_next_seen() {
+    let log = leaves_by(&[], async |lab| {
+        let mut redis = lab.redis.connection().await;
+        let id = eventually("a worker in the registry", || async {
+            let workers = lab.queue().workers().await.unwrap();
+            workers.first().map(|worker| worker.id.to_string()).ok_or("none")
+        })
+        .await;
+        let killed: u64 =
+            redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).query_async(&mut redis).await.unwrap();
+        assert_eq!(killed, 1);
+        let ran = lab.launchpad(&["drain", &id]);
+        assert_eq!(ran.code, 75, "{}", ran.stdout);
+        assert!(ran.stderr.contains("leaves once it is connected again"), "{}", ran.stderr);
+    })
+    .await;
+    assert!(log.contains("told to leave"), "{log}");
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ async fn sample_run(redis: &TestRedis) -> TestRun {
     queue.register(id, 0).await.unwrap();
     let card = WorkerCard { fields: vec![("host", "vm1".into())] };
     queue.show_worker(&worker, queue.now_ms().await.unwrap(), &card).await.unwrap();
+    queue.drain(std::slice::from_ref(&worker)).await.unwrap();
     let leases = run.lease(WORKER, 1, 6).await;
     let now = queue.now_ms().await.unwrap();
     let moments = Moments {
@@ -207,7 +208,7 @@ async fn every_command_on_the_page_tells_what_the_queue_tells() {
         ),
         (
             "how far a task is and from which bundles it can go on, here task 1",
-            queue.checkpoints(id, &[TaskId(1)]).await.unwrap()[0].to_string(),
+            queue.tasks(id, &[TaskId(1)]).await.unwrap()[0].checkpoint.to_string(),
         ),
         ("the digest of a result, here of task 0", tasks[0].shard_sha256.clone().unwrap()),
         ("how long engines ran: at most so many ms, and how many tasks", lines(engine)),

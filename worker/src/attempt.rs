@@ -12,6 +12,7 @@ use common::storage::StorageError;
 use common::task::{Ending, Moments};
 use futures::FutureExt as _;
 use rand::RngExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::cache::{Cache, CacheError};
 use crate::carry::Carried;
@@ -35,8 +36,10 @@ use crate::slots::Taken;
 use crate::upload::Stored;
 use crate::verdicts::Verdicts;
 
-/// How long a last bundle may be on its way: beyond the hold it is of use only until somebody takes the task.
-const LAST_BUNDLE: Duration = Duration::from_secs(15);
+/// How long handing back may take where the worker stays: a last bundle is of use only until somebody takes the task.
+const HAND_BACK: Duration = Duration::from_secs(15);
+/// How much longer than its upload may take a last bundle is waited for: its record is on its way, too.
+const HOLD_BEYOND: Duration = Duration::from_secs(1);
 
 /// What all attempts of a worker share.
 #[derive(Debug)]
@@ -175,11 +178,12 @@ impl Attempt {
             return Ok(stored);
         }
         self.carry().await?;
-        if self.verdicts.next_round().is_some() {
+        let apart = self.serving.engine.keeps_apart();
+        if self.verdicts.next_round(apart).is_some() {
             let shared = self.stage().await?;
             self.restore(scratch.path()).await?;
             let mut rounds = 0;
-            while let Some(positions) = self.verdicts.next_round() {
+            while let Some(positions) = self.verdicts.next_round(apart) {
                 rounds += 1;
                 let round = self.begin_round(scratch.path(), rounds, positions).await?;
                 self.run(&round, &shared).boxed().await?;
@@ -300,23 +304,33 @@ impl Attempt {
     /// Releases the task and keeps the evidence. The lease goes first, so that somebody else can start while the logs are on their way,
     /// unless there is something that the next attempt should go on from.
     /// A checkpoint is bundled before, and on its way while the release holds the task for it.
+    ///
+    /// All of it has one end: what the engine left of the time, and each part of what comes before it, is there for the next one.
     async fn hand_back(&mut self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
-        let last = self.checkpointer.as_ref().and_then(Checkpointer::pack);
-        let hold_ms = if last.is_some() { HOLD_MAX_MS } else { 0 };
-        if self.verdicts.has_news() {
-            self.keep_evidence(scratch, Ending::Released, reason).await;
-            self.release(why, hold_ms).await;
-            self.store_last(last).await;
-        } else {
-            self.release(why, hold_ms).await;
-            self.store_last(last).await;
-            self.keep_evidence(scratch, Ending::Released, reason).await;
+        let by = self.control.leave_by().unwrap_or_else(|| Instant::now() + HAND_BACK);
+        let last = self.pack_last(halfway(by)).await;
+        let evidence_first = self.verdicts.has_news();
+        if evidence_first {
+            self.keep_evidence(scratch, Ending::Released, reason, halfway(by)).await;
+        }
+        self.release(why, if last.is_some() { hold_ms(by) } else { 0 }).await;
+        self.store_last(last, by).await;
+        if !evidence_first {
+            self.keep_evidence(scratch, Ending::Released, reason, by).await;
         }
     }
 
-    async fn store_last(&mut self, last: Option<(Packed, Option<Progressed>)>) {
+    async fn pack_last(&self, by: Instant) -> Option<(Packed, Option<Progressed>)> {
+        let packed = timeout_at(by, self.checkpointer.as_ref()?.pack_last()).await;
+        packed.unwrap_or_else(|_| {
+            tracing::warn!("the disk took too long for the last checkpoint, the older one has to do");
+            None
+        })
+    }
+
+    async fn store_last(&mut self, last: Option<(Packed, Option<Progressed>)>, by: Instant) {
         if let (Some(checkpointer), Some((packed, progress))) = (&mut self.checkpointer, last) {
-            let stored = tokio::time::timeout(LAST_BUNDLE, checkpointer.store(packed, progress)).await;
+            let stored = timeout_at(by, checkpointer.store(packed, progress)).await;
             if stored.is_err() {
                 tracing::warn!("the store took too long for the last checkpoint, the older one has to do");
             }
@@ -326,12 +340,13 @@ impl Attempt {
     async fn stop(&mut self, scratch: Option<&Scratch>) -> AttemptEnd {
         let why = self.control.why();
         tracing::info!(?why, "attempt stopped");
+        let by = Instant::now() + HAND_BACK;
         match why {
             Some(StopWhy::Leaving) => self.hand_back("leaving", None, scratch).await,
             Some(StopWhy::NoGpu) => self.hand_back("no_gpu_free", None, scratch).await,
             Some(StopWhy::Quarantined) => self.hand_back("quarantined", None, scratch).await,
-            Some(StopWhy::Cancelled) => self.keep_evidence(scratch, Ending::Cancelled, None).await,
-            Some(StopWhy::Lost) | None => self.keep_evidence(scratch, Ending::Lapsed, None).await,
+            Some(StopWhy::Cancelled) => self.keep_evidence(scratch, Ending::Cancelled, None, by).await,
+            Some(StopWhy::Lost) | None => self.keep_evidence(scratch, Ending::Lapsed, None, by).await,
         }
         AttemptEnd::Stopped
     }
@@ -353,6 +368,18 @@ impl Attempt {
     pub(crate) fn objects(&self) -> Objects {
         Objects::new(&self.serving, &self.grant, &self.control)
     }
+}
+
+/// The middle of the time that is left.
+fn halfway(by: Instant) -> Instant {
+    let now = Instant::now();
+    now + by.saturating_duration_since(now) / 2
+}
+
+/// For how long a task is held for its last bundle, in ms: until that must be there or is given up.
+fn hold_ms(by: Instant) -> u64 {
+    let left = by.saturating_duration_since(Instant::now()) + HOLD_BEYOND;
+    u64::try_from(left.as_millis()).unwrap_or(HOLD_MAX_MS).min(HOLD_MAX_MS)
 }
 
 impl From<StorageError> for Halt {

@@ -1,15 +1,19 @@
 //! A checkpoint as one object: a tar of all files that resuming needs, and a note of what it was made for. Its digest stands in Redis.
 //!
-//! The same files give the same bytes, so that what has not changed is seen by its digest. Nothing in here talks to the store.
+//! The same files give the same bytes. Whether a checkpoint has changed is told by the files that hold its state. Nothing in here talks to
+//! the store.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use common::digest::sha256_hex;
+use common::digest::{Sha256Writer, sha256_hex};
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
+
+use crate::engine::Snapshot;
 
 /// The first entry: what the bundle was made for.
 const NOTE: &str = "molfleet-checkpoint.json";
@@ -21,37 +25,84 @@ pub(crate) const BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(crate) struct Note {
     /// Threads of the engine: with another number the bytes of a result differ.
     pub(crate) threads: u32,
+    /// Of the files that hold the state: another checkpoint has another one.
+    pub(crate) state_sha256: String,
 }
 
 /// Paths below the scratch folder, and what stands there.
 pub(crate) type Files = Vec<(PathBuf, Vec<u8>)>;
 
-/// A bundle's bytes, their digest, and what it holds.
+/// A bundle's bytes, their digest, and that of the state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Packed {
     pub(crate) bytes: Bytes,
     pub(crate) sha256: String,
+    pub(crate) state_sha256: String,
 }
 
-/// Packs files below a folder. `None` if one of them changed meanwhile: they may not belong together.
-pub(crate) fn pack(folder: &Path, files: &[PathBuf], note: &Note) -> io::Result<Option<Packed>> {
-    let before = marks(folder, files)?;
-    let total: u64 = before.iter().map(|(length, _)| length).sum();
+/// What became of packing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Packing {
+    /// A bundle.
+    New(Packed),
+    /// The state is that of the newest bundle.
+    Unchanged,
+    /// Files changed meanwhile: they may not belong together.
+    Torn,
+}
+
+/// Packs the files of a snapshot, unless their state is that of the newest bundle. The state is read first: what is appended to may only
+/// be longer than what it was written after.
+pub(crate) fn pack(
+    folder: &Path,
+    snapshot: &Snapshot,
+    threads: u32,
+    newest_state: Option<&str>,
+) -> io::Result<Packing> {
+    let Snapshot { state, appended, .. } = snapshot;
+    let (before, lengths) = (marks(folder, state)?, marks(folder, appended)?);
+    let total: u64 = before.iter().chain(&lengths).map(|(length, _)| length).sum();
     if total > BYTES_MAX {
         return Err(io::Error::other(format!("its files have {total} bytes (expected at most {BYTES_MAX})")));
     }
+    let held = read(folder, state)?;
+    let state_sha256 = digest(&held)?;
+    if newest_state == Some(&state_sha256) {
+        return Ok(Packing::Unchanged);
+    }
+    let note = Note { threads, state_sha256 };
     let mut tar = Builder::new(Vec::new());
-    add(&mut tar, Path::new(NOTE), &serde_json::to_vec(note)?)?;
-    for file in files {
+    add(&mut tar, Path::new(NOTE), &serde_json::to_vec(&note)?)?;
+    for (file, content) in &held {
+        add(&mut tar, file, content)?;
+    }
+    for file in appended {
         add(&mut tar, file, &fs::read(folder.join(file))?)?;
     }
     let bytes = Bytes::from(tar.into_inner()?);
-    let is_whole = marks(folder, files)? == before;
-    Ok(is_whole.then(|| Packed { sha256: sha256_hex(&bytes), bytes }))
+    let are_longer = || marks(folder, appended).map(|now| now.iter().zip(&lengths).all(|(a, b)| a.0 >= b.0));
+    if marks(folder, state)? != before || !are_longer()? {
+        return Ok(Packing::Torn);
+    }
+    Ok(Packing::New(Packed { sha256: sha256_hex(&bytes), bytes, state_sha256: note.state_sha256 }))
+}
+
+fn read(folder: &Path, files: &[PathBuf]) -> io::Result<Files> {
+    files.iter().map(|file| Ok((file.clone(), fs::read(folder.join(file))?))).collect()
+}
+
+/// Of names, lengths and bytes.
+fn digest(files: &Files) -> io::Result<String> {
+    let mut digest = Sha256Writer::default();
+    for (file, content) in files {
+        writeln!(digest, "{} {}", file.display(), content.len())?;
+        digest.write_all(content)?;
+    }
+    Ok(digest.finish().0)
 }
 
 /// Length and time of the last change of each file.
-fn marks(folder: &Path, files: &[PathBuf]) -> io::Result<Vec<(u64, std::time::SystemTime)>> {
+fn marks(folder: &Path, files: &[PathBuf]) -> io::Result<Vec<(u64, SystemTime)>> {
     let mark = |file: &PathBuf| {
         let meta = fs::symlink_metadata(folder.join(file))?;
         Ok((meta.len(), meta.modified()?))
@@ -97,7 +148,17 @@ mod tests {
 
     use super::*;
 
-    const NOTE_OF_ONE: Note = Note { threads: 1 };
+    fn snapshot(state: &[&str], appended: &[&str]) -> Snapshot {
+        let paths = |names: &[&str]| names.iter().map(PathBuf::from).collect();
+        Snapshot { state: paths(state), appended: paths(appended), progress: None }
+    }
+
+    fn packed(folder: &Path, snapshot: &Snapshot) -> Packed {
+        match pack(folder, snapshot, 1, None).unwrap() {
+            Packing::New(packed) => packed,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn what_is_packed_comes_out_and_the_same_files_give_the_same_bytes() {
@@ -105,15 +166,29 @@ mod tests {
         fs::create_dir(folder.path().join("a")).unwrap();
         fs::write(folder.path().join("a/state.cpt"), "step 3").unwrap();
         fs::write(folder.path().join("md.log"), "").unwrap();
-        let files = [PathBuf::from("a/state.cpt"), PathBuf::from("md.log")];
-        let packed = pack(folder.path(), &files, &NOTE_OF_ONE).unwrap().unwrap();
-        let [first, second] = files.clone();
-        let expected = vec![(first, b"step 3".to_vec()), (second, Vec::new())];
-        assert_eq!(unpack(&packed.bytes).unwrap(), (NOTE_OF_ONE, expected));
+        let files = snapshot(&["a/state.cpt"], &["md.log"]);
+        let first = packed(folder.path(), &files);
+        let expected = vec![("a/state.cpt".into(), b"step 3".to_vec()), ("md.log".into(), Vec::new())];
+        let note = Note { threads: 1, state_sha256: first.state_sha256.clone() };
+        assert_eq!(unpack(&first.bytes).unwrap(), (note, expected));
         // Written again, with another date.
         fs::write(folder.path().join("a/state.cpt"), "step 3").unwrap();
-        assert_eq!(pack(folder.path(), &files, &NOTE_OF_ONE).unwrap(), Some(packed));
-        pack(folder.path(), &[PathBuf::from("gone")], &NOTE_OF_ONE).unwrap_err();
+        assert_eq!(packed(folder.path(), &files), first);
+        pack(folder.path(), &snapshot(&["gone"], &[]), 1, None).unwrap_err();
+    }
+
+    #[test]
+    fn the_state_alone_makes_another_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("state.cpt", "step 3");
+        write("md.log", "3\n");
+        let files = snapshot(&["state.cpt"], &["md.log"]);
+        let first = packed(folder.path(), &files).state_sha256;
+        write("md.log", "3\n4\n");
+        assert_eq!(pack(folder.path(), &files, 1, Some(&first)).unwrap(), Packing::Unchanged);
+        write("state.cpt", "step 4");
+        assert!(matches!(pack(folder.path(), &files, 1, Some(&first)).unwrap(), Packing::New(_)));
     }
 
     #[test]
@@ -122,7 +197,7 @@ mod tests {
             [("/etc/x", EntryType::Regular), ("a/../../x", EntryType::Regular), ("link", EntryType::Symlink)]
         {
             let mut tar = Builder::new(Vec::new());
-            add(&mut tar, Path::new(NOTE), br#"{"threads":1}"#).unwrap();
+            add(&mut tar, Path::new(NOTE), br#"{"threads":1,"state_sha256":""}"#).unwrap();
             let mut header = Header::new_gnu();
             header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
             header.set_entry_type(kind);

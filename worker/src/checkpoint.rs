@@ -6,19 +6,33 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::digest::sha256_hex;
 use common::queue::{Bundle, Progressed};
 use common::storage::key;
-use common::task::{LeaseName, TaskId};
+use common::task::{LeaseName, Limits, TaskId};
 use rand::RngExt as _;
 
 use crate::attempt::{Attempt, Halt, Shared};
-use crate::bundle::{Note, Packed, pack, unpack};
+use crate::bundle::{Packed, Packing, pack, unpack};
+use crate::config::Config;
 use crate::failure;
 use crate::heartbeat::chain;
 use crate::patience::{insist, insist_store};
 use crate::serving::Serving;
+
+/// How long until files that changed while they were bundled are looked at again.
+const AFTER_TORN: Duration = Duration::from_secs(1);
+
+/// How often at most to store the checkpoint of a task, and up to how much longer: what this worker was told counts, then the run.
+pub(crate) fn pace(config: &Config, limits: &Limits) -> [Duration; 2] {
+    [
+        config.checkpoint_seconds.unwrap_or(limits.checkpoint_seconds),
+        config.checkpoint_jitter_seconds.unwrap_or(limits.checkpoint_jitter_seconds),
+    ]
+    .map(Duration::from_secs)
+}
 
 /// What keeps the bundles of one attempt.
 #[derive(Debug)]
@@ -32,8 +46,8 @@ pub(crate) struct Checkpointer {
     made: u64,
     /// All that may be in the store.
     known: Vec<Bundle>,
-    /// Of the newest that is registered or was restored.
-    newest_sha256: Option<String>,
+    /// The state in the newest that is registered or was restored.
+    newest_state: Option<String>,
 }
 
 impl Checkpointer {
@@ -46,7 +60,7 @@ impl Checkpointer {
             folder: folder.to_owned(),
             made: 0,
             known: attempt.grant.checkpoint.bundles.clone(),
-            newest_sha256: None,
+            newest_state: None,
         }
     }
 
@@ -59,29 +73,50 @@ impl Checkpointer {
     }
 
     async fn watch(&mut self) {
+        let [every, jitter] = pace(&self.shared.config, &self.serving.info.limits);
         loop {
-            let config = &self.shared.config;
-            let jitter = config.checkpoint_jitter.mul_f64(rand::rng().random_range(0.0..=1.0));
-            tokio::time::sleep(config.checkpoint_every + jitter).await;
-            if let Some((packed, progress)) = self.pack() {
+            let pause = every + jitter.mul_f64(rand::rng().random_range(0.0..=1.0));
+            tokio::time::sleep(pause).await;
+            // What was caught while it was written is whole soon after.
+            let mut made = self.pack().await;
+            while matches!(made, Some((Packing::Torn, _))) {
+                tokio::time::sleep(AFTER_TORN).await;
+                made = self.pack().await;
+            }
+            if let Some((Packing::New(packed), progress)) = made {
                 self.store(packed, progress).await;
             }
         }
     }
 
-    /// Bundles what stands on disk now, if it is whole and differs from the last bundle.
-    pub(crate) fn pack(&self) -> Option<(Packed, Option<Progressed>)> {
-        let snapshot = self.serving.engine.checkpoint(&self.folder)?;
-        let note = Note { threads: self.serving.info.spec.threads_per_task };
-        match pack(&self.folder, &snapshot.files, &note) {
-            Ok(Some(packed)) if self.newest_sha256.as_ref() != Some(&packed.sha256) => {
-                Some((packed, snapshot.progress))
-            }
-            Ok(_) => None,
-            Err(error) => {
+    /// Bundles what stands on disk, on a thread of its own; `None` if there is nothing that can be bundled.
+    async fn pack(&self) -> Option<(Packing, Option<Progressed>)> {
+        let (serving, folder) = (Arc::clone(&self.serving), self.folder.clone());
+        let newest_state = self.newest_state.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            let snapshot = serving.engine.checkpoint(&folder)?;
+            let threads = serving.info.spec.threads_per_task;
+            Some((pack(&folder, &snapshot, threads, newest_state.as_deref()), snapshot.progress))
+        });
+        match made.await {
+            Ok(Some((Ok(packing), progress))) => Some((packing, progress)),
+            Ok(None) => None,
+            Ok(Some((Err(error), _))) => {
                 tracing::warn!(%error, "no bundle could be made of the checkpoint, trying again later");
                 None
             }
+            Err(error) => {
+                tracing::error!(%error, "no bundle could be made of the checkpoint");
+                None
+            }
+        }
+    }
+
+    /// Bundles what the engine left when it ended, if it is whole and differs from the last bundle.
+    pub(crate) async fn pack_last(&self) -> Option<(Packed, Option<Progressed>)> {
+        match self.pack().await? {
+            (Packing::New(packed), progress) => Some((packed, progress)),
+            (Packing::Unchanged | Packing::Torn, _) => None,
         }
     }
 
@@ -89,11 +124,12 @@ impl Checkpointer {
     pub(crate) async fn store(&mut self, packed: Packed, progress: Option<Progressed>) {
         // A number is used once, also by a bundle that gets no further than the store.
         self.made += 1;
-        let bundle = Bundle { lease: self.lease.clone(), number: self.made, sha256: packed.sha256 };
+        let Packed { bytes: content, sha256, state_sha256 } = packed;
+        let bundle = Bundle { lease: self.lease.clone(), number: self.made, sha256 };
         let object = key::bundle(self.task, &bundle.lease, bundle.number);
         self.known.push(bundle.clone());
-        let bytes = packed.bytes.len();
-        let put = || self.serving.store.create(&object, packed.bytes.clone());
+        let bytes = content.len();
+        let put = || self.serving.store.create(&object, content.clone());
         if let Err(error) = insist_store("upload a checkpoint", put).await {
             tracing::warn!(object, error = %chain(&error), "the checkpoint can't be stored");
             return;
@@ -102,7 +138,7 @@ impl Checkpointer {
         match insist("checkpoint", call).await {
             Ok(Ok(kept)) => {
                 tracing::info!(object, bytes, ?progress, "checkpoint kept");
-                self.newest_sha256 = Some(bundle.sha256.clone());
+                self.newest_state = Some(state_sha256);
                 self.forget(|known| !kept.contains(known)).await;
             }
             Ok(Err(fate)) => tracing::info!(object, ?fate, "the checkpoint is not the task's any more"),
@@ -166,7 +202,7 @@ impl Attempt {
                 fs::write(file, content)?;
             }
             tracing::info!(object, progress = ?self.grant.checkpoint.progress, "going on from a checkpoint");
-            checkpointer.newest_sha256 = Some(bundle.sha256);
+            checkpointer.newest_state = Some(note.state_sha256);
             break;
         }
         self.checkpointer = Some(checkpointer);

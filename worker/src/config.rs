@@ -148,17 +148,21 @@ pub struct Arguments {
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     pub scratch_free_mib_min: u64,
 
-    /// How long an engine may take to end after SIGTERM before it is killed
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    pub grace_seconds: u64,
+    /// How long an engine may take to end after SIGTERM before it is killed (default: 10, and never more than leaving allows for)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub grace_seconds: Option<u64>,
 
-    /// How often at most to store the checkpoint of an engine that makes any
-    #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub checkpoint_seconds: u64,
+    /// How long leaving may take in all: ending the engines, storing their checkpoints, handing their tasks back
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(AFTER_GRACE_SECONDS..=86_400))]
+    pub leave_seconds_max: u64,
 
-    /// Up to how much longer, at random, so that a fleet does not store all at once
-    #[arg(long, value_name = "SECONDS", default_value_t = 119, value_parser = clap::value_parser!(u64).range(0..=86_400))]
-    pub checkpoint_jitter_seconds: u64,
+    /// How often at most to store the checkpoint of an engine that makes any (default: what the run says)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub checkpoint_seconds: Option<u64>,
+
+    /// Up to how much longer, at random, so that a fleet does not store all at once (default: what the run says)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub checkpoint_jitter_seconds: Option<u64>,
 
     /// How long to go on without Redis while nothing runs, before leaving with exit code 75
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
@@ -205,6 +209,11 @@ pub struct Arguments {
     pub log_format: LogFormat,
 }
 
+/// The default grace of engines, where leaving has that much time.
+const GRACE_SECONDS: u64 = 10;
+/// What leaving needs at least when the engines have ended: for their checkpoints, their tasks and the goodbye.
+const AFTER_GRACE_SECONDS: u64 = 5;
+
 const EXAMPLES: &str = "\
 Examples:
   worker                                   all cores, all runs, until every task is terminal
@@ -220,6 +229,17 @@ pub enum ConfigError {
     /// Without a core, no task can run.
     #[error("--cores is 0 (expected 1 or more)")]
     NoCores,
+    /// An engine that takes its grace would leave no time for what it leaves.
+    #[error(
+        "--grace-seconds is {grace} (expected {} at most, with --leave-seconds-max {leave})",
+        leave - AFTER_GRACE_SECONDS
+    )]
+    Grace {
+        /// What was asked for.
+        grace: u64,
+        /// How long leaving may take.
+        leave: u64,
+    },
     /// A folder can't be made or used.
     #[error("the folder `{}` can't be used", folder.display())]
     Folder {
@@ -245,6 +265,7 @@ impl ConfigError {
     pub const fn hint(&self) -> &'static str {
         match self {
             Self::NoCores => "without --cores, all cores are used",
+            Self::Grace { .. } => "--leave-seconds-max is the time for all of it, the grace included",
             Self::Folder { .. } => "--scratch and --cache name folders that this user may write to",
             Self::Endpoint(_) => "--endpoint and MOLFLEET_ENDPOINTS take URLs such as http://10.0.0.7:8000",
             Self::OwnCores(_) => "without --pin-cores, tasks run on any core",
@@ -282,10 +303,12 @@ pub struct Config {
     pub scratch_free_bytes_min: u64,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
-    /// How often at most the checkpoint of a task is stored.
-    pub checkpoint_every: Duration,
-    /// Up to how much longer.
-    pub checkpoint_jitter: Duration,
+    /// From being told to leave to being gone; longer than the grace.
+    pub leave_max: Duration,
+    /// How often at most the checkpoint of a task is stored, in seconds; `None` for what its run says.
+    pub checkpoint_seconds: Option<u64>,
+    /// Up to how much longer, in seconds; `None` for what its run says.
+    pub checkpoint_jitter_seconds: Option<u64>,
     /// How long to go on without Redis while nothing runs.
     pub unreachable_max: Duration,
     /// How long to be given no task before connecting anew.
@@ -337,9 +360,10 @@ impl Arguments {
             scratch: usable(self.scratch.unwrap_or_else(|| own.join("scratch")))?,
             cache: usable(self.cache.unwrap_or_else(|| own.join("cache")))?,
             scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),
-            grace: Duration::from_secs(self.grace_seconds),
-            checkpoint_every: Duration::from_secs(self.checkpoint_seconds),
-            checkpoint_jitter: Duration::from_secs(self.checkpoint_jitter_seconds),
+            grace: Duration::from_secs(grace(self.grace_seconds, self.leave_seconds_max)?),
+            leave_max: Duration::from_secs(self.leave_seconds_max),
+            checkpoint_seconds: self.checkpoint_seconds,
+            checkpoint_jitter_seconds: self.checkpoint_jitter_seconds,
             unreachable_max: Duration::from_secs(self.unreachable_seconds_max),
             unfed_max: Duration::from_secs(self.unfed_seconds_max),
             quarantine_after: self.quarantine_after,
@@ -353,6 +377,15 @@ impl Arguments {
             machine_type: self.machine_type,
             path: std::env::var_os("PATH").unwrap_or_default(),
         })
+    }
+}
+
+/// The grace of engines, in seconds, which has to fit into the time for leaving.
+fn grace(asked: Option<u64>, leave: u64) -> Result<u64, ConfigError> {
+    let longest = leave.saturating_sub(AFTER_GRACE_SECONDS);
+    match asked {
+        Some(grace) if grace > longest => Err(ConfigError::Grace { grace, leave }),
+        asked => Ok(asked.unwrap_or_else(|| GRACE_SECONDS.min(longest))),
     }
 }
 
@@ -403,6 +436,18 @@ mod tests {
         let parse = |seconds: &str| CommandLine::try_parse_from(["worker", "--grace-seconds", seconds]);
         assert!(parse("18446744073709551615").is_err());
         assert!(parse("86400").is_ok());
+    }
+
+    #[test]
+    fn the_grace_fits_into_the_time_for_leaving() {
+        let of = |flags: &[&str]| arguments(flags).resolve().map(|config| (config.grace, config.leave_max));
+        let seconds = |grace, leave| (Duration::from_secs(grace), Duration::from_secs(leave));
+        assert_eq!(of(&[]).unwrap(), seconds(10, 15));
+        assert_eq!(of(&["--leave-seconds-max", "8"]).unwrap(), seconds(3, 8));
+        assert_eq!(of(&["--leave-seconds-max", "60"]).unwrap(), seconds(10, 60));
+        assert_eq!(of(&["--leave-seconds-max", "60", "--grace-seconds", "55"]).unwrap(), seconds(55, 60));
+        let error = of(&["--grace-seconds", "11"]).unwrap_err().to_string();
+        assert_eq!(error, "--grace-seconds is 11 (expected 10 at most, with --leave-seconds-max 15)");
     }
 
     #[test]

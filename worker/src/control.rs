@@ -28,6 +28,8 @@ pub(crate) enum StopWhy {
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
     why: Arc<OnceLock<StopWhy>>,
+    /// By when a worker that leaves wants all of it to be over.
+    leave_by: Arc<OnceLock<Instant>>,
     stop: watch::Sender<bool>,
     followed_until: watch::Sender<Option<Instant>>,
     recording: Arc<AtomicBool>,
@@ -37,6 +39,7 @@ impl Control {
     pub(crate) fn new() -> Self {
         Self {
             why: Arc::default(),
+            leave_by: Arc::default(),
             stop: watch::Sender::new(false),
             followed_until: watch::Sender::new(None),
             recording: Arc::default(),
@@ -47,6 +50,18 @@ impl Control {
         // A second reason changes nothing.
         _ = self.why.set(why);
         self.stop.send_replace(true);
+    }
+
+    /// The worker leaves, at this moment whether or not the attempt has ended.
+    pub(crate) fn leave(&self, by: Instant) {
+        // What is said a second time changes nothing.
+        _ = self.leave_by.set(by);
+        self.stop(StopWhy::Leaving);
+    }
+
+    /// When the worker leaves, if it was told to.
+    pub(crate) fn leave_by(&self) -> Option<Instant> {
+        self.leave_by.get().copied()
     }
 
     pub(crate) fn why(&self) -> Option<StopWhy> {

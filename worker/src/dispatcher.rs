@@ -32,12 +32,9 @@ use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
 use crate::slots::{NoGpuFree, Slots, Taken};
 use crate::watchdog::Watchdog;
 
-/// How long all attempts together may take to end when the worker leaves, beyond the engines' own grace. With the default grace and
-/// the goodbye that is 27 s: spot VMs and Kubernetes give 30 s.
-const LEAVING_EXTRA: Duration = Duration::from_secs(15);
 /// How long to lease nothing after this machine failed a task; doubles with each further time.
 const MACHINE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longest: Duration::from_mins(5) };
-/// How long a worker that leaves waits for Redis to note it.
+/// How long a worker that leaves waits for Redis to note it: the last part of the time that leaving may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How long at most until the dispatcher looks at its machine again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -175,6 +172,7 @@ impl Dispatcher {
     pub(crate) async fn run(mut self) -> std::io::Result<Left> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut is_told = false;
         let left = loop {
             self.show_card();
             if let Some(left) = self.reason_to_leave() {
@@ -186,8 +184,9 @@ impl Dispatcher {
             let deadline = self.next_deadline();
             tokio::select! {
                 () = either(&mut terminate, &mut interrupt) => {
-                    if self.leave_by.is_some() {
-                        tracing::warn!("told to leave a second time, leaving at once");
+                    // A machine that goes gives notice and then signals: that is one wish, and two signals are a hurry.
+                    if std::mem::replace(&mut is_told, true) {
+                        tracing::warn!("signalled a second time, leaving at once");
                         break Left::WorkRemains;
                     }
                     self.leave();
@@ -195,7 +194,7 @@ impl Dispatcher {
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
                 Some(Ok((run, progress))) = self.looks.join_next() => self.looked(&run, progress),
-                Some(heard) = self.heard.recv() => self.hear(&heard),
+                Some(heard) = self.heard.recv() => self.hear(heard),
                 Some(notice) = self.notices.recv(), if self.leave_by.is_none() => {
                     tracing::warn!(notice, "this machine is about to go");
                     self.leave();
@@ -250,7 +249,7 @@ impl Dispatcher {
     async fn show_for_the_last_time(&self) -> Result<(), QueueError> {
         let now_ms = insist("goodbye", || self.shared.queue.now_ms()).await?;
         let card = self.card();
-        insist("goodbye", || self.shared.queue.show_worker(&self.worker, now_ms, &card)).await
+        insist("goodbye", || self.shared.queue.show_worker(&self.worker, now_ms, &card)).await.map(drop)
     }
 
     /// Once nothing runs, a quarantined worker tells its runs that it waits for no task: a hint would be lost on it.
@@ -276,13 +275,20 @@ impl Dispatcher {
     }
 
     fn leave(&mut self) {
+        if self.leave_by.is_some() {
+            tracing::info!("told to leave again, leaving");
+            return;
+        }
+        let leave_max = self.shared.config.leave_max;
         tracing::info!(
             attempts = self.running.len(),
+            seconds_max = leave_max.as_secs(),
             "told to leave: leasing nothing more, handing back what runs"
         );
-        self.leave_by = Some(Instant::now() + self.shared.config.grace + LEAVING_EXTRA);
+        let by = Instant::now() + leave_max.saturating_sub(GOODBYE);
+        self.leave_by = Some(by);
         for running in self.running.values() {
-            running.control.stop(StopWhy::Leaving);
+            running.control.leave(by);
         }
     }
 
@@ -517,8 +523,8 @@ impl Dispatcher {
             return; // the answer to a repeated request: we have it already
         }
         let control = Control::new();
-        if self.leave_by.is_some() {
-            control.stop(StopWhy::Leaving);
+        if let Some(by) = self.leave_by {
+            control.leave(by);
         } else if self.quarantine.is_some() {
             control.stop(StopWhy::Quarantined);
         }
@@ -613,13 +619,19 @@ impl Dispatcher {
         }
     }
 
-    fn hear(&self, heard: &Heard) {
-        let key = (heard.run.clone(), heard.task, heard.lease.clone());
-        let Some(running) = self.running.get(&key) else { return };
-        match heard.pulse {
+    fn hear(&mut self, heard: Heard) {
+        let Heard::Lease { lease, task, run, pulse } = heard else {
+            // The note stands until the worker has left.
+            if self.leave_by.is_none() {
+                self.leave();
+            }
+            return;
+        };
+        let Some(running) = self.running.get(&(run, task, lease)) else { return };
+        match pulse {
             Pulse::Held => {}
             Pulse::Unheld => {
-                tracing::warn!(task = %heard.task, "the lease lapsed and nobody has taken the task: going on");
+                tracing::warn!(%task, "the lease lapsed and nobody has taken the task: going on");
             }
             Pulse::Lost => running.control.stop(StopWhy::Lost),
             Pulse::Cancelled => running.control.stop(StopWhy::Cancelled),
@@ -627,6 +639,7 @@ impl Dispatcher {
     }
 
     fn woken(&mut self, wake: &Wake) {
+        tracing::debug!(?wake, "woken");
         match wake {
             Wake::Work => self.runs.wake(),
             Wake::Drain => self.leave(),

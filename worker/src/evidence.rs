@@ -8,6 +8,7 @@ use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{StorageError, key};
 use common::task::{AttemptFile, AttemptRecord, Ending, Provenance, StepRecord};
+use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::Attempt;
 use crate::carry::ROWS;
@@ -148,16 +149,17 @@ impl Attempt {
         Ok(Some(AttemptFile { object, sha256, bytes: size }))
     }
 
-    /// The same, as far as the store takes it in time.
+    /// The same, as far as the store takes it in time, and by this moment.
     pub(crate) async fn keep_evidence(
         &self,
         scratch: Option<&Scratch>,
         ending: Ending,
         reason: Option<(&str, &str)>,
+        by: Instant,
     ) {
         let Some(scratch) = scratch else { return };
         let put = self.put_evidence(scratch.path(), ending, reason);
-        match tokio::time::timeout(PATIENCE, put).await {
+        match timeout_at(by.min(Instant::now() + PATIENCE), put).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::warn!(error = %chain(&error), "the logs of this attempt could not be stored");

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::keys::RunKeys;
 use super::lease::fate;
 use super::{Fate, Queue, QueueError, scripts};
 use crate::task::{LeaseName, RunId, TaskId};
@@ -108,24 +107,6 @@ impl Queue {
         }
         let kept: Option<Vec<Bundle>> = reply.texts(1)?.into_iter().map(|text| text.parse().ok()).collect();
         kept.map(Ok).ok_or_else(|| reply.unknown())
-    }
-
-    /// From where the next attempts of tasks can go on, in the order asked for.
-    pub async fn checkpoints(&self, run: &RunId, tasks: &[TaskId]) -> Result<Vec<Checkpoint>, QueueError> {
-        if tasks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut connection = self.connection().await?;
-        let mut pipe = redis::pipe();
-        for task in tasks {
-            pipe.hget(RunKeys::new(run).checkpoints(), task.0);
-        }
-        let texts: Result<Vec<Option<String>>, _> = pipe.query_async(&mut connection).await;
-        let texts = texts.map_err(|source| self.error(source))?;
-        Ok(texts
-            .into_iter()
-            .map(|text| text.as_deref().map_or_else(Checkpoint::default, Checkpoint::parse))
-            .collect())
     }
 }
 

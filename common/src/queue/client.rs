@@ -322,7 +322,7 @@ impl Queue {
 }
 
 /// The limits as the run's hash has them.
-pub(super) fn limit_fields(limits: &Limits) -> [(&'static str, u64); 8] {
+pub(super) fn limit_fields(limits: &Limits) -> [(&'static str, u64); 10] {
     [
         ("parallelism", limits.parallelism),
         ("failures_max", limits.failures_max),
@@ -332,6 +332,8 @@ pub(super) fn limit_fields(limits: &Limits) -> [(&'static str, u64); 8] {
         ("backoff_ms", limits.backoff_ms),
         ("backoff_max_ms", limits.backoff_max_ms),
         ("step_seconds_max", limits.step_seconds_max),
+        ("checkpoint_seconds", limits.checkpoint_seconds),
+        ("checkpoint_jitter_seconds", limits.checkpoint_jitter_seconds),
     ]
 }
 

@@ -6,7 +6,7 @@ use redis::AsyncCommands as _;
 
 use super::keys::{self, RunKeys};
 use super::lease::parse_former;
-use super::{Queue, QueueError};
+use super::{Checkpoint, Queue, QueueError};
 use crate::digest::sha256_hex;
 use crate::excerpt::excerpt;
 use crate::task::{Ending, LeaseName, Limits, Phase, RunId, RunSpec, State, TaskId, Timings, WorkerId};
@@ -111,6 +111,8 @@ pub struct TaskInfo {
     pub timings: Option<Timings>,
     /// Bytes downloaded and uploaded for its success.
     pub bytes: Option<(u64, u64)>,
+    /// How far it is, and from where its next attempt can go on; nothing after a success.
+    pub checkpoint: Checkpoint,
 }
 
 /// A lease that is held now.
@@ -120,6 +122,8 @@ pub struct LeaseInfo {
     pub task: TaskId,
     /// The lease.
     pub lease: LeaseName,
+    /// How far the task is, by its bundles.
+    pub checkpoint: Checkpoint,
 }
 
 /// A transition, from the bounded stream.
@@ -222,9 +226,26 @@ impl Queue {
 
     /// Tasks by id, in the order asked for; a task without a hash is pending.
     pub async fn tasks(&self, run: &RunId, ids: &[TaskId]) -> Result<Vec<TaskInfo>, QueueError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let keys = RunKeys::new(run);
-        let hashes = self.hashes(ids.iter().map(|id| keys.task(*id))).await?;
-        hashes.iter().map(|fields| task_info(run, fields)).collect()
+        let hashes = self.hashes(ids.iter().map(|id| keys.task(*id)));
+        let (hashes, checkpoints) = futures::future::try_join(hashes, self.checkpoints(&keys, ids)).await?;
+        hashes
+            .iter()
+            .zip(checkpoints)
+            .map(|(fields, checkpoint)| task_info(run, fields, checkpoint))
+            .collect()
+    }
+
+    /// From where the next attempts of tasks can go on, in the order asked for.
+    async fn checkpoints(&self, keys: &RunKeys, ids: &[TaskId]) -> Result<Vec<Checkpoint>, QueueError> {
+        let mut connection = self.connection().await?;
+        let ids: Vec<u64> = ids.iter().map(|id| id.0).collect();
+        let texts: Result<Vec<Option<String>>, _> = connection.hmget(keys.checkpoints(), &ids).await;
+        let texts = texts.map_err(|source| self.error(source))?.into_iter();
+        Ok(texts.map(|text| text.as_deref().map(Checkpoint::parse).unwrap_or_default()).collect())
     }
 
     /// The tasks that are in a state now, in their order, where Redis has a list of them; `None` where every task would have to be asked.
@@ -259,7 +280,10 @@ impl Queue {
         let ids: Vec<TaskId> = ids.map_err(|source| self.error(source))?.into_iter().map(TaskId).collect();
         let tasks = self.tasks(run, &ids).await?;
         let held = ids.into_iter().zip(tasks).filter(|(_, info)| info.state == State::Leased);
-        Ok(held.filter_map(|(task, info)| Some(LeaseInfo { task, lease: info.lease? })).collect())
+        let lease = |(task, info): (TaskId, TaskInfo)| {
+            Some(LeaseInfo { task, lease: info.lease?, checkpoint: info.checkpoint })
+        };
+        Ok(held.filter_map(lease).collect())
     }
 
     /// Up to `bound` of the latest transitions, the newest first.
@@ -345,6 +369,8 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
         backoff_ms: number("backoff_ms")?,
         backoff_max_ms: number("backoff_max_ms")?,
         step_seconds_max: number("step_seconds_max")?,
+        checkpoint_seconds: number("checkpoint_seconds")?,
+        checkpoint_jitter_seconds: number("checkpoint_jitter_seconds")?,
     };
     limits.validate().map_err(|source| QueueError::Limits { run: run.clone(), source })?;
     let pushed_at_ms = number("pushed_at")?;
@@ -374,7 +400,7 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
     })
 }
 
-fn task_info(run: &RunId, fields: &Fields) -> Result<TaskInfo, QueueError> {
+fn task_info(run: &RunId, fields: &Fields, checkpoint: Checkpoint) -> Result<TaskInfo, QueueError> {
     let unreadable = |field: &'static str| QueueError::Field {
         run: run.clone(),
         field,
@@ -410,5 +436,6 @@ fn task_info(run: &RunId, fields: &Fields) -> Result<TaskInfo, QueueError> {
             let (down, up) = text.split_once(' ')?;
             Some((down.parse().ok()?, up.parse().ok()?))
         }),
+        checkpoint,
     })
 }

@@ -180,6 +180,10 @@ pub struct Limits {
     pub backoff_max_ms: u64,
     /// How long one step of an engine may run, in seconds of wall clock.
     pub step_seconds_max: u64,
+    /// How often at most the checkpoint of a task is stored, in seconds, from 1; workers may be told otherwise.
+    pub checkpoint_seconds: u64,
+    /// Up to how much longer, at random, in seconds: so a fleet does not store all at once.
+    pub checkpoint_jitter_seconds: u64,
 }
 
 impl Default for Limits {
@@ -193,11 +197,13 @@ impl Default for Limits {
             backoff_ms: 30_000,
             backoff_max_ms: 600_000,
             step_seconds_max: 3_600,
+            checkpoint_seconds: 600,
+            checkpoint_jitter_seconds: 119,
         }
     }
 }
 
-/// The longest lease, back-off and step, in ms.
+/// The longest lease, back-off, step and time between checkpoints, in ms.
 const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
 
 /// Says which limits contradict each other.
@@ -247,6 +253,7 @@ impl Limits {
             ("lapses_max", self.lapses_max),
             ("heartbeat_ms", self.heartbeat_ms),
             ("step_seconds_max", self.step_seconds_max),
+            ("checkpoint_seconds", self.checkpoint_seconds),
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err(LimitsError::Zero { name });
@@ -255,6 +262,8 @@ impl Limits {
             ("lease_ms", self.lease_ms, YEAR_MS),
             ("backoff_max_ms", self.backoff_max_ms, YEAR_MS),
             ("step_seconds_max", self.step_seconds_max, YEAR_MS / 1000),
+            ("checkpoint_seconds", self.checkpoint_seconds, YEAR_MS / 1000),
+            ("checkpoint_jitter_seconds", self.checkpoint_jitter_seconds, YEAR_MS / 1000),
         ];
         if let Some((name, found, max)) = longest.into_iter().find(|(_, found, max)| found > max) {
             return Err(LimitsError::TooLong { name, found, max });
@@ -294,6 +303,7 @@ mod tests {
             "heartbeat_ms 20000 is too long for lease_ms 60000 (expected: heartbeat_ms * 3 < lease_ms)",
         );
         check(|l| l.failures_max = 0, "failures_max is 0 (expected 1 or more)");
+        check(|l| l.checkpoint_seconds = 0, "checkpoint_seconds is 0 (expected 1 or more)");
         check(|l| l.lease_ms = u64::MAX, "lease_ms is 18446744073709551615 (expected 31536000000 at most)");
         check(|l| l.backoff_ms = 700_000, "backoff_ms 700000 is above backoff_max_ms 600000");
         assert!(Limits { heartbeat_ms: u64::MAX, ..Limits::default() }.validate().is_err());

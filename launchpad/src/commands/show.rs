@@ -1,6 +1,5 @@
 //! `show`: one task with its molecules, every attempt and what each left in the log, and its result.
 
-use common::queue::{Bundle, Checkpoint};
 use common::storage::key;
 use common::task::{ManifestReader, Molecule, StepRecord, TaskId};
 use serde::Serialize;
@@ -9,6 +8,7 @@ use super::Context;
 use crate::cli;
 use crate::consolidation::read_manifest;
 use crate::error::LaunchpadError;
+use crate::kept_checkpoint::KeptCheckpoint;
 use crate::output::{Report, Table, duration};
 use crate::task_history::{self, Attempt, ShownRow};
 
@@ -25,7 +25,7 @@ struct ShownTask {
     lapses: u64,
     releases: u64,
     /// From where its next attempt can go on; absent if from nowhere.
-    checkpoint: Option<ShownCheckpoint>,
+    checkpoint: Option<KeptCheckpoint>,
     molecules: Vec<Molecule>,
     attempts: Vec<Attempt>,
     /// Milliseconds of the Redis clock.
@@ -34,31 +34,6 @@ struct ShownTask {
     rows: Vec<ShownRow>,
     /// Why the rows can't be shown.
     shard_fault: Option<String>,
-}
-
-/// A checkpoint as `--json` has it.
-#[derive(Debug, Serialize)]
-struct ShownCheckpoint {
-    step: Option<u64>,
-    steps: Option<u64>,
-    /// Names of the objects in the store, the newest first.
-    bundles: Vec<String>,
-}
-
-impl ShownCheckpoint {
-    fn new(task: TaskId, checkpoint: &Checkpoint) -> Option<Self> {
-        let (step, steps) = checkpoint.progress.unzip();
-        let name = |bundle: &Bundle| key::bundle(task, &bundle.lease, bundle.number);
-        let bundles: Vec<String> = checkpoint.bundles.iter().map(name).collect();
-        (!bundles.is_empty()).then_some(Self { step, steps, bundles })
-    }
-
-    fn text(&self) -> String {
-        match (self.step, self.steps) {
-            (Some(step), Some(steps)) => format!("; step {step} of {steps} is kept"),
-            _ => "; a checkpoint is kept".to_owned(),
-        }
-    }
 }
 
 /// Shows a task.
@@ -74,7 +49,6 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
     let (_, molecules) = ManifestReader::new(manifest.open()?).nth(position).ok_or_else(absent)??;
     let info = queue.tasks(run, &[task]).await?.pop().ok_or_else(absent)?;
     let tail = queue.tail(run, task).await?;
-    let checkpoint = queue.checkpoints(run, &[task]).await?.pop().unwrap_or_default();
     let attempts = task_history::attempts(&store, task, &info, tail).await?;
     let (rows, shard_fault) = task_history::rows(&store, task, &info).await?;
     context.output.report(&ShownTask {
@@ -84,7 +58,7 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
         failures: info.failures,
         lapses: info.lapses,
         releases: info.releases,
-        checkpoint: ShownCheckpoint::new(task, &checkpoint),
+        checkpoint: KeptCheckpoint::of(task, &info.checkpoint),
         molecules,
         attempts,
         timings: info.timings,
@@ -105,7 +79,7 @@ impl Report for ShownTask {
             self.failures,
             self.lapses,
             self.releases,
-            self.checkpoint.as_ref().map_or_else(String::new, ShownCheckpoint::text)
+            self.checkpoint.as_ref().map_or_else(String::new, KeptCheckpoint::sentence)
         );
         let mut molecules = Table::new(&["molecule", "structure"]);
         for molecule in self.molecules.iter().take(LISTED) {

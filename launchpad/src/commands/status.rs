@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
+use crate::kept_checkpoint::KeptCheckpoint;
 use crate::output::{self, Report, Table, bytes, duration, thousands};
 use crate::run_status::{RunLine, RunStatus};
 
@@ -196,10 +197,11 @@ fn who_works(status: &RunStatus) -> String {
     if status.drained {
         return String::new();
     }
-    let mut table = Table::new(&[">task", "lease", "host"]);
+    let mut table = Table::new(&[">task", ">kept", "lease", "host"]);
     for lease in status.leases.iter().take(LISTED) {
         let host = lease.host.clone().unwrap_or_else(|| "-".into());
-        table.row([lease.task.to_string(), lease.lease.to_string(), host]);
+        let kept = KeptCheckpoint::cell(lease.checkpoint.as_ref());
+        table.row([lease.task.to_string(), kept, lease.lease.to_string(), host]);
     }
     let more = status.progress.leased.saturating_sub(LISTED as u64);
     let more = if more > 0 { format!("and {} more\n", thousands(more)) } else { String::new() };

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::{self, Having};
 use crate::error::LaunchpadError;
+use crate::kept_checkpoint::KeptCheckpoint;
 use crate::output::{Line, thousands};
 use crate::task_scan::scan;
 
@@ -26,6 +27,8 @@ struct TaskLine {
     worker: Option<WorkerId>,
     lease: Option<LeaseName>,
     reason: Option<String>,
+    /// How far it is; absent if no checkpoint of it is kept.
+    checkpoint: Option<KeptCheckpoint>,
 }
 
 impl Line for TaskLine {
@@ -37,6 +40,7 @@ impl Line for TaskLine {
         (">failures", 8),
         (">lapses", 6),
         (">releases", 8),
+        (">kept", 7),
         ("worker", 12),
         ("reason", 6),
     ];
@@ -46,6 +50,7 @@ impl Line for TaskLine {
         let worker = self.worker.as_ref().map_or_else(|| "-".to_owned(), WorkerId::to_string);
         let mut cells = vec![self.task.to_string(), self.state.to_owned()];
         cells.extend(counts.map(|count| count.to_string()));
+        cells.push(KeptCheckpoint::cell(self.checkpoint.as_ref()));
         cells.extend([worker, self.reason.clone().unwrap_or_default()]);
         cells
     }
@@ -64,6 +69,7 @@ impl TaskLine {
             worker: info.lease.as_ref().map(|lease| lease.worker.clone()),
             lease: info.lease,
             reason: info.reason,
+            checkpoint: KeptCheckpoint::of(task, &info.checkpoint),
         }
     }
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use why::Hands;
 pub(crate) use why::Why;
 
+use crate::kept_checkpoint::KeptCheckpoint;
 use crate::redis_checks;
 
 /// Leases and workers that are listed at most.
@@ -74,6 +75,8 @@ pub(crate) struct HeldTask {
     pub(crate) lease: LeaseName,
     /// Where its worker runs, if the registry knows.
     pub(crate) host: Option<String>,
+    /// How far it is; absent if no checkpoint of it is kept.
+    pub(crate) checkpoint: Option<KeptCheckpoint>,
 }
 
 /// A registered worker.
@@ -125,7 +128,8 @@ impl RunStatus {
         };
         let leases = leases.into_iter().map(|held| {
             let host = host(&held.lease);
-            HeldTask { task: held.task, lease: held.lease, host }
+            let checkpoint = KeptCheckpoint::of(held.task, &held.checkpoint);
+            HeldTask { task: held.task, lease: held.lease, host, checkpoint }
         });
         Ok(Self {
             run: run.clone(),

@@ -20,6 +20,8 @@ const LIMITS: Limits = Limits {
     backoff_ms: 30_000,
     backoff_max_ms: 600_000,
     step_seconds_max: 3_600,
+    checkpoint_seconds: 600,
+    checkpoint_jitter_seconds: 119,
 };
 
 pub(crate) async fn measure() {

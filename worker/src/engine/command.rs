@@ -109,7 +109,8 @@ impl Engine for CommandEngine {
             return None;
         }
         let said = std::fs::read_to_string(scratch.join(progress)).ok();
-        Some(Snapshot { files, progress: said.and_then(|said| steps(&said)) })
+        let progress = said.and_then(|said| steps(&said));
+        Some(Snapshot { state: files, appended: Vec::new(), progress })
     }
 
     fn score_unit(&self) -> &str {
@@ -163,7 +164,7 @@ fn of_all(pattern: &str, workload: &Workload<'_>) -> Vec<PathBuf> {
 
 /// A file, or all files of a folder, by path below the scratch folder. Links are not followed: what they lead to is not the
 /// program's.
-fn files_below(scratch: &Path, path: &Path, depth: usize) -> Vec<PathBuf> {
+pub(crate) fn files_below(scratch: &Path, path: &Path, depth: usize) -> Vec<PathBuf> {
     let Ok(meta) = std::fs::symlink_metadata(scratch.join(path)) else { return Vec::new() };
     if meta.is_file() {
         return vec![path.to_owned()];

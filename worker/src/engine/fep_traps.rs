@@ -2,7 +2,7 @@
 //! Not part of the program.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::task::{
     ChargeModel, EngineOptions, FepOptions, ManifestDigest, Molecule, MoleculeSource, ObjectRef, Row,
@@ -129,6 +129,7 @@ impl Attempt {
             scratch: self.scratch.path(),
             shared: &self.shared,
             has_gpu: false,
+            is_suspect: false,
         };
         let setup = engine.setup(&workload).filter(|_| self.makes_setup);
         let steps = setup.into_iter().flat_map(|setup| setup.steps).chain(engine.plan(&workload).steps);
@@ -192,17 +193,43 @@ fn a_window_without_final_coordinates_was_cut_short_whatever_its_exit_code() {
 fn a_window_is_gone_on_with_from_all_its_files_or_not_at_all() {
     let attempt = Attempt::window();
     let engine = Fep::new(attempt.options.clone());
-    let bundle = || engine.checkpoint(attempt.scratch.path()).map(|snapshot| snapshot.files);
+    let bundle = || {
+        let snapshot = engine.checkpoint(attempt.scratch.path());
+        snapshot.map(|snapshot| (snapshot.state, snapshot.appended))
+    };
     attempt.remove(FINAL);
     for name in ["window.tpr", "window.edr", "window.xtc"] {
         attempt.write(&format!("window/{name}"), "x");
         assert_eq!(bundle(), None);
     }
     attempt.write("window/window.cpt", "x");
-    let files = bundle().unwrap();
-    assert_eq!((files.len(), files[0].as_path()), (6, Path::new("window/window.cpt")));
+    let (state, appended) = bundle().unwrap();
+    assert_eq!(state, ["window/window.cpt", "window/window.tpr"].map(PathBuf::from));
+    assert_eq!(appended.len(), 4, "{appended:?}");
     attempt.write(FINAL, "x");
     assert_eq!(bundle(), None, "there is nothing left to do");
+}
+
+#[test]
+fn a_checkpoint_tells_the_step_that_mdruns_log_has_of_it() {
+    let attempt = Attempt::window();
+    attempt.remove(FINAL);
+    for name in ["window.cpt", "window.tpr", "window.edr", "window.xtc"] {
+        attempt.write(&format!("window/{name}"), "x");
+    }
+    let engine = Fep::new(attempt.options.clone());
+    let progress = |log: &str| {
+        attempt.write(LOG, log);
+        engine.checkpoint(attempt.scratch.path()).unwrap().progress
+    };
+    let note = |step: u64| format!("\nWriting checkpoint, step {step} at Thu Nov 26 04:06:02 2026\n\n\n");
+    assert_eq!(progress(LOG_TEXT), None);
+    let log =
+        [note(100), note(120), "Received the TERM signal, stopping within 20 steps\n".into(), note(140)];
+    assert_eq!(progress(&log.concat()), Some((140, 500)));
+    let cut_off = log.concat() + "\nWriting checkpoint, step 1";
+    assert_eq!(progress(&cut_off), Some((140, 500)));
+    assert_eq!(progress(&note(501)), None, "of another window");
 }
 
 #[test]
