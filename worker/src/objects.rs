@@ -24,7 +24,7 @@ const FILES_AT_ONCE: usize = 8;
 pub(crate) struct Objects {
     pub(crate) serving: Arc<Serving>,
     pub(crate) grant: Arc<Grant>,
-    control: Control,
+    pub(crate) control: Control,
     /// The run's, for small requests.
     store: RunStore,
 }

@@ -83,8 +83,7 @@ impl Attempt {
         self.moments.upload_started = Some(self.clock.now_ms());
         let mut paths = Self::log_files(scratch);
         paths.extend(self.evidence.kept.iter().cloned());
-        let (molecules_ok, molecules_bad) =
-            self.serving.info.spec.engine.counts(self.grant.task, shard);
+        let (molecules_ok, molecules_bad) = self.serving.info.spec.engine.counts(self.grant.task, shard);
         let shard = Bytes::from(shard.encode());
         let shard_sha256 = sha256_hex(&shard);
         let upload = Upload {
@@ -164,7 +163,8 @@ impl Upload {
     /// the run's store, no shard is made; without a shard that does, nothing was achieved: `None`.
     async fn put_all(&mut self) -> Result<Option<Stored>, Halt> {
         let (objects, task) = (&self.objects, self.objects.grant.task);
-        let own = objects.put_files(&self.scratch, &self.paths).await?;
+        let files = objects.put_files(&self.scratch, &self.paths);
+        let own = objects.control.unless_stopped(files).await??;
         objects.check_parts(&self.parts).await?;
         self.bytes_up = own.iter().chain(&self.parts).map(|file| file.bytes).sum();
         self.record.files = [self.carried.clone(), own, self.parts.clone()].concat();

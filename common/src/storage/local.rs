@@ -266,6 +266,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_object_is_created_once_with_its_folders_and_nothing_beside_it() {
+        for (is_durable, may_wait) in [(true, true), (true, false), (false, true)] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = LocalStore::open(folder.path(), is_durable).unwrap();
+            let create = async |bytes: &'static str| {
+                let mut options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+                if may_wait {
+                    options.extensions.insert(InPlace);
+                }
+                store.put_opts(&Path::from("a/b/c"), bytes.into(), options).await
+            };
+            create("one").await.unwrap();
+            assert!(matches!(create("two").await, Err(Error::AlreadyExists { .. })));
+            assert_eq!(store.get(&Path::from("a/b/c")).await.unwrap().bytes().await.unwrap(), "one");
+            let names =
+                fs::read_dir(folder.path().join("a/b")).unwrap().map(|entry| entry.unwrap().file_name());
+            assert_eq!(names.collect::<Vec<_>>(), ["c"]);
+        }
+    }
+
+    #[test]
+    fn file_systems_without_nameless_files_are_known_by_what_they_say() {
+        let says = |errno: Errno| is_unsupported(&errno.into());
+        assert!(says(Errno::EOPNOTSUPP) && says(Errno::EISDIR));
+        assert!(!says(Errno::EEXIST) && !says(Errno::ENOSPC) && !says(Errno::ENOENT));
+    }
+
+    #[tokio::test]
     async fn what_is_not_there_is_missing_and_a_folder_is_no_object() {
         let folder = tempfile::tempdir().unwrap();
         let store = LocalStore::open(folder.path(), true).unwrap();

@@ -91,7 +91,8 @@ async fn spawn_loop(argv: &'static [&'static str]) -> f64 {
         let folder = folder.path().to_owned();
         tokio::spawn(async move {
             for _ in 0..TASKS / SLOTS as u64 {
-                let status = Command::new(argv[0]).args(&argv[1..]).current_dir(&folder).status().await.unwrap();
+                let status =
+                    Command::new(argv[0]).args(&argv[1..]).current_dir(&folder).status().await.unwrap();
                 assert!(status.success());
             }
         })
