@@ -17,8 +17,9 @@ use nix::unistd::linkat;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, Error, Extensions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    Result,
 };
 
 /// Objects up to this size are read in one go.
@@ -76,7 +77,7 @@ impl ObjectStore for LocalStore {
             Ok(()) => Ok(true),
         };
         if in_place(opts.extensions.get().copied(), create).await? {
-            return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
+            return Ok(PutResult { e_tag: None, version: None, extensions: Extensions::default() });
         }
         self.files.put_opts(location, payload, opts).await
     }
