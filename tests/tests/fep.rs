@@ -224,7 +224,8 @@ async fn methane_has_its_free_energy_though_two_windows_are_cut_and_a_salt_costs
     let mut worker = lab.worker("w", &["--run", "water", "--cores", "2", "--exit-when", "drained"]);
     assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
     let killed = lab.task("water", cut[0].0).await;
-    assert_eq!((killed.state, killed.lapses, killed.failures), (State::Succeeded, 1, 0));
+    assert!(killed.lapses > 0, "its lease ran out");
+    assert_eq!((killed.state, killed.failures), (State::Succeeded, 0));
     assert_as_if_never_cut(&lab, "water", cut);
     assert_methane(&lab, "water");
 
