@@ -129,6 +129,7 @@ impl Attempt {
             scratch: self.scratch.path(),
             shared: &self.shared,
             has_gpu: false,
+            is_suspect: false,
         };
         let setup = engine.setup(&workload).filter(|_| self.makes_setup);
         let steps = setup.into_iter().flat_map(|setup| setup.steps).chain(engine.plan(&workload).steps);
