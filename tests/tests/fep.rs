@@ -96,19 +96,9 @@ fn freeze(lab: &Lab, run: &str) -> Result<Frozen, &'static str> {
 
 /// A worker for one task at a time, with a window that stands still and whose checkpoint is in the store.
 async fn worker_in_a_window(lab: &Lab, name: &str, run: &str) -> (LabWorker, Frozen) {
-    let mut worker = lab.worker(
-        name,
-        &[
-            "--run",
-            run,
-            "--checkpoint-seconds",
-            "1",
-            "--checkpoint-jitter-seconds",
-            "0",
-            "--grace-seconds",
-            "10",
-        ],
-    );
+    let pace = ["--checkpoint-seconds", "1", "--checkpoint-jitter-seconds", "0"];
+    let patience = ["--grace-seconds", "30", "--leave-seconds-max", "50"];
+    let mut worker = lab.worker(name, &[&["--run", run], &pace[..], &patience].concat());
     eventually("a set-up", || {
         assert_eq!(worker.has_left(), None, "{}", worker.last_words());
         let is_there = lab.object(run, "groups/0000000/setup.tar").is_file();
