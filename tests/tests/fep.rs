@@ -412,7 +412,7 @@ async fn a_window_goes_on_from_what_is_whole_or_starts_again_to_the_same_bytes()
     }
 }
 
-/// A stand-in for `gmx`, since no machine need have a GPU: it notes its arguments, or dies of a signal.
+/// A stand-in for `gmx`, since no machine need have a GPU.
 fn stub_gmx(driver: &mut Driver, script: &str) {
     let stubs = driver.folder.join("stubs");
     fs::create_dir(&stubs).unwrap();
@@ -438,14 +438,56 @@ async fn mdrun_computes_on_the_gpu_of_its_task_and_on_the_cpu_without_one() {
     }
 }
 
-#[tokio::test]
-async fn a_driver_whose_program_is_killed_ends_by_the_same_signal() {
-    let lab = Lab::new(PROGRAMS).await;
-    for (name, signal) in [("KILL", Signal::SIGKILL), ("SEGV", Signal::SIGSEGV)] {
-        let mut driver = Driver::new(&lab, name);
-        stub_gmx(&mut driver, &format!("kill -{name} $$"));
-        let status = driver.start("relax").wait().unwrap();
-        assert_eq!(status.signal(), Some(signal as i32));
-        assert!(!driver.folder.join("fep/refused.json").exists(), "it is not the molecule's fault");
+/// What both drivers of GROMACS have in common.
+const DRIVERS: [&str; 2] = ["gromacs_fep", "gromacs_mmgbsa"];
+
+#[test]
+fn a_driver_whose_program_is_killed_ends_by_the_same_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    for (driver, signal) in
+        DRIVERS.into_iter().flat_map(|driver| [(driver, Signal::SIGKILL), (driver, Signal::SIGSEGV)])
+    {
+        let program = format!("kill -{} $$", signal as i32);
+        let mut child = start_python(
+            &format!("import {driver}\n{driver}.run(['sh', '-c', '{program}'], '.')"),
+            folder.path(),
+        );
+        assert_eq!(child.wait().unwrap().signal(), Some(signal as i32), "{driver}");
     }
+}
+
+/// mdrun tells of its last checkpoint before it has written it, and SIGTERM comes to all at once.
+#[tokio::test]
+async fn a_driver_reads_on_while_a_program_that_was_told_to_end_does_so() {
+    for driver in DRIVERS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let program = "trap 'touch told; until [ -e go ]; do echo it ends; sleep 0.01; done; touch whole; exit 1' TERM\n\
+                       touch started; while :; do sleep 0.01; done";
+        fs::write(path("program"), program).unwrap();
+        let mut child =
+            start_python(&format!("import {driver}\n{driver}.run(['sh', 'program'], '.')"), folder.path());
+        let is_there = async |name: &str| {
+            eventually(name, async || if path(name).exists() { Ok(()) } else { Err("not yet") }).await;
+        };
+        is_there("started").await;
+        killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+        is_there("told").await;
+        fs::write(path("go"), "").unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32), "{driver}");
+        assert!(path("whole").exists(), "{driver}: the program was cut off");
+    }
+}
+
+/// Python in a folder and a group of its own, with the drivers as modules.
+#[expect(clippy::disallowed_methods, reason = "tests start programs")]
+fn start_python(script: &str, folder: &Path) -> Child {
+    let drivers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../drivers");
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", script])
+        .current_dir(folder)
+        .env("PYTHONPATH", drivers)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn().unwrap()
 }
