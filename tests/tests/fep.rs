@@ -124,6 +124,13 @@ fn kept_step(lab: &Lab, run: &str, task: u64) -> u64 {
     step.parse().unwrap()
 }
 
+/// Whether a SIGTERM waits for a process that stands still.
+fn is_told_to_end(process: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or("0");
+    u64::from_str_radix(pending.trim(), 16).unwrap() & (1 << (Signal::SIGTERM as u32 - 1)) != 0
+}
+
 /// Cuts two windows of a run, each of another worker: one by -9, one by SIGTERM. Gives their tasks and how far each is.
 async fn cut_two_windows(lab: &Lab, run: &str) -> [(u64, u64); 2] {
     let (mut worker, killed) = worker_in_a_window(lab, "killed", run).await;
@@ -137,6 +144,10 @@ async fn cut_two_windows(lab: &Lab, run: &str) -> [(u64, u64); 2] {
     let (mut worker, told) = worker_in_a_window(lab, "told", run).await;
     let before = kept_step(lab, run, told.task);
     worker.signal(Signal::SIGTERM);
+    eventually("mdrun is told to end", async || {
+        if is_told_to_end(told.mdrun) { Ok(()) } else { Err(worker.last_words()) }
+    })
+    .await;
     kill(told.mdrun, Signal::SIGCONT).unwrap();
     assert_eq!(worker.left().await, 75, "{}", worker.last_words());
     let told_at = kept_step(lab, run, told.task);
