@@ -162,11 +162,19 @@ pub(crate) enum LaunchpadError {
         /// How many were tried.
         molecules: usize,
     },
-    /// A run whose trial can't be named.
-    #[error("the trial of run `{run}` can't be called `{run}-trial`, which is longer than 64 characters")]
-    TrialName {
+    /// No number of tasks side by side could be measured.
+    #[error("no number of tasks side by side could be measured")]
+    NothingTuned {
+        /// The last run that tried.
+        run: RunId,
+    },
+    /// A run beside which no trial can stand.
+    #[error("a run beside `{run}` can't be called `{name}`, which is longer than 64 characters")]
+    NameTooLong {
         /// The run.
         run: RunId,
+        /// The other one.
+        name: String,
     },
     /// The program's own set-up.
     #[error("could not start")]
@@ -195,7 +203,7 @@ impl LaunchpadError {
             }
             Self::SearchBox(_)
             | Self::NobodyToAsk { .. }
-            | Self::TrialName { .. }
+            | Self::NameTooLong { .. }
             | Self::NoSuchColumn { .. }
             | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
@@ -211,7 +219,8 @@ impl LaunchpadError {
             | Self::Manifest(_)
             | Self::File { .. }
             | Self::NoSuchTask { .. }
-            | Self::TrialFailed { .. } => exit_code::DATA,
+            | Self::TrialFailed { .. }
+            | Self::NothingTuned { .. } => exit_code::DATA,
         }
     }
 
@@ -236,8 +245,10 @@ impl LaunchpadError {
                 Some("one that lives leaves once it is connected again; `launchpad workers` lists those that are there".into())
             }
             Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
-            Self::TrialFailed { run, .. } => Some(format!("`launchpad show {run} 0` tells why")),
-            Self::TrialName { .. } => Some("use a run id of at most 58 characters".into()),
+            Self::TrialFailed { run, .. } | Self::NothingTuned { run } => {
+                Some(format!("`launchpad show {run} 0` tells why"))
+            }
+            Self::NameTooLong { .. } => Some("use a shorter run id".into()),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
             Self::File { source, .. } => Some(file_hint(source).to_owned()),
             Self::NoSuchTask { tasks, .. } => {

@@ -29,9 +29,11 @@ mod redis_checks;
 mod run_file;
 mod run_status;
 pub mod search_box;
+mod survival;
 mod task_history;
 mod task_scan;
 mod trial_report;
+mod tune_report;
 
 /// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {

@@ -1,9 +1,9 @@
 //! A way to a Redis that breaks, falls silent, drags, or loses the answers of chosen scripts: the script runs, then the connection
-//! breaks. Knows of scripts only their digests.
+//! breaks. Knows of scripts only their digests. In front of a sentinel, it also stands before the servers that the sentinel names.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::queue::SOURCES;
@@ -22,7 +22,8 @@ pub struct FlakyProxy {
     faults: Arc<Faults>,
     line: watch::Sender<Line>,
     cuts: watch::Sender<()>,
-    listener: JoinHandle<()>,
+    names: Arc<Names>,
+    listeners: Vec<JoinHandle<()>>,
 }
 
 /// How a line is.
@@ -45,6 +46,24 @@ struct Weather {
     cuts: watch::Receiver<()>,
 }
 
+/// Where connections of one listener lead.
+#[derive(Debug, Clone)]
+struct Route {
+    to: u16,
+    faults: Arc<Faults>,
+    /// What to make of the servers that the other side names, if it is a sentinel.
+    names: Option<Arc<Names>>,
+}
+
+/// How the servers of a sentinel are called by those who ask it through the proxy: by the way that leads to each.
+#[derive(Debug, Default)]
+struct Names {
+    /// The port of each server, and that of the way to it.
+    ways: Vec<(u16, u16)>,
+    /// The server that goes by the name of all.
+    stranded_at: Mutex<Option<u16>>,
+}
+
 /// Which answers to lose: one counter for each script, by the digest that `EVALSHA` names.
 #[derive(Debug)]
 struct Faults {
@@ -61,8 +80,26 @@ struct Fault {
 
 impl FlakyProxy {
     /// Listens on a free port of this machine, in front of the Redis on port `to`.
-    #[expect(clippy::disallowed_methods, reason = "the proxy has to recognise the scripts on the wire")]
     pub async fn start(to: u16) -> Self {
+        let mut proxy = Self::new();
+        proxy.port = proxy.listen(to, None).await;
+        proxy
+    }
+
+    /// The same in front of a sentinel. Those who ask it there are led to its servers through the same bad weather.
+    pub async fn in_front_of_sentinel(sentinel: u16, servers: [u16; 2]) -> Self {
+        let mut proxy = Self::new();
+        let mut ways = Vec::new();
+        for server in servers {
+            ways.push((server, proxy.listen(server, None).await));
+        }
+        proxy.names = Arc::new(Names { ways, stranded_at: Mutex::new(None) });
+        proxy.port = proxy.listen(sentinel, Some(Arc::clone(&proxy.names))).await;
+        proxy
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the proxy has to recognise the scripts on the wire")]
+    fn new() -> Self {
         let fault = |(verb, source): &(&'static str, &str)| Fault {
             verb,
             digest: redis::Script::new(source).get_hash().to_owned(),
@@ -70,12 +107,28 @@ impl FlakyProxy {
             lost: AtomicU32::new(0),
         };
         let faults = Arc::new(Faults { scripts: SOURCES.iter().map(fault).collect() });
+        let (line, cuts) = (watch::Sender::new(Line::Fair), watch::Sender::new(()));
+        Self { port: 0, faults, line, cuts, names: Arc::default(), listeners: Vec::new() }
+    }
+
+    /// Listens on one more port, and says on which.
+    async fn listen(&mut self, to: u16, names: Option<Arc<Names>>) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (line, cuts) = (watch::Sender::new(Line::Fair), watch::Sender::new(()));
-        let weather = Weather { line: line.subscribe(), cuts: cuts.subscribe() };
-        let listener = tokio::spawn(accept(listener, to, Arc::clone(&faults), weather));
-        Self { port, faults, line, cuts, listener }
+        let weather = Weather { line: self.line.subscribe(), cuts: self.cuts.subscribe() };
+        let route = Route { to, faults: Arc::clone(&self.faults), names };
+        self.listeners.push(tokio::spawn(accept(listener, route, weather)));
+        port
+    }
+
+    /// From now on, leads those who ask the sentinel to this one of its servers, whatever the sentinel says; `None` ends that.
+    pub fn strand(&self, at: Option<u16>) {
+        *self.names.stranded_at.lock().unwrap() = at;
+    }
+
+    /// Its port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Changes how the line is. Connections that are there stay.
@@ -111,7 +164,23 @@ impl FlakyProxy {
 
 impl Drop for FlakyProxy {
     fn drop(&mut self) {
-        self.listener.abort();
+        for listener in &self.listeners {
+            listener.abort();
+        }
+    }
+}
+
+impl Names {
+    /// What a sentinel says, with the ways in the place of its servers.
+    fn translate(&self, answer: &[u8]) -> Vec<u8> {
+        let stranded_at = *self.stranded_at.lock().unwrap();
+        let way = |server: u16| self.ways.iter().find(|(port, _)| *port == server).map(|(_, way)| *way);
+        let bulk = |port: u16| format!("${}\r\n{port}\r\n", port.to_string().len());
+        let text = String::from_utf8_lossy(answer).into_owned();
+        let replace = |text: String, (server, to): &(u16, u16)| {
+            text.replace(&bulk(*server), &bulk(stranded_at.and_then(way).unwrap_or(*to)))
+        };
+        self.ways.iter().fold(text, replace).into_bytes()
     }
 }
 
@@ -129,9 +198,9 @@ impl Faults {
 }
 
 /// Takes connections as long as the test lasts.
-async fn accept(listener: TcpListener, to: u16, faults: Arc<Faults>, weather: Weather) {
+async fn accept(listener: TcpListener, route: Route, weather: Weather) {
     while let Ok((client, _)) = listener.accept().await {
-        let (faults, mut weather) = (Arc::clone(&faults), weather.clone());
+        let (route, mut weather) = (route.clone(), weather.clone());
         if *weather.line.borrow() == Line::Down {
             continue;
         }
@@ -139,7 +208,7 @@ async fn accept(listener: TcpListener, to: u16, faults: Arc<Faults>, weather: We
         tokio::spawn(async move {
             // An error is a broken connection, which the test wants or the worker notices.
             tokio::select! {
-                _ = carry(client, to, faults, weather.line) => {}
+                _ = carry(client, route, weather.line) => {}
                 _ = weather.cuts.changed() => {}
             }
         });
@@ -158,12 +227,8 @@ async fn pass(line: &mut watch::Receiver<Line>) {
 }
 
 /// Carries one connection until either side ends it or an answer is lost.
-async fn carry(
-    mut client: TcpStream,
-    to: u16,
-    faults: Arc<Faults>,
-    mut line: watch::Receiver<Line>,
-) -> io::Result<()> {
+async fn carry(mut client: TcpStream, route: Route, mut line: watch::Receiver<Line>) -> io::Result<()> {
+    let Route { to, faults, names } = route;
     let mut server = TcpStream::connect(("127.0.0.1", to)).await?;
     let (mut request, mut answer) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let mut losing: Option<&Fault> = None;
@@ -190,8 +255,26 @@ async fn carry(
                     fault.lost.fetch_add(1, Ordering::SeqCst);
                     return Ok(());
                 }
-                client.write_all(answer).await?;
+                match &names {
+                    Some(names) => client.write_all(&names.translate(answer)).await?,
+                    None => client.write_all(answer).await?,
+                }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sentinel_names_is_called_by_the_way_to_it() {
+        let names = Names { ways: vec![(40_001, 51), (40_002, 52)], stranded_at: Mutex::new(None) };
+        let says = |port: &str| format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+        let heard = |port: &str| String::from_utf8(names.translate(says(port).as_bytes())).unwrap();
+        assert_eq!([heard("40001"), heard("40002"), heard("40003")], [says("51"), says("52"), says("40003")]);
+        *names.stranded_at.lock().unwrap() = Some(40_001);
+        assert_eq!([heard("40001"), heard("40002"), heard("40003")], [says("51"), says("51"), says("40003")]);
     }
 }

@@ -7,11 +7,13 @@
 
 mod certificates;
 pub mod chaos;
+mod crashing;
 mod eventually;
 mod flaky_proxy;
 mod lab;
 mod model_server;
 mod outpost;
+mod peak;
 mod pretender;
 pub mod protocol;
 mod redis;
@@ -26,6 +28,7 @@ pub use flaky_proxy::{FlakyProxy, Line};
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
 pub use model_server::{Act, Asked, ModelServer};
 pub use outpost::Outpost;
+pub use peak::{Peak, peak_of};
 pub use pretender::Pretender;
 pub use redis::{Persistence, TestRedis};
 pub use run::{TestRun, sample_input, sample_spec};

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 
+use crate::crashing::{Crashing, Serve};
 use crate::eventually;
 
 /// What the server does with a request.
@@ -50,43 +50,39 @@ struct State {
 /// A running server. It ends with the test.
 #[expect(missing_debug_implementations, reason = "a script has no text")]
 pub struct ModelServer {
-    port: u16,
-    state: Arc<Mutex<State>>,
-    listener: Option<JoinHandle<()>>,
+    server: Crashing<Mutex<State>>,
 }
 
 impl ModelServer {
     /// Starts a server that does what `script` says of each request for scores.
     pub async fn start(script: impl FnMut(&[Asked]) -> Act + Send + 'static) -> Self {
         let state = State { script: Some(Box::new(script)), ..State::default() };
-        let mut server = Self { port: 0, state: Arc::new(Mutex::new(state)), listener: None };
-        server.restart().await;
-        server
+        Self { server: Crashing::start(Mutex::new(state)).await }
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.server.port)
     }
 
     /// All requests for scores so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.state.lock().unwrap().asked.clone()
+        self.server.double.lock().unwrap().asked.clone()
     }
 
     /// How often its health was checked.
     pub fn checks(&self) -> usize {
-        self.state.lock().unwrap().checks
+        self.server.double.lock().unwrap().checks
     }
 
     /// How many hanging requests were given up by the other side.
     pub fn abandoned(&self) -> usize {
-        self.state.lock().unwrap().abandoned
+        self.server.double.lock().unwrap().abandoned
     }
 
     /// Lets it say that it is not well, or that it is again.
     pub fn sicken(&self, is_sick: bool) {
-        self.state.lock().unwrap().is_sick = is_sick;
+        self.server.double.lock().unwrap().is_sick = is_sick;
     }
 
     /// Waits for this many requests for scores.
@@ -100,37 +96,22 @@ impl ModelServer {
 
     /// Ends it: nobody listens any more, and every connection is cut.
     pub fn crash(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            listener.abort();
-        }
+        self.server.crash();
     }
 
     /// Starts it again at the same place.
     pub async fn restart(&mut self) {
-        let port = self.port;
-        let listener = eventually("the port is free", || async move {
-            TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| error.to_string())
-        })
-        .await;
-        self.port = listener.local_addr().unwrap().port();
-        let state = Arc::clone(&self.state);
-        self.listener = Some(tokio::spawn(async move {
-            // Dropped, and all connections with it, when the server crashes.
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&state)));
-            }
-        }));
+        self.server.restart().await;
     }
 }
 
-impl Drop for ModelServer {
-    fn drop(&mut self) {
-        self.crash();
+impl Serve for Mutex<State> {
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
+        answer(stream, &self).await;
     }
 }
 
-async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     let Some((path, asked)) = read(&mut stream).await else { return };
     let act = {
         let mut state = state.lock().unwrap();

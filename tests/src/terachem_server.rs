@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 use worker::terachem_proto::status::JobStatus;
 use worker::terachem_proto::{JobInput, JobOutput, MessageType, Status};
 
+use crate::crashing::{Crashing, Serve};
 use crate::eventually;
 
 /// What the server does with a job.
@@ -47,28 +47,24 @@ struct State {
 /// A running server. It ends with the test.
 #[expect(missing_debug_implementations, reason = "a script has no text")]
 pub struct TerachemServer {
-    port: u16,
-    state: Arc<Mutex<State>>,
-    listener: Option<JoinHandle<()>>,
+    server: Crashing<Mutex<State>>,
 }
 
 impl TerachemServer {
     /// Starts a server that does what `script` says of each job, counted from 1.
     pub async fn start(script: impl FnMut(usize, &JobInput) -> Job + Send + 'static) -> Self {
         let state = State { jobs: Vec::new(), script: Box::new(script) };
-        let mut server = Self { port: 0, state: Arc::new(Mutex::new(state)), listener: None };
-        server.restart().await;
-        server
+        Self { server: Crashing::start(Mutex::new(state)).await }
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("terachem://127.0.0.1:{}", self.port)
+        format!("terachem://127.0.0.1:{}", self.server.port)
     }
 
     /// All jobs that were submitted.
     pub fn jobs(&self) -> Vec<JobInput> {
-        self.state.lock().unwrap().jobs.clone()
+        self.server.double.lock().unwrap().jobs.clone()
     }
 
     /// Waits until this many jobs were submitted.
@@ -82,37 +78,23 @@ impl TerachemServer {
 
     /// Ends it: nobody listens any more, and every connection is cut.
     pub fn crash(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            listener.abort();
-        }
+        self.server.crash();
     }
 
     /// Starts it again at the same place.
     pub async fn restart(&mut self) {
-        let port = self.port;
-        let listener = eventually("the port is free", || async move {
-            TcpListener::bind(("127.0.0.1", port)).await.map_err(|error| error.to_string())
-        })
-        .await;
-        self.port = listener.local_addr().unwrap().port();
-        let state = Arc::clone(&self.state);
-        self.listener = Some(tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let state = Arc::clone(&state);
-                connections.spawn(async move { serve(stream, &state).await });
-            }
-        }));
+        self.server.restart().await;
     }
 }
 
-impl Drop for TerachemServer {
-    fn drop(&mut self) {
-        self.crash();
+impl Serve for Mutex<State> {
+    async fn serve(self: Arc<Self>, stream: TcpStream) {
+        // `None` is a connection that ended, on either side.
+        _ = converse(stream, &self).await;
     }
 }
 
-async fn serve(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
+async fn converse(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let mut current: Option<(Job, i32, JobInput)> = None;
     loop {
         let (kind, bytes) = receive(&mut stream).await?;

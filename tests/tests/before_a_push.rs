@@ -248,6 +248,60 @@ async fn a_trial_without_a_score_fails() {
     assert!(ran.stdout.contains("smiles_invalid"), "{}", ran.stdout);
 }
 
+/// Tunes with the descriptors of the example, and gives its JSON.
+fn tuned(lab: &Lab, numbers: &str, flags: &[&str]) -> (Ran, Value) {
+    let config = format!("{}/../examples/descriptors/run.toml", env!("CARGO_MANIFEST_DIR"));
+    let mut arguments = vec!["tune", "--config", &config, "--run", "r", "--json", "--side-by-side", numbers];
+    arguments.extend(["--confirm-after-ms", "0"]);
+    arguments.extend_from_slice(flags);
+    let ran = lab.launchpad(&arguments);
+    let json = serde_json::from_str(&ran.stdout).unwrap_or_default();
+    (ran, json)
+}
+
+#[tokio::test]
+async fn numbers_side_by_side_are_tried_as_far_as_the_machine_has_room() {
+    let lab = Lab::new(PROGRAMS).await;
+    let mut worker = lab.worker("w", &["--run", "r-tune-1", "--run", "r-tune-3", "--cores", "2"]);
+    let (ran, json) = tuned(&lab, "1,3,4", &["--usd-per-hour", "0.5"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let levels = json["levels"].as_array().unwrap();
+    let of = |level: &Value| {
+        ["side_by_side", "at_once", "workers", "ok"].map(|name| level[name].as_u64().unwrap())
+    };
+    // There was no room for three, so that four were not tried, and one is what is known.
+    assert_eq!(levels.iter().map(of).collect::<Vec<_>>(), [[1, 1, 1, 2], [3, 2, 1, 6]], "{json}");
+    assert_eq!(json["best"], 1);
+    let pace = levels[0]["molecules_per_hour"].as_f64().unwrap();
+    assert!((levels[0]["usd_per_1000"].as_f64().unwrap() * pace - 500.0).abs() < 1e-6, "{json}");
+    assert_eq!(lab.progress("r-tune-3").await.molecules_ok, 6);
+    assert_eq!(lab.launchpad(&["status", "r-tune-4"]).code, 65);
+}
+
+#[tokio::test]
+async fn a_machine_on_which_all_fails_has_no_best_number() {
+    let lab = Lab::new(PROGRAMS).await;
+    let driver = lab.write("broken.py", "raise SystemExit(1)\n");
+    let _worker = lab.worker("w", &["--exit-when", "never"]);
+    let (ran, json) = tuned(&lab, "2,4", &["--driver", driver.to_str().unwrap()]);
+    assert_eq!((ran.code, &json["best"]), (65, &Value::Null), "{}{}", ran.stdout, ran.stderr);
+    assert_eq!((&json["levels"][0]["dead"], &json["levels"][1]), (&4.into(), &Value::Null));
+    assert!(ran.stderr.contains("no number of tasks side by side could be measured"), "{}", ran.stderr);
+}
+
+#[test]
+fn windows_of_free_energies_cannot_be_tuned() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.smi"), "C a\n").unwrap();
+    let mut tune = Command::new(PROGRAMS.launchpad);
+    tune.args(["tune", "a.smi", "--run", "r", "--engine", "gromacs-fep"]).current_dir(folder.path());
+    let output = tune.output().unwrap();
+    assert_eq!(output.status.code(), Some(65));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("several tasks of a molecule") && told.contains("hint: "), "{told}");
+}
+
 #[test]
 fn manual_pages_and_completions_name_every_command() {
     let folder = tempfile::tempdir().unwrap();

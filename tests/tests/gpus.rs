@@ -39,21 +39,48 @@ os.rmdir(f"{stubs}/{gpu}")
 /// A lab whose machine says that it has two GPUs, with a run of four tasks that need one each.
 async fn lab() -> Lab {
     let lab = Lab::new(PROGRAMS).await;
-    let says = format!(
-        "#!/bin/sh\necho '0, {FIRST}, NVIDIA L4, 23034, 550.90.07'\necho '1, {SECOND}, NVIDIA L4, 23034, 550.90.07'\n"
-    );
-    lab.set("nvidia-smi", &says);
-    fs::set_permissions(lab.path("stubs/nvidia-smi"), Permissions::from_mode(0o755)).unwrap();
+    let query =
+        format!("0, {FIRST}, NVIDIA L4, 23034, 550.90.07\n1, {SECOND}, NVIDIA L4, 23034, 550.90.07\n");
+    let list = format!("GPU 0: NVIDIA L4 (UUID: {FIRST})\nGPU 1: NVIDIA L4 (UUID: {SECOND})\n");
+    has_gpus(&lab, &query, &list);
     let stubs = serde_json::to_string(&lab.path("stubs")).unwrap();
     let driver = lab.write("driver.py", &DRIVER.replace("STUBS", &stubs));
-    let config = lab.write("run.toml", "[needs]\ngpu = true\n");
     let ligands = lab.write("r.smi", "C a\nC b\nC c\nC d\n");
-    let mut push = vec!["push", ligands.to_str().unwrap(), "--run", "r", "--engine", "command"];
-    push.extend(["--driver", driver.to_str().unwrap(), "--config", config.to_str().unwrap()]);
+    let mut push =
+        vec!["push", ligands.to_str().unwrap(), "--run", "r", "--engine", "command", "--needs-gpu"];
+    push.extend(["--driver", driver.to_str().unwrap()]);
     push.extend(["--column", "letters,min=1,max=500", "--failures-max", "1", "--confirm-after-ms", "0"]);
     let ran = lab.launchpad(&push);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     lab
+}
+
+/// Lets the lab's machine say this of its GPUs.
+fn has_gpus(lab: &Lab, query: &str, list: &str) {
+    let (query, list) = (lab.write("smi-query", query), lab.write("smi-list", list));
+    let (query, list) = (query.display(), list.display());
+    let says = format!("#!/bin/sh\n[ \"$1\" = --list-gpus ] && exec cat '{list}'\nexec cat '{query}'\n");
+    lab.set("nvidia-smi", &says);
+    fs::set_permissions(lab.path("stubs/nvidia-smi"), Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn each_part_of_a_gpu_that_is_split_has_a_task_of_its_own() {
+    let lab = lab().await;
+    // Of driver 535.216.01 (github.com/DataDog/datadog-agent/pull/33120), with the query's line for the same GPU.
+    let list = include_str!("../golden/nvidia-smi-535-a100-mig.txt");
+    let whole = "0, GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16, NVIDIA A100-SXM4-80GB, 81920, 535.216.01\n";
+    has_gpus(&lab, whole, list);
+    lab.set("gate", "");
+    let mut worker = lab.worker("w", &["--run", "r", "--cores", "4", "--gpus", "0"]);
+    let given: BTreeSet<String> = lab.until_noted("given", 4).await.into_iter().collect();
+    assert!(given.len() == 4 && given.iter().all(|given| given.starts_with("MIG-")), "{given:?}");
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(lab.progress("r").await.molecules_ok, 4);
+    let shown: Value = serde_json::from_str(&lab.launchpad(&["show", "r", "0", "--json"]).stdout).unwrap();
+    let gpu = shown["attempts"][0]["record"]["provenance"]["gpu"].as_str().unwrap();
+    assert!(gpu.starts_with("NVIDIA A100-SXM4-80GB MIG 1g.10gb, a part of 81920 MiB"), "{gpu}");
 }
 
 #[tokio::test]
@@ -89,7 +116,7 @@ async fn tasks_are_kept_on_cores_of_their_own() {
     let driver = fs::read_to_string(lab.path("driver.py")).unwrap();
     let cores = "open(f'{stubs}/cores', 'a').write(f'{sorted(os.sched_getaffinity(0))}\\n')\nassert gpu ==";
     let driver = lab.write("pinned.py", &driver.replace(note, cores));
-    let (ligands, config) = (lab.path("r.smi"), lab.path("run.toml"));
+    let (ligands, config) = (lab.path("r.smi"), lab.write("run.toml", "[needs]\ngpu = true\n"));
     let mut push = vec!["push", ligands.to_str().unwrap(), "--run", "pinned", "--engine", "command"];
     push.extend(["--driver", driver.to_str().unwrap(), "--config", config.to_str().unwrap()]);
     push.extend(["--column", "letters,min=1,max=500", "--confirm-after-ms", "0"]);

@@ -139,6 +139,104 @@ async fn a_server_that_crashes_again_and_again_costs_no_molecule_and_no_failure(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_molecule_that_crashes_every_server_dies_with_its_evidence_and_its_neighbours_succeed() {
+    let lab = Lab::new(PROGRAMS).await;
+    let is_poisoned: fn(&Asked) -> bool = |asked| ids(asked).contains(&"poison");
+    let crashing =
+        move |all: &[Asked]| if is_poisoned(all.last().unwrap()) { Act::Reset } else { Act::Score };
+    let (first, second) = (ModelServer::start(crashing).await, ModelServer::start(crashing).await);
+    push(&lab, "poison", "C a\nCC poison\nCCC c\n", &["--failures-max", "2"]);
+    let endpoints = format!("{},{}", first.url(), second.url());
+    let mut worker = lab.worker("w", &["--run", "poison", "--endpoint", &endpoints]);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+
+    let progress = lab.progress("poison").await;
+    assert_eq!((progress.succeeded, progress.molecules_ok, progress.dead), (2, 2, 1));
+    assert_eq!((progress.failures, progress.releases, progress.lapses), (2, 0, 0));
+    assert_eq!(lab.task("poison", 1).await.reason.as_deref(), Some("server_crashed"));
+    let all = [first.asked(), second.asked()].concat();
+    assert_eq!(all.iter().filter(|asked| is_poisoned(asked)).count(), 6, "three times in each attempt");
+    let ran = lab.launchpad(&["show", "poison", "1"]);
+    assert!(ran.stdout.contains("servers that were well crashed over it 3 times in a row"), "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_batch_the_molecule_that_crashes_servers_is_found_and_no_other_is_lost() {
+    let lab = Lab::new(PROGRAMS).await;
+    let server =
+        ModelServer::start(
+            |all| {
+                if ids(all.last().unwrap()).contains(&"d") { Act::Half } else { Act::Score }
+            },
+        )
+        .await;
+    push(&lab, "batch", FIVE, &["--batch-size", "5"]);
+    let url = server.url();
+    let mut worker = lab.worker("w", &["--run", "batch", "--endpoint", &url]);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let rows = rows(&lab, "batch");
+    let expect = [("-1.0", ""), ("-2.0", ""), ("-3.0", ""), ("", "server_crashed"), ("-5.0", "")];
+    assert_eq!(verdicts(&rows), expect);
+    let progress = lab.progress("batch").await;
+    assert_eq!((progress.failures, progress.releases), (1, 0), "one crash condemns nobody");
+    // All five; then `d`, with ever fewer others; then alone, three times in each of two attempts.
+    let crashed: Vec<usize> =
+        server.asked().iter().map(ids).filter(|ids| ids.contains(&"d")).map(|ids| ids.len()).collect();
+    assert_eq!(crashed, [5, 3, 2, 1, 1, 1, 1, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_molecule_over_which_the_only_server_is_lost_is_handed_back_twice_and_then_charged() {
+    let lab = Lab::new(PROGRAMS).await;
+    let mut server =
+        ModelServer::start(|all| if ids(all.last().unwrap()) == ["b"] { Act::Hang } else { Act::Score })
+            .await;
+    push(&lab, "lost", "CC b\nC a\n", &["--step-seconds-max", "20", "--failures-max", "1"]);
+    let url = server.url();
+    let mut worker = lab.worker("w", &["--run", "lost", "--endpoint", &url]);
+    for attempt in 1..=3 {
+        server.until_asked(usize::try_from(attempt).unwrap()).await;
+        server.crash();
+        lab.until("lost", "the attempt ends", |progress| progress.releases + progress.dead == attempt).await;
+        server.restart().await;
+    }
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let progress = lab.progress("lost").await;
+    assert_eq!((progress.releases, progress.failures, progress.dead, progress.succeeded), (2, 1, 1, 1));
+    assert_eq!(lab.task("lost", 0).await.reason.as_deref(), Some("server_crashed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_over_which_the_only_server_is_lost_each_is_asked_about_alone_and_one_is_bad() {
+    let lab = Lab::new(PROGRAMS).await;
+    let mut server =
+        ModelServer::start(
+            |all| {
+                if ids(all.last().unwrap()).contains(&"b") { Act::Hang } else { Act::Score }
+            },
+        )
+        .await;
+    push(&lab, "lost", "CC b\nC a\nCCC c\n", &["--step-seconds-max", "20", "--batch-size", "3"]);
+    let url = server.url();
+    let mut worker = lab.worker("w", &["--run", "lost", "--endpoint", &url]);
+    for attempt in 1..=2 {
+        server.until_asked(usize::try_from(attempt).unwrap()).await;
+        server.crash();
+        lab.until("lost", "the task is handed back", |progress| progress.releases == attempt).await;
+        server.restart().await;
+    }
+    server.until_asked(5).await;
+    server.crash();
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let rows = rows(&lab, "lost");
+    assert_eq!(verdicts(&rows), [("", "server_crashed"), ("-1.0", ""), ("-3.0", "")]);
+    let progress = lab.progress("lost").await;
+    assert_eq!((progress.releases, progress.failures), (2, 0));
+    let asked: Vec<String> = server.asked().iter().map(|asked| ids(asked).concat()).collect();
+    assert_eq!(asked, ["bac", "b", "a", "c", "b"], "those that are suspected least come first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_no_server_is_there_tasks_are_handed_back_and_none_is_leased() {
     let lab = Lab::new(PROGRAMS).await;
     let mut server = ModelServer::start(|all| if all.len() == 1 { Act::Hang } else { Act::Score }).await;

@@ -131,6 +131,25 @@ async fn a_geometry_is_taken_as_it_is_and_a_crash_in_mid_job_hands_the_task_back
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_molecule_that_crashes_the_server_each_time_is_bad_and_its_neighbours_have_energies() {
+    let lab = Lab::new(PROGRAMS).await;
+    let server = TerachemServer::start(|_, input| {
+        if input.mol.as_ref().unwrap().atoms.len() == 3 { Job::Crash } else { Job::Compute(1) }
+    })
+    .await;
+    let molecules = lab.write("m.smi", "C methane\nO water\nN ammonia\n");
+    push(&lab, "poison", &molecules, &["--batch-size", "3"]);
+    let url = server.url();
+    let mut worker = lab.worker("w", &["--run", "poison", "--endpoint", &url]);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let shard = shard(&lab, "poison");
+    let found: Vec<_> = shard.rows.iter().map(|row| (row.score.as_str(), row.reason.as_str())).collect();
+    assert_eq!(found, [("-5", ""), ("", "server_crashed"), ("-4", "")]);
+    let progress = lab.progress("poison").await;
+    assert_eq!((progress.succeeded, progress.failures, progress.releases), (1, 1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn outputs_of_other_jobs_fail_the_task_and_condemn_no_molecule() {
     let lab = Lab::new(PROGRAMS).await;
     let server = TerachemServer::start(|_, input| {

@@ -346,6 +346,17 @@ async fn an_export_has_the_times_of_every_task_and_changes_nothing() {
             assert_eq!(*cell, text, "{name}");
         }
     }
+    for (task, steps) in
+        json_lines(&lab, &["export", "r", "--steps"]).chunk_by(|a, b| a["task"] == b["task"]).enumerate()
+    {
+        let kinds: Vec<&str> = steps.iter().map(|step| step["kind"].as_str().unwrap()).collect();
+        assert_eq!((kinds[0], kinds.contains(&"convert"), kinds.last()), ("prepare", true, Some(&"dock")));
+        let took: u64 = steps.iter().map(|step| step["elapsed_ms"].as_u64().unwrap()).sum();
+        let moments = lab.task("r", task as u64).await.timings.unwrap().moments;
+        let engine = moments.engine_ended.unwrap() - moments.engine_started.unwrap();
+        assert!(took > 0 && took <= engine + steps.len() as u64, "{took} {engine} {steps:?}");
+    }
+    assert_eq!(json_lines(&lab, &["export", "other", "--steps"]), [Value::Null; 0], "nothing has succeeded");
     assert_eq!(lab.progress("r").await, before);
     let pending = json_lines(&lab, &["export", "other"]);
     assert_eq!(

@@ -638,6 +638,7 @@ impl Dispatcher {
     }
 
     fn woken(&mut self, wake: &Wake) {
+        tracing::debug!(?wake, "woken");
         match wake {
             Wake::Work => self.runs.wake(),
             Wake::Drain => self.leave(),

@@ -16,6 +16,8 @@ pub(crate) const SPAWN_FAILED: &str = "spawn_failed";
 pub(crate) const ALL_BAD: &str = "all_bad";
 /// A checkpoint was made with another number of threads: going on from it would change the numbers.
 pub(crate) const THREADS_CHANGED: &str = "threads_changed";
+/// The kernel killed a program for want of memory: no molecule is to blame.
+pub(crate) const OUT_OF_MEMORY: &str = "out_of_memory";
 /// The stored shard is not one of this task.
 pub(crate) const SHARD_INVALID: &str = "shard_invalid";
 
@@ -39,6 +41,7 @@ mod tests {
             SHARED_INPUT_UNUSABLE,
             SPAWN_FAILED,
             ALL_BAD,
+            OUT_OF_MEMORY,
             SHARD_INVALID,
             THREADS_CHANGED,
             "lapses", // common/src/queue/lua/lease.lua

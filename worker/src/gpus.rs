@@ -1,4 +1,5 @@
-//! The GPUs of this machine: what its driver tells, which of them are this worker's, and what an engine is told of its own.
+//! The GPUs of this machine: what its driver tells, which of them are this worker's, and what an engine is told of its own. A GPU that
+//! MIG splits stands for each of its parts.
 
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
@@ -7,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::mig::{self, Part};
 use crate::process::{Ended, How, Launcher, SpawnError, engine_environment};
 
 /// How long `nvidia-smi` may take; a broken driver lets it hang.
@@ -18,24 +20,33 @@ const QUERY: [&str; 3] = [
     "--format=csv,noheader,nounits",
 ];
 
-/// A GPU as its driver tells of it.
+/// What lists the parts of GPUs, too.
+const LIST: [&str; 2] = ["nvidia-smi", "--list-gpus"];
+
+/// A GPU, or a part of one, as its driver tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Gpu {
-    /// Its number, from 0; it may change when the machine starts again.
+    /// The number of the whole GPU, from 0; it may change when the machine starts again.
     pub(crate) index: u32,
-    /// Its name for good, such as `GPU-8a6b…`.
+    /// Its name for good, such as `GPU-8a6b…` or `MIG-feb8…`.
     pub(crate) uuid: String,
     name: String,
-    /// As told: a number of MiB, or `[N/A]` where the machine shares its memory.
-    memory_mib: String,
+    /// In words; as told, `[N/A] MiB`, where the machine shares its memory.
+    memory: String,
     driver: String,
 }
 
 impl Gpu {
     /// What people and provenances are told: model, memory, driver and name for good.
     pub(crate) fn account(&self) -> String {
-        let Self { uuid, name, memory_mib, driver, .. } = self;
-        format!("{name}, {memory_mib} MiB, driver {driver}, {uuid}")
+        let Self { uuid, name, memory, driver, .. } = self;
+        format!("{name}, {memory}, driver {driver}, {uuid}")
+    }
+
+    fn part(&self, part: &Part) -> Self {
+        let Self { index, name, memory, driver, .. } = self;
+        let (name, memory) = (format!("{name} MIG {}", part.profile), format!("a part of {memory}"));
+        Self { index: *index, uuid: part.uuid.clone(), name, memory, driver: driver.clone() }
     }
 }
 
@@ -77,6 +88,8 @@ pub(crate) enum GpuError {
     Start(#[source] SpawnError),
     #[error("nvidia-smi says `{line}` (expected index, uuid, name, MiB of memory, driver version)")]
     Nonsense { line: String },
+    #[error("nvidia-smi lists `{line}` (expected a part of a GPU with its UUID)")]
+    Listing { line: String },
     #[error("--gpus names GPU {number}, this machine has {found}")]
     Missing { number: u32, found: String },
     #[error("GPU {number} is another worker's")]
@@ -92,7 +105,7 @@ pub(crate) enum GpuError {
 impl GpuError {
     pub(crate) const fn hint(&self) -> &'static str {
         match self {
-            Self::Fails(_) | Self::Start(_) | Self::Nonsense { .. } => {
+            Self::Fails(_) | Self::Start(_) | Self::Nonsense { .. } | Self::Listing { .. } => {
                 "is the driver loaded? --gpus none works without"
             }
             Self::Missing { .. } => "`nvidia-smi --list-gpus` shows their numbers",
@@ -152,8 +165,13 @@ impl Gpus {
 
 /// All GPUs of this machine; none if it has no `nvidia-smi`.
 async fn discover(launcher: &Launcher, config: &Config) -> Result<Vec<Gpu>, GpuError> {
-    let env = engine_environment(&config.path, Path::new("/tmp"), 1, &[]);
-    told(launcher.capture(QUERY.map(str::to_owned).into(), env, TIME_LIMIT).await)
+    let ask = async |argv: &[&str]| {
+        let env = engine_environment(&config.path, Path::new("/tmp"), 1, &[]);
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        output(launcher.capture(argv, env, TIME_LIMIT).await)
+    };
+    let found = gpus(&ask(&QUERY).await?)?;
+    if found.is_empty() { Ok(found) } else { split(&found, &ask(&LIST).await?) }
 }
 
 /// Those of them that a worker with these flags takes.
@@ -161,20 +179,18 @@ pub(crate) async fn find(launcher: &Launcher, config: &Config) -> Result<Vec<Gpu
     chosen(&config.gpus, discover(launcher, config).await?)
 }
 
-fn told(answer: Result<Ended, SpawnError>) -> Result<Vec<Gpu>, GpuError> {
+/// What `nvidia-smi` says; nothing on a machine without GPUs.
+fn output(answer: Result<Ended, SpawnError>) -> Result<String, GpuError> {
     match answer {
-        Err(SpawnError::NotFound { .. }) => Ok(Vec::new()),
+        Err(SpawnError::NotFound { .. }) => Ok(String::new()),
         Err(error) => Err(GpuError::Start(error)),
         // It is 0 or 6 without a GPU, and says so on either stream.
         Ok(ended)
             if format!("{}{}", ended.stdout_tail, ended.stderr_tail).contains("No devices were found") =>
         {
-            Ok(Vec::new())
+            Ok(String::new())
         }
-        Ok(ended) if ended.how == How::Exited(0) => {
-            let lines = ended.stdout_tail.lines().filter(|line| !line.trim().is_empty());
-            lines.map(gpu).collect()
-        }
+        Ok(ended) if ended.how == How::Exited(0) => Ok(ended.stdout_tail),
         Ok(ended) => {
             let output = [ended.stdout_tail.trim(), ended.stderr_tail.trim()].join(" ");
             Err(GpuError::Fails(output.trim().to_owned()))
@@ -182,15 +198,29 @@ fn told(answer: Result<Ended, SpawnError>) -> Result<Vec<Gpu>, GpuError> {
     }
 }
 
+fn gpus(told: &str) -> Result<Vec<Gpu>, GpuError> {
+    told.lines().filter(|line| !line.trim().is_empty()).map(gpu).collect()
+}
+
+/// With the parts of each GPU that has some in its place.
+fn split(gpus: &[Gpu], listing: &str) -> Result<Vec<Gpu>, GpuError> {
+    let unreadable = |line| GpuError::Listing { line: common::excerpt::excerpt(line) };
+    let parts = mig::parts(listing).map_err(unreadable)?;
+    let devices = |gpu: &Gpu| {
+        let own: Vec<Gpu> =
+            parts.iter().filter(|part| part.of == gpu.uuid).map(|part| gpu.part(part)).collect();
+        if own.is_empty() { vec![gpu.clone()] } else { own }
+    };
+    Ok(gpus.iter().flat_map(devices).collect())
+}
+
 fn gpu(line: &str) -> Result<Gpu, GpuError> {
     let nonsense = || GpuError::Nonsense { line: common::excerpt::excerpt(line) };
     let fields: Vec<&str> = line.split(',').map(str::trim).collect();
     let [index, uuid, name, memory_mib, driver] = fields[..] else { return Err(nonsense()) };
-    let is_uuid = uuid.starts_with("GPU-")
-        && uuid.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
-    let index = index.parse().ok().filter(|_| is_uuid).ok_or_else(nonsense)?;
-    let [uuid, name, memory_mib, driver] = [uuid, name, memory_mib, driver].map(str::to_owned);
-    Ok(Gpu { index, uuid, name, memory_mib, driver })
+    let index = index.parse().ok().filter(|_| mig::is_uuid(uuid, "GPU-")).ok_or_else(nonsense)?;
+    let [uuid, name, driver] = [uuid, name, driver].map(str::to_owned);
+    Ok(Gpu { index, uuid, name, memory: format!("{memory_mib} MiB"), driver })
 }
 
 fn chosen(choice: &GpuChoice, found: Vec<Gpu>) -> Result<Vec<Gpu>, GpuError> {
@@ -206,7 +236,8 @@ fn chosen(choice: &GpuChoice, found: Vec<Gpu>) -> Result<Vec<Gpu>, GpuError> {
 /// Two workers of a host must not take the same one.
 fn lock(cache: &Path, gpu: &Gpu) -> Result<File, GpuError> {
     let failed = |source| GpuError::Lock { number: gpu.index, source };
-    let file = File::create(cache.join(format!("{}.lock", gpu.uuid))).map_err(failed)?;
+    // Old drivers have slashes in the names of parts.
+    let file = File::create(cache.join(format!("{}.lock", gpu.uuid.replace('/', "_")))).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(GpuError::Taken { number: gpu.index }),
@@ -218,28 +249,70 @@ fn lock(cache: &Path, gpu: &Gpu) -> Result<File, GpuError> {
 mod tests {
     use super::*;
 
-    const TWO: &str = "0, GPU-5c1f3b0e-0d0a-4c1e-9f39-5a3b1c1d2e3f, NVIDIA L4, 23034, 550.90.07\n\
-                       1, GPU-9a8b7c6d-1e2f-4a3b-8c4d-5e6f7a8b9c0d, NVIDIA L4, 23034, 550.90.07\n";
+    /// Fields as drivers really gave them: model, memory, driver and UUID of driver 440.64 from github.com/Ricks-Lab/gpu-utils/issues/83,
+    /// number, model and UUID of the H200 from github.com/gpustack/gpustack/issues/4997, with the memory of their data sheet.
+    const OLD: &str = "0, GPU-22b2c6ac-2d49-4863-197c-9c469071178a, GeForce RTX 2080, 7979, 440.64\n";
+    const TWO: &str = "0, GPU-f5ec9d38-2cba-a4b8-a8ef-72d26911880e, NVIDIA H200 NVL, 143771, 550.90.07\n\
+                       1, GPU-64b2e88f-dbcb-8560-9c61-dc8f7c0ce434, NVIDIA H200 NVL, 143771, 550.90.07\n";
+    /// Of memory that is shared with the CPU it has no number (github.com/unslothai/unsloth/pull/10703).
+    const SHARED: &str = "0, GPU-2dee1e25-b3b5-007e-2b55-79f2d0f2ebe5, NVIDIA GB10, [N/A], 580.95.05\n";
+    /// The listing of a machine with four A100, one of which is split (see `mig`), and what it would be told of them.
+    const PARTLY: &str = include_str!("../../tests/golden/nvidia-smi-2023-a100-partly-mig.txt");
 
     fn ended(code: i32, stdout: &str) -> Ended {
         let (stdout_tail, stderr_tail) = (stdout.to_owned(), String::new());
         Ended { how: How::Exited(code), elapsed_ms: 1, stdout_tail, stderr_tail }
     }
 
+    fn told(answer: Result<Ended, SpawnError>) -> Result<Vec<Gpu>, GpuError> {
+        gpus(&output(answer)?)
+    }
+
+    /// The four A100 of [`PARTLY`] as the query would tell of them.
+    fn four() -> Vec<Gpu> {
+        let whole = PARTLY.lines().filter(|line| line.starts_with("GPU "));
+        let uuid = |line: &str| line.split_once("UUID: ").unwrap().1.trim_end_matches(')').to_owned();
+        let line = |(n, uuid)| format!("{n}, {uuid}, NVIDIA A100-SXM4-80GB, 81920, 535.86.10\n");
+        gpus(&whole.map(uuid).enumerate().map(line).collect::<String>()).unwrap()
+    }
+
     #[test]
     fn gpus_are_read_with_model_memory_and_driver() {
         let gpus = told(Ok(ended(0, TWO))).unwrap();
         assert_eq!(gpus.iter().map(|gpu| gpu.index).collect::<Vec<_>>(), [0, 1]);
+        let account = |text| told(Ok(ended(0, text))).unwrap()[0].account();
         assert_eq!(
-            gpus[1].account(),
-            "NVIDIA L4, 23034 MiB, driver 550.90.07, GPU-9a8b7c6d-1e2f-4a3b-8c4d-5e6f7a8b9c0d"
+            account(OLD),
+            "GeForce RTX 2080, 7979 MiB, driver 440.64, GPU-22b2c6ac-2d49-4863-197c-9c469071178a"
         );
-        let four = [0, 1, 2, 3]
-            .map(|n| format!("{n}, GPU-{n}0000000-aaaa, NVIDIA A100-SXM4-80GB, 81920, 535.161.08"));
-        assert_eq!(told(Ok(ended(0, &four.join("\n")))).unwrap().len(), 4);
-        // Memory that is shared with the CPU has no size of its own.
-        let shared = told(Ok(ended(0, "0, GPU-ab-cd, NVIDIA GB10, [N/A], 580.95.05\n"))).unwrap();
-        assert!(shared[0].account().starts_with("NVIDIA GB10, [N/A] MiB"));
+        assert!(account(SHARED).starts_with("NVIDIA GB10, [N/A] MiB"));
+    }
+
+    #[test]
+    fn a_gpu_that_is_split_stands_for_its_parts() {
+        let all = split(&four(), PARTLY).unwrap();
+        let indices: Vec<u32> = all.iter().map(|gpu| gpu.index).collect();
+        assert_eq!(indices, [0, 0, 0, 0, 1, 2, 3]);
+        assert_eq!(
+            all[3].account(),
+            "NVIDIA A100-SXM4-80GB MIG 1g.20gb, a part of 81920 MiB, driver 535.86.10, \
+             MIG-930574a9-d43a-5d2b-95da-3e68384c8d6b"
+        );
+        assert_eq!(all[4..], four()[1..]);
+        let chosen = chosen(&"0,2".parse().unwrap(), all).unwrap();
+        assert_eq!(chosen.len(), 5, "all parts of the first one");
+        let error = split(&four(), "  MIG 1g.20gb Device 0: (UUID: MIG-1)\n").unwrap_err().to_string();
+        assert!(error.starts_with("nvidia-smi lists `  MIG 1g.20gb"), "{error}");
+    }
+
+    #[test]
+    fn the_parts_of_old_drivers_have_locks_like_all_others() {
+        let cache = tempfile::tempdir().unwrap();
+        let part = Part { of: String::new(), profile: "1g.5gb".into(), uuid: "MIG-GPU-9de3/9/0".into() };
+        let part = told(Ok(ended(0, OLD))).unwrap()[0].part(&part);
+        let first = lock(cache.path(), &part).unwrap();
+        assert!(matches!(lock(cache.path(), &part), Err(GpuError::Taken { number: 0 })));
+        drop(first);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::checkpoint::pace;
 use crate::engine::{Judged, MoleculeInput, Preparation, Step, StepOutcome, Workload, is_own};
 use crate::failure;
 use crate::gpus::Gpu;
+use crate::memory;
 use crate::process::{How, Logs, Program, engine_environment};
 use crate::scratch::used_bytes;
 use crate::server::is_call;
@@ -45,9 +46,18 @@ pub(crate) struct Round {
     molecules: Vec<MoleculeInput>,
 }
 
+/// How the machine was while an engine ran.
+#[derive(Debug, Clone, Copy)]
+struct Weather {
+    /// How many free bytes the scratch disk had at least; `None` if that is not known.
+    least_free: Option<u64>,
+    /// Whether the kernel killed a program for want of memory.
+    has_killed: bool,
+}
+
 impl Round {
     /// A step's name in the record and of its logs: each once in an attempt.
-    fn step_name(&self, step: &Step) -> String {
+    pub(crate) fn step_name(&self, step: &Step) -> String {
         if self.name.is_empty() { step.name.clone() } else { format!("{}_{}", self.name, step.name) }
     }
 }
@@ -170,6 +180,7 @@ impl Attempt {
     /// Has the engine work on the molecules of a round and judges each. When it is stopped, too, some may have their verdict.
     pub(crate) async fn run(&mut self, round: &Round, shared: &Shared) -> Result<(), Halt> {
         let mut outcomes = Vec::new();
+        let killed_before = memory::kills();
         let disk = Arc::clone(&self.shared);
         let mut checkpointer = self.checkpointer.take();
         let steps = self.run_steps(round, shared, &mut outcomes);
@@ -182,7 +193,8 @@ impl Attempt {
         };
         let (ran, least_free) = disk.scratch.least_free_during(Box::pin(watched)).await;
         self.checkpointer = checkpointer;
-        let judged = self.judge(round, shared, &outcomes, least_free);
+        let weather = Weather { least_free, has_killed: memory::kills() > killed_before };
+        let judged = self.judge(round, shared, &outcomes, weather);
         ran?;
         self.moments.engine_ended = Some(self.clock.now_ms());
         judged
@@ -242,6 +254,18 @@ impl Attempt {
         if step.needs.iter().any(|need| !round.folder.join(need).is_file()) {
             return Ok(StepOutcome { step, ended: None });
         }
+        let serving = Arc::clone(&self.serving);
+        let Some(output) = serving.engine.leaves(&step) else { return self.run_program(step, round).await };
+        if round.folder.join(&output).is_file() {
+            return Ok(StepOutcome { step, ended: None });
+        }
+        match serving.engine.shareable(&step) {
+            Some(shareable) => Box::pin(self.run_shared(step, &shareable, &output, round)).await,
+            None => self.run_program(step, round).await,
+        }
+    }
+
+    pub(crate) async fn run_program(&mut self, step: Step, round: &Round) -> Result<StepOutcome, Halt> {
         let name = round.step_name(&step);
         let logs = Logs { folder: round.logs.clone(), name: name.clone(), bytes_max: LOG_BYTES_MAX };
         let program = self.program(&step, &round.folder, Some(logs));
@@ -255,6 +279,7 @@ impl Attempt {
                 name,
                 argv: step.argv.clone(),
                 ended: how_text(ended.how),
+                shared: None,
                 elapsed_ms: ended.elapsed_ms,
             },
             &ended,
@@ -311,20 +336,20 @@ impl Attempt {
     }
 
     /// Has the outputs of a round judged, and keeps the files of the molecules that have a verdict.
-    /// `least_free` is how many free bytes the scratch disk had meanwhile.
     fn judge(
         &mut self,
         round: &Round,
         shared: &Shared,
         outcomes: &[StepOutcome],
-        least_free: Option<u64>,
+        weather: Weather,
     ) -> Result<(), Halt> {
         let engine = &self.serving.engine;
         let judged = engine.judge(&self.workload(round, &round.molecules, shared), outcomes);
         let is_good = |one: &Judged| one.as_ref().is_ok_and(|row| row.verdict == Verdict::Ok);
         if !judged.as_ref().is_ok_and(|all| all.iter().all(is_good)) {
-            self.blame_the_disk(round, least_free)?;
+            self.blame_the_disk(round, weather.least_free)?;
         }
+        let judged = if weather.has_killed { memory::spare(judged) } else { judged };
         let judged = match judged {
             // What is said of all is said of the only one.
             Err(failure) if round.positions.len() == 1 => vec![Err(failure)],
@@ -376,7 +401,15 @@ impl Attempt {
         shared: &'a Shared,
     ) -> Workload<'a> {
         let (spec, task) = (&self.serving.info.spec, self.grant.task);
-        Workload { spec, task, molecules, scratch: &round.folder, shared, has_gpu: self.taken.gpu.is_some() }
+        Workload {
+            spec,
+            task,
+            molecules,
+            scratch: &round.folder,
+            shared,
+            has_gpu: self.taken.gpu.is_some(),
+            is_suspect: self.verdicts.is_suspect(&round.positions),
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use crate::failure::ALL_BAD;
 const SUSPICIOUS_BATCH: usize = 10;
 /// After so many breakdowns without a score, an attempt gives up: then it is the engine or the machine, and each may last a time limit.
 const BREAKDOWNS_IN_VAIN_MAX: usize = 3;
+/// A molecule over which servers were lost in so many attempts is charged with it.
+const LOST_SERVERS_MAX: usize = 3;
 /// The engine column that takes the evidence of a bad molecule, where an engine has one.
 const DETAIL: &str = "detail";
 
@@ -66,19 +68,27 @@ impl Verdicts {
         }
     }
 
-    /// The molecules to work on next: all that are beyond suspicion, then each suspect alone, the least suspected first. `None` when
-    /// this attempt has come to all of them, or breaks down in vain.
-    pub(crate) fn next_round(&self) -> Option<Vec<usize>> {
+    /// The molecules to work on next: all that are beyond suspicion, then each suspect alone, the least suspected first; those suspected
+    /// alike together if the engine keeps them apart. `None` when this attempt has come to all of them, breaks down in vain, or lacks
+    /// something that others would lack, too.
+    pub(crate) fn next_round(&self, keeps_apart: bool) -> Option<Vec<usize>> {
         if !self.has_score() && self.suspects().count() >= BREAKDOWNS_IN_VAIN_MAX {
             return None;
         }
-        let open = || (0..self.known.len()).filter(|&position| self.is_open(position));
-        let unsuspected: Vec<usize> =
-            open().filter(|&position| self.known[position].former_breakdowns == 0).collect();
-        if !unsuspected.is_empty() {
-            return Some(unsuspected);
+        let failures = self.known.iter().filter_map(|known| known.failure.as_ref());
+        if failures.clone().any(EngineFailure::is_nobodys) {
+            return None;
         }
-        open().min_by_key(|&position| self.known[position].former_breakdowns).map(|alone| vec![alone])
+        let open = || (0..self.known.len()).filter(|&position| self.is_open(position));
+        let breakdowns = |position: &usize| self.known[*position].former_breakdowns;
+        let least = open().map(|position| breakdowns(&position)).min()?;
+        let mut alike = open().filter(|position| breakdowns(position) == least);
+        if least == 0 || keeps_apart { Some(alike.collect()) } else { alike.next().map(|alone| vec![alone]) }
+    }
+
+    /// Whether these molecules are under suspicion; those of a round are all or none.
+    pub(crate) fn is_suspect(&self, round: &[usize]) -> bool {
+        round.iter().any(|&position| self.known[position].former_breakdowns > 0)
     }
 
     fn is_open(&self, position: usize) -> bool {
@@ -94,6 +104,13 @@ impl Verdicts {
         for (&position, judged) in round.iter().zip(judged) {
             let known = &mut self.known[position];
             known.is_tried = in_vain || !untried(&judged);
+            let attempts = known.former_breakdowns + 1;
+            let judged = judged.map_err(|failure| {
+                if failure.is_of_a_lost_server() && attempts >= LOST_SERVERS_MAX {
+                    return failure.of_lost_servers(attempts);
+                }
+                failure
+            });
             match judged {
                 Ok(row) => (known.row, known.failure) = (Some(row), None),
                 Err(failure) => known.failure = Some(failure),
@@ -134,7 +151,9 @@ impl Verdicts {
             return;
         }
         for (known, molecule) in self.known.iter_mut().zip(molecules) {
-            let again = |failure: &&EngineFailure| failure.is_breakdown() && known.former_breakdowns > 0;
+            let again = |failure: &&EngineFailure| {
+                failure.is_breakdown() && !failure.is_nobodys() && known.former_breakdowns > 0
+            };
             if let Some(failure) = known.failure.as_ref().filter(again) {
                 known.row = Some(blamed(molecule, failure.reason, columns));
             }
@@ -165,7 +184,7 @@ impl Verdicts {
         let failures = open.filter_map(|known| known.failure.as_ref());
         let mut failure = failures
             .min_by_key(|failure| (!failure.is_breakdown(), failure.is_untried()))
-            .expect("rounds end only when each molecule without a verdict was tried, or one broke down")
+            .expect("rounds end only when each molecule without a verdict was tried, or one says why not")
             .clone();
         if verdicts > 0 {
             let (said, all) = (failure.detail, self.known.len());
@@ -215,7 +234,9 @@ mod tests {
 
     /// `ok`, the reason of a failure, or the reason of a bad molecule.
     fn judged(position: usize, word: &'static str) -> Judged {
-        if ["engine_crashed", "time_limit", "not_tried", "output_lost"].contains(&word) {
+        let failures = ["engine_crashed", "time_limit", "not_tried", "output_lost"];
+        let of_servers = ["server_away", "server_crashed", "server_lost"];
+        if failures.contains(&word) || of_servers.contains(&word) {
             return Err(EngineFailure { reason: word, detail: format!("m{position} {word}") });
         }
         let is_ok = word == "ok";
@@ -232,7 +253,7 @@ mod tests {
     /// An engine that works on one molecule after the other in one process, so that a breakdown leaves those behind it untried.
     fn attempt(verdicts: &mut Verdicts, fate: &dyn Fn(usize) -> &'static str) -> Vec<Vec<usize>> {
         let mut rounds = Vec::new();
-        while let Some(round) = verdicts.next_round() {
+        while let Some(round) = verdicts.next_round(false) {
             let mut is_down = false;
             let go = round.iter().map(|&position| {
                 let word = if is_down { "not_tried" } else { fate(position) };
@@ -340,6 +361,53 @@ mod tests {
         });
         attempt(&mut alone, &fate);
         assert_eq!(alone.conclude().unwrap_err().reason, "engine_crashed");
+    }
+
+    #[test]
+    fn a_molecule_over_which_servers_are_lost_is_charged_the_third_time_and_its_neighbours_never() {
+        let first = |position| if position == 2 { "server_lost" } else { "server_away" };
+        let mut verdicts = Verdicts::new(4);
+        attempt(&mut verdicts, &|position| if position < 2 { "ok" } else { first(position) });
+        for _ in 1..LOST_SERVERS_MAX {
+            let failure = verdicts.conclude().unwrap_err();
+            assert_eq!((failure.reason, failure.is_nobodys()), ("server_lost", true));
+            verdicts = next(&verdicts);
+            let rounds = attempt(&mut verdicts, &|position| if position == 2 { "server_lost" } else { "ok" });
+            assert_eq!(rounds.last(), Some(&vec![2]), "alone");
+        }
+        let rows = verdicts.conclude().unwrap();
+        assert_eq!(reasons(&rows), ["", "", "server_crashed", ""]);
+
+        let mut alone = Verdicts::new(1);
+        for expect in ["server_lost", "server_lost", "server_crashed", "server_crashed"] {
+            attempt(&mut alone, &|_| "server_lost");
+            let failure = alone.conclude().unwrap_err();
+            assert_eq!((failure.reason, failure.is_nobodys()), (expect, expect == "server_lost"));
+            alone = next(&alone);
+        }
+    }
+
+    #[test]
+    fn an_engine_that_keeps_suspects_apart_gets_all_that_are_suspected_alike_at_once() {
+        let mut verdicts = Verdicts::new(4);
+        (1..4).for_each(|position| verdicts.suspect(position));
+        verdicts.suspect(2);
+        let mut rounds = Vec::new();
+        while let Some(round) = verdicts.next_round(true) {
+            rounds.push((round.clone(), verdicts.is_suspect(&round)));
+            verdicts.judged(&round, round.iter().map(|&position| judged(position, "ok")).collect());
+        }
+        assert_eq!(rounds, [(vec![0], false), (vec![1, 3], true), (vec![2], true)]);
+    }
+
+    #[test]
+    fn without_a_server_no_suspect_is_tried() {
+        let mut first = Verdicts::new(3);
+        attempt(&mut first, &|position| if position == 0 { "server_crashed" } else { "ok" });
+        let mut second = next(&first);
+        second.known[2].row = None;
+        assert_eq!(attempt(&mut second, &|_| "server_away"), [[2]]);
+        assert!(second.conclude().unwrap_err().is_nobodys());
     }
 
     #[test]

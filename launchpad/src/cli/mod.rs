@@ -12,12 +12,12 @@ use common::env;
 use common::redis_flags::RedisFlags;
 
 pub use look::{Having, Logs, Show, Status, Tasks};
-pub use push::{Charges, CommandFlags, EngineName, Push, Trial};
+pub use push::{Charges, CommandFlags, EngineName, Push, SolventName, Trial, Tune};
 pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
-pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Shell};
+pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Plan, Shell};
 pub use steer::{Cancel, Drain, Pause, Remove, Resume, Retry, Set};
 pub use values::{
-    Argv, Center, DeclaredColumn, Edges, InputFile, InvalidValue, Label, MeasuredColumn, Setting,
+    Argv, Center, DeclaredColumn, Edges, InputFile, InvalidValue, Label, MeasuredColumn, Setting, SideBySide,
 };
 
 /// Scores molecules on a fleet of workers: fills Redis with tasks, shows how they go, builds one table and proves it complete.
@@ -78,6 +78,17 @@ Example:
 It takes the flags of push, and --batch-size 1. The trial is the run first-trial; a worker has to be there, or to be started
 meanwhile with `worker --run first-trial`. Exit codes: 0 a molecule was scored; 65 none was.")]
     Trial(Box<Trial>),
+    /// Find out how many tasks are best run side by side on a machine, by trying some numbers
+    #[command(after_help = "\
+Example, the worker being the machine's only one:
+  worker --run first-tune-1 --run first-tune-2 --run first-tune-4 --cores 4
+  launchpad tune ligands.smi --run first --receptor receptor.pdb --box-ligand pose.sdf --side-by-side 1,2,4
+
+It takes the flags of push, and --batch-size 1. Each number is a run of its own, in which all slots work on copies of the same
+molecules. Measured is the pace while all of them are busy. Exit codes: 0 it knows; 65 nothing could be measured.")]
+    Tune(Box<Tune>),
+    /// Say what preemptions cost long tasks, with checkpoints and without
+    Plan(Plan),
     /// List the tasks of a run, all or some
     Tasks(Tasks),
     /// Print the whole logs of an attempt, or follow a task while it runs

@@ -1,12 +1,13 @@
-//! The command lines that make runs: `push` and `trial`.
+//! The command lines that make runs: `push`, `trial` and `tune`.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX};
+use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX, Solvent};
 use serde::Deserialize;
 
-use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label};
+use super::values::from_zero;
+use super::{Argv, Center, DeclaredColumn, Edges, InputFile, Label, SideBySide};
 use crate::input::Format;
 
 /// Arguments of `push`. Of a flag that comes twice, the last one counts, so that scripts can append to a command line.
@@ -97,6 +98,12 @@ pub struct Push {
     /// Frames of the dynamics that gromacs-mmgbsa evaluates [default: 10]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub frames: Option<u32>,
+    /// What is round the complex in the dynamics of gromacs-mmgbsa [default: vacuum]
+    #[arg(long, value_name = "WHAT")]
+    pub solvent: Option<SolventName>,
+    /// Ligand in the receptor, in whose place gromacs-mmgbsa puts molecules that are SMILES: SDF
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
     /// Windows of gromacs-fep, 4 to 100; run.toml can give each by itself [default: 13]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub windows: Option<usize>,
@@ -106,7 +113,7 @@ pub struct Push {
     /// What of a window's beginning does not count, in ps [default: a tenth]
     #[arg(long, value_name = "PS", allow_negative_numbers = true)]
     pub discard_ps: Option<f64>,
-    /// Length of the equilibration of gromacs-fep in ps [default: 20]
+    /// Length of the equilibration in ps, of gromacs-fep and of gromacs-mmgbsa in water [default: 20, 50]
     #[arg(long, value_name = "PS", allow_negative_numbers = true)]
     pub equilibration_ps: Option<f64>,
     /// Edge of the box of water of gromacs-fep in nm [default: 2.4]
@@ -130,6 +137,9 @@ pub struct Push {
     /// Threads that an engine gets [default: 1]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub threads_per_task: Option<u32>,
+    /// Whether a task needs a share of a GPU, as `[needs] gpu` of run.toml [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub needs_gpu: Option<bool>,
     /// Tasks worked on at any time, fleet-wide; 0 is no limit [default: 0]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub parallelism: Option<u64>,
@@ -217,6 +227,23 @@ pub struct Trial {
     pub molecules: u64,
 }
 
+/// Arguments of `tune`: those of `push`, the numbers to try, and how many molecules.
+#[derive(Debug, Args)]
+pub struct Tune {
+    /// What would be pushed
+    #[command(flatten)]
+    pub push: Push,
+    /// How many tasks to try side by side, in ascending order
+    #[arg(long, value_name = "N,N,...", default_value = "1,2,4")]
+    pub side_by_side: SideBySide,
+    /// Molecules for each slot, the first ones of the input, one after the other
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    pub molecules: u64,
+    /// What the machine costs, in USD an hour, to say what 1,000 molecules cost
+    #[arg(long, value_name = "USD", value_parser = from_zero)]
+    pub usd_per_hour: Option<f64>,
+}
+
 /// An engine by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -270,6 +297,25 @@ impl From<Charges> for ChargeModel {
         match charges {
             Charges::Am1Bcc => Self::Am1Bcc,
             Charges::Gasteiger => Self::Gasteiger,
+        }
+    }
+}
+
+/// A solvent by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SolventName {
+    /// None, but a permittivity that softens charges: quick
+    Vacuum,
+    /// A box of TIP3P water: twenty times as long
+    Tip3p,
+}
+
+impl From<SolventName> for Solvent {
+    fn from(solvent: SolventName) -> Self {
+        match solvent {
+            SolventName::Vacuum => Self::Vacuum,
+            SolventName::Tip3p => Self::Tip3p,
         }
     }
 }

@@ -71,12 +71,16 @@ pub struct Poses {
 Examples:
   launchpad export first --csv -o timings.csv
   launchpad export first --jsonl | jq -s 'map(.engine_ended_ms - .engine_started_ms) | add'
+  launchpad export first --steps --jsonl | jq -s 'group_by(.kind)[] | {kind: .[0].kind, ms: (map(.elapsed_ms) | add)}'
 
 One line per task, in the order of the manifest. Moments are ms of the Redis clock; a task that has not succeeded has
 none. Nothing is changed or deleted.")]
 pub struct Export {
     /// The run
     pub run: RunId,
+    /// One line per step of the engine instead, from the records of the attempts that succeeded
+    #[arg(long)]
+    pub steps: bool,
     /// Comma-separated values with a header (default)
     #[arg(long)]
     pub csv: bool,

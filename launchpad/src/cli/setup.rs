@@ -1,10 +1,11 @@
-//! The command lines for what a run needs round it: `driver`, `formulae`, `doctor`, `completions`, `man` and `local`.
+//! The command lines for what a run needs round it: `plan`, `driver`, `formulae`, `doctor`, `completions`, `man` and `local`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use common::task::RunId;
 
+use super::values::{above_zero, below_one, from_zero, share};
 use crate::formulae::HEAVY_ATOMS_MAX;
 
 /// What to do with driver scripts.
@@ -35,6 +36,48 @@ pub enum Driver {
         /// The run
         run: RunId,
     },
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  launchpad plan --hours 7 --preempted-per-hour 0.05
+  launchpad plan --hours 7 --usd-per-hour 0.21 --on-demand-usd-per-hour 0.71 --tasks 13000 --slots 500
+  launchpad plan --hours 1.5 --announced 0.9 --json | jq .advised
+
+A machine is as likely to be lost in any hour as in any other (Daly 2006, doi:10.1016/j.future.2004.11.016).")]
+pub struct Plan {
+    /// How long a task takes if nothing happens, in hours
+    #[arg(long, value_name = "HOURS", value_parser = above_zero)]
+    pub hours: f64,
+    /// The probability that a machine is lost within an hour
+    #[arg(long, value_name = "SHARE", default_value = "0.05", value_parser = below_one)]
+    pub preempted_per_hour: f64,
+    /// The share of losses with a notice, in time for a last checkpoint
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub announced: f64,
+    /// How long a task then waits until somebody goes on with it
+    #[arg(long, value_name = "MINUTES", default_value = "2", value_parser = from_zero)]
+    pub restart_minutes: f64,
+    /// Work between two checkpoints; 600 s and half of 0 to 119 s by default
+    #[arg(long, value_name = "MINUTES", default_value = "11", value_parser = above_zero)]
+    pub checkpoint_minutes: f64,
+    /// How long an engine is held up by each
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = from_zero)]
+    pub checkpoint_cost_seconds: f64,
+    /// What a slot costs on a machine that may be lost, in USD
+    #[arg(long, value_name = "USD", value_parser = from_zero)]
+    pub usd_per_hour: Option<f64>,
+    /// What it costs on one that stays
+    #[arg(long, value_name = "USD", value_parser = from_zero)]
+    pub on_demand_usd_per_hour: Option<f64>,
+    /// How many tasks there are
+    #[arg(long, value_name = "N", requires = "slots")]
+    pub tasks: Option<u64>,
+    /// How many run side by side
+    #[arg(long, value_name = "N", requires = "tasks", value_parser = clap::value_parser!(u64).range(1..))]
+    pub slots: Option<u64>,
 }
 
 /// Arguments of `formulae`.

@@ -48,6 +48,13 @@ pub struct MeasuredColumn {
     pub column: String,
 }
 
+/// Of hours, minutes or USD, beyond which nobody means what he types.
+const NUMBER_MAX: f64 = 1e6;
+
+/// Numbers of tasks to try side by side, ascending, each from 1 to 1024.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SideBySide(pub Vec<u32>);
+
 /// Something about a run that can be changed while it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
@@ -69,6 +76,30 @@ fn refuse(found: &str, expected: &'static str) -> InvalidValue {
 
 fn numbers(text: &str) -> Option<Vec<f64>> {
     text.split(',').map(|part| part.trim().parse().ok()).collect()
+}
+
+fn number(text: &str, is_good: impl Fn(f64) -> bool, expected: &'static str) -> Result<f64, InvalidValue> {
+    text.parse().ok().filter(|number| is_good(*number)).ok_or_else(|| refuse(text, expected))
+}
+
+/// A number above 0, of hours, minutes or USD.
+pub(super) fn above_zero(text: &str) -> Result<f64, InvalidValue> {
+    number(text, |number| number > 0.0 && number <= NUMBER_MAX, "a number above 0, up to 1,000,000")
+}
+
+/// A number from 0, of the same.
+pub(super) fn from_zero(text: &str) -> Result<f64, InvalidValue> {
+    number(text, |number| (0.0..=NUMBER_MAX).contains(&number), "a number from 0 to 1,000,000")
+}
+
+/// A share of a whole.
+pub(super) fn share(text: &str) -> Result<f64, InvalidValue> {
+    number(text, |number| (0.0..=1.0).contains(&number), "a number from 0 to 1")
+}
+
+/// A probability of what is not certain.
+pub(super) fn below_one(text: &str) -> Result<f64, InvalidValue> {
+    number(text, |number| (0.0..1.0).contains(&number), "a number from 0 to below 1")
 }
 
 impl FromStr for Center {
@@ -189,6 +220,23 @@ impl FromStr for Setting {
     }
 }
 
+impl FromStr for SideBySide {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let numbers: Result<Vec<u32>, _> = text.split(',').map(|number| number.trim().parse()).collect();
+        let numbers = numbers.unwrap_or_default();
+        let is_good = !numbers.is_empty()
+            && numbers.is_sorted_by(|one, next| one < next)
+            && numbers.iter().all(|number| (1..=1024).contains(number));
+        if is_good {
+            Ok(Self(numbers))
+        } else {
+            Err(refuse(text, "ascending numbers from 1 to 1024, such as 1,2,4"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,5 +259,17 @@ mod tests {
         assert_eq!((measured.path.to_str(), measured.column.as_str()), (Some("/a:b/c.csv"), "dg"));
         assert_eq!("parallelism=0".parse(), Ok(Setting::Parallelism(0)));
         assert!("parallelism=-1".parse::<Setting>().is_err());
+        assert_eq!((above_zero("0.5"), from_zero("0"), share("1")), (Ok(0.5), Ok(0.0), Ok(1.0)));
+        for wrong in ["", "x", "-1", "nan", "inf", "1e7"] {
+            assert!(
+                [above_zero, from_zero, share, below_one].iter().all(|parse| parse(wrong).is_err()),
+                "{wrong}"
+            );
+        }
+        assert!(above_zero("0").is_err() && below_one("1").is_err());
+        assert_eq!("1, 2,8".parse(), Ok(SideBySide(vec![1, 2, 8])));
+        for wrong in ["", "0", "1,1", "2,1", "1,", "1025", "-1"] {
+            assert!(wrong.parse::<SideBySide>().is_err(), "{wrong}");
+        }
     }
 }

@@ -1,11 +1,14 @@
-//! `export`: one line per task with everything that Redis knows of its times, as CSV or JSON Lines. It changes nothing.
+//! `export`: one line per task with everything that Redis knows of its times, or one per step of its engine with what its record knows, as
+//! CSV or JSON Lines. It changes nothing.
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use common::queue::{Queue, TaskInfo};
-use common::task::{LeaseName, RunId, TaskId, WorkerId};
+use common::storage::{RunStore, key};
+use common::task::{AttemptRecord, LeaseName, RunId, State, StepRecord, TaskId, WorkerId};
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use super::Context;
@@ -14,6 +17,9 @@ use crate::error::LaunchpadError;
 use crate::new_file::NewFile;
 use crate::output::{self, Report, thousands};
 use crate::task_scan::scan;
+
+/// Records that are fetched at a time.
+const FETCHES: usize = 32;
 
 /// A task. Columns are added at the end, never renamed. Moments are ms of the Redis clock, of the attempt that succeeded.
 #[derive(Debug, Serialize)]
@@ -71,6 +77,28 @@ impl Exported {
     }
 }
 
+/// A step of an engine, of the attempt that succeeded. Columns are added at the end, never renamed.
+#[derive(Debug, Serialize)]
+struct ExportedStep<'a> {
+    task: TaskId,
+    lease: &'a LeaseName,
+    /// Its name, as its logs have it.
+    step: &'a str,
+    /// What it is a step of: its name without the molecule's number, and without the round.
+    kind: &'a str,
+    /// How its program ended, such as `exit 0`.
+    ended: &'a str,
+    elapsed_ms: u64,
+}
+
+/// `round_2_dock_00004` is a `dock`.
+fn kind(step: &str) -> &str {
+    let of_round = step.strip_prefix("round_").and_then(|rest| rest.split_once('_'));
+    let step = of_round.map_or(step, |(_, step)| step);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    step.rsplit_once('_').filter(|(_, number)| is_number(number)).map_or(step, |(kind, _)| kind)
+}
+
 /// How lines are written.
 enum Sink<W: Write> {
     Csv(Box<csv::Writer<W>>),
@@ -82,7 +110,7 @@ impl<W: Write> Sink<W> {
         if json { Self::JsonLines(to) } else { Self::Csv(Box::new(csv::Writer::from_writer(to))) }
     }
 
-    fn write(&mut self, row: &Exported) -> io::Result<()> {
+    fn write(&mut self, row: &impl Serialize) -> io::Result<()> {
         match self {
             Self::Csv(csv) => csv.serialize(row).map_err(as_io),
             Self::JsonLines(to) => {
@@ -125,37 +153,82 @@ impl Report for Summary<'_> {
 pub(super) async fn export(context: &Context, arguments: &cli::Export) -> Result<(), LaunchpadError> {
     let queue = context.location.queue()?;
     let run = &arguments.run;
-    queue.run_info(run).await?;
+    let info = queue.run_info(run).await?;
+    let store = context.location.run_store(&info.store, run)?;
+    let source = Source { queue, store, run, steps: arguments.steps };
     let json = arguments.jsonl || (context.output.is_json() && !arguments.csv);
     let Some(path) = &arguments.output else {
         let sink = Sink::new(json, BufWriter::new(output::stdout()));
-        return match write_all(&queue, run, sink, Path::new("standard output")).await {
+        return match source.write_to(sink, Path::new("standard output")).await {
             // A reader that has seen enough (`| head`) is no error of ours.
             Err(LaunchpadError::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other.map(drop),
         };
     };
     let file = NewFile::create(path)?;
-    let (tasks, file) = write_all(&queue, run, Sink::new(json, file), path).await?;
+    let (tasks, file) = source.write_to(Sink::new(json, file), path).await?;
     file.publish()?;
     context.output.report(&Summary { run, tasks, output: path.clone() });
     Ok(())
 }
 
-/// Writes all tasks, and gives their number and the destination back.
-async fn write_all<W: Write>(
-    queue: &Queue,
-    run: &RunId,
-    mut sink: Sink<W>,
-    path: &Path,
-) -> Result<(u64, W), LaunchpadError> {
-    let failed = |source| LaunchpadError::File { action: "write", path: path.to_owned(), source };
-    let mut tasks = 0;
-    scan(queue, run, &[], |task, info| {
-        tasks += 1;
-        sink.write(&Exported::new(task, info)).map_err(failed)?;
-        Ok(ControlFlow::Continue(()))
-    })
-    .await?;
-    Ok((tasks, sink.finish().map_err(failed)?))
+/// The steps of a task's latest lease.
+type Steps = (TaskId, LeaseName, Vec<StepRecord>);
+
+/// From where lines are taken.
+struct Source<'a> {
+    queue: Queue,
+    store: RunStore,
+    run: &'a RunId,
+    /// Whether there is one for each step.
+    steps: bool,
+}
+
+impl Source<'_> {
+    /// Writes all tasks, and gives their number and the destination back.
+    async fn write_to<W: Write>(&self, mut sink: Sink<W>, path: &Path) -> Result<(u64, W), LaunchpadError> {
+        let failed = |source| LaunchpadError::File { action: "write", path: path.to_owned(), source };
+        let mut tasks = 0;
+        let mut succeeded = Vec::new();
+        let states: &[State] = if self.steps { &[State::Succeeded] } else { &[] };
+        scan(&self.queue, self.run, states, |task, info| {
+            tasks += 1;
+            match info.lease {
+                Some(lease) if self.steps => succeeded.push((task, lease)),
+                _ if self.steps => {}
+                _ => sink.write(&Exported::new(task, info)).map_err(failed)?,
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+        .await?;
+        let looks = succeeded.into_iter().map(|(task, lease)| self.steps(task, lease));
+        let mut looks = futures::stream::iter(looks).buffered(FETCHES);
+        while let Some((task, lease, steps)) = looks.try_next().await? {
+            for StepRecord { name, ended, elapsed_ms, .. } in &steps {
+                let (lease, step, kind, elapsed_ms) = (&lease, name.as_str(), kind(name), *elapsed_ms);
+                sink.write(&ExportedStep { task, lease, step, kind, ended, elapsed_ms }).map_err(failed)?;
+            }
+        }
+        Ok((tasks, sink.finish().map_err(failed)?))
+    }
+
+    /// The steps of an attempt that succeeded; none if its record is gone, since a result counts without it.
+    async fn steps(&self, task: TaskId, lease: LeaseName) -> Result<Steps, LaunchpadError> {
+        let record = self.store.find(&key::attempt_record(task, &lease)).await?;
+        let record = record.and_then(|bytes| serde_json::from_slice::<AttemptRecord>(&bytes).ok());
+        Ok((task, lease, record.map(|record| record.steps).unwrap_or_default()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_of_all_molecules_and_rounds_are_of_one_kind() {
+        let kinds =
+            ["dock_00000", "round_2_dock_00004", "window", "prepare", "round_3_command", "gb_radii", "x_"]
+                .map(kind);
+        assert_eq!(kinds, ["dock", "dock", "window", "prepare", "command", "gb_radii", "x_"]);
+    }
 }

@@ -15,6 +15,7 @@ mod logs;
 mod man;
 mod merge;
 mod pause;
+mod plan;
 mod poses;
 mod push;
 mod remove;
@@ -26,6 +27,8 @@ mod status;
 mod tasks;
 mod top;
 mod trial;
+mod tune;
+mod watched;
 mod workers;
 
 use crate::cli::{Cli, Command};
@@ -65,9 +68,14 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Remove(arguments) => remove::remove(&context, &arguments).await,
         Command::Driver(arguments) => driver::driver(&context, &arguments).await,
         Command::Trial(arguments) => trial::trial(&context, &arguments).await,
+        Command::Tune(arguments) => tune::tune(&context, &arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
         Command::Completions(arguments) => {
             completions::completions(&context, &arguments);
+            Ok(())
+        }
+        Command::Plan(arguments) => {
+            plan::plan(&context, &arguments);
             Ok(())
         }
         Command::Formulae(arguments) => formulae::formulae(&context, &arguments),

@@ -14,7 +14,7 @@ use crate::error::LaunchpadError;
 use crate::input::{self, Columns, Format, InputError, Molecules};
 
 /// A file of molecules.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LigandFile {
     name: String,
     format: Format,

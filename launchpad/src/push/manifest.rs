@@ -194,9 +194,29 @@ impl StagedManifest {
         staging.finish()
     }
 
-    /// Refuses molecules without coordinates for an engine that takes each where it is.
-    pub(crate) fn check_for(&self, engine: &EngineOptions) -> Result<(), LaunchpadError> {
-        if !matches!(engine, EngineOptions::GromacsMmgbsa(_)) {
+    /// The manifest of its first `molecules` molecules, so many times each, one task each: the copies of a molecule follow each other.
+    /// Their ids are numbers, since those of a copy have to differ from all others.
+    pub(crate) fn copies(&self, molecules: u64, copies: u32) -> Result<Self, LaunchpadError> {
+        let mut staging = Staging::new(Layout::Batches(1))?;
+        let mut number = 0;
+        for task in self.tasks() {
+            for molecule in task?.1 {
+                if number == molecules {
+                    return staging.finish();
+                }
+                number += 1;
+                for copy in 1..=copies {
+                    let id = format!("{number}-{copy}");
+                    staging.write(&Molecule { id, source: molecule.source.clone() }, number)?;
+                }
+            }
+        }
+        staging.finish()
+    }
+
+    /// Refuses molecules without coordinates for an engine that takes each where it is, unless there is a reference to put them on.
+    pub(crate) fn check_for(&self, engine: &EngineOptions, has_reference: bool) -> Result<(), LaunchpadError> {
+        if has_reference || !matches!(engine, EngineOptions::GromacsMmgbsa(_)) {
             return Ok(());
         }
         for task in self.tasks() {
@@ -307,6 +327,16 @@ mod tests {
         assert_eq!((first.digest.tasks, first.digest.molecules), (3, 3));
         assert_eq!(ids(first), [["a"], ["b"], ["c"]]);
         assert_eq!(ids(staged.first(9).unwrap()).len(), 4, "no more than there are");
+    }
+
+    #[test]
+    fn copies_of_a_molecule_follow_each_other() {
+        let (staged, _) = staged(&[("a.smi", "C a\nCC b\nCCC 1-1\n")], 2);
+        let copies = staged.unwrap().copies(2, 3).unwrap();
+        assert_eq!((copies.digest.tasks, copies.digest.molecules), (6, 6));
+        let molecules = copies.tasks().map(|task| task.unwrap().1.remove(0));
+        let told: Vec<String> = molecules.map(|one| format!("{} {}", one.id, one.smiles())).collect();
+        assert_eq!(told, ["1-1 C", "1-2 C", "1-3 C", "2-1 CC", "2-2 CC", "2-3 CC"]);
     }
 
     #[test]

@@ -31,6 +31,9 @@ pub const ROLES: [&str; 3] = ["chaos-launchpad", "chaos-worker", "chaos-toy"];
 /// The exit codes of a launchpad that could not reach Redis or the store, or was told to try again.
 const AWAY: [i32; 2] = [69, 75];
 
+/// What a launchpad says of a run or of tasks that Redis has never heard of.
+const FORGOTTEN: [&str; 2] = ["there is no run", "has no task"];
+
 /// Everything that the fleet is made of.
 #[derive(Debug)]
 pub(super) struct Fleet {
@@ -75,6 +78,23 @@ pub(super) struct Far {
     pub(super) terminal: u64,
 }
 
+/// A plain connection to the Redis that counts, round all lines.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) connection: MultiplexedConnection,
+    /// How many fail-overs there had been when it was made: after one more, it leads to a Redis that does not count.
+    pub(super) fail_overs: usize,
+}
+
+impl View {
+    /// Turns to the Redis that counts now.
+    pub(super) async fn renew(&mut self, fleet: &Fleet) {
+        if self.fail_overs != fleet.fail_overs() {
+            *self = fleet.connect().await;
+        }
+    }
+}
+
 impl Fleet {
     /// Sets up everything but workers and runs. `program` plays all parts.
     pub(super) async fn new(options: &Options) -> Self {
@@ -88,10 +108,13 @@ impl Fleet {
         let mut lab = Lab::durable(Programs { launchpad, worker, stub: toy }).await;
         lab.stub(ROLES[2]);
         let pair = if options.sentinel { Some(Pair::of(&lab.redis).await) } else { None };
-        lab.redis_url = pair.as_ref().map(Pair::url);
+        lab.redis_url = pair.as_ref().map(|pair| Pair::url(pair.office()));
         let mut lines = Vec::new();
         for _ in 0..options.sites {
-            lines.push(FlakyProxy::start(lab.redis.port()).await);
+            lines.push(match &pair {
+                Some(pair) => pair.line(&lab.redis).await,
+                None => FlakyProxy::start(lab.redis.port()).await,
+            });
         }
         let disk = ScratchDisk::mount(lab.path("scratch"));
         let (notes, workers) = (Mutex::default(), AtomicU32::new(0));
@@ -125,10 +148,16 @@ impl Fleet {
     /// Starts the next worker of a site.
     pub(super) fn worker(&self, site: usize, flags: &[&str]) -> LabWorker {
         let name = format!("worker-{}-site-{site}", self.workers.fetch_add(1, Ordering::SeqCst));
-        let url = self.pair.as_ref().map_or_else(|| self.lines[site].url(), Pair::url);
+        let url = self.url(site);
         let cores = CORES.to_string();
         let always = ["--redis", &url, "--cores", &cores, "--log", "info"];
         self.lab.worker(&name, &[&always, flags].concat())
+    }
+
+    /// The URL of Redis at a site.
+    fn url(&self, site: usize) -> String {
+        let line = &self.lines[site];
+        if self.pair.is_some() { Pair::url(line) } else { line.url() }
     }
 
     /// How many workers were started.
@@ -154,7 +183,8 @@ impl Fleet {
         worker.kill9();
     }
 
-    /// Calls launchpad until it has reached Redis. Any other failure than that is one of launchpad.
+    /// Calls launchpad until it has reached Redis. Any other failure than that is one of launchpad, but that a fail-over may have forgotten
+    /// what it is about; whether that came back is for the checker.
     pub(super) async fn launchpad(self: &Arc<Self>, arguments: &[&str]) {
         let by = Instant::now() + END_MAX;
         let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
@@ -162,7 +192,8 @@ impl Fleet {
             let (fleet, words) = (Arc::clone(self), arguments.clone());
             let call = move || fleet.lab.launchpad(&words.iter().map(String::as_str).collect::<Vec<_>>());
             let ran = tokio::task::spawn_blocking(call).await.unwrap();
-            if ran.code == 0 {
+            let is_forgotten = || FORGOTTEN.iter().any(|words| ran.stderr.contains(words));
+            if ran.code == 0 || self.pair.is_some() && is_forgotten() {
                 return;
             }
             if !AWAY.contains(&ran.code) || Instant::now() > by {
@@ -189,38 +220,41 @@ impl Fleet {
         self.pair.as_ref().map_or(0, Pair::fail_overs)
     }
 
-    /// A plain connection round all lines, once Redis answers.
-    pub(super) async fn connect(&self) -> MultiplexedConnection {
+    /// A view of Redis, once that answers.
+    pub(super) async fn connect(&self) -> View {
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_mins(1)));
         loop {
+            let fail_overs = self.fail_overs();
             let client = redis::Client::open(self.redis().url()).unwrap();
             match client.get_multiplexed_async_connection_with_config(&patient).await {
-                Ok(connection) => return connection,
+                Ok(connection) if fail_overs == self.fail_overs() => return View { connection, fail_overs },
+                Ok(_) => {}
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     }
 
     /// How far a run is, however often that has to be asked.
-    pub(super) async fn how_far(&self, connection: &mut MultiplexedConnection, run: &str) -> Far {
+    pub(super) async fn how_far(&self, view: &mut View, run: &str) -> Far {
         let fields = ["total", "leased", "succeeded", "dead", "cancelled"];
         loop {
+            view.renew(self).await;
             let read: redis::RedisResult<Vec<Option<u64>>> =
-                connection.hmget(format!("molfleet:{{{run}}}:progress"), &fields).await;
+                view.connection.hmget(format!("molfleet:{{{run}}}:progress"), &fields).await;
             if let Ok(counters) = read {
                 let count = |index: usize| counters.get(index).copied().flatten().unwrap_or(0);
                 return Far { total: count(0), leased: count(1), terminal: count(2) + count(3) + count(4) };
             }
-            *connection = self.connect().await;
+            *view = self.connect().await;
         }
     }
 
     /// The runs that were pushed, each with how far it is.
-    pub(super) async fn all_runs(&self, connection: &mut MultiplexedConnection) -> Vec<(String, Far)> {
+    pub(super) async fn all_runs(&self, view: &mut View) -> Vec<(String, Far)> {
         let runs = self.notes().runs.clone();
         let mut all = Vec::new();
         for run in runs {
-            let far = self.how_far(connection, &run).await;
+            let far = self.how_far(view, &run).await;
             all.push((run, far));
         }
         all

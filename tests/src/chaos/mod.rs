@@ -62,8 +62,8 @@ pub async fn run(options: Options) -> Report {
 
     let mut sites = storm(&fleet, schedule).await;
     let stormed = fleet.start.elapsed();
-    let mut connection = fleet.connect().await;
-    let ended = fleet.all_runs(&mut connection).await.iter().map(|(_, far)| far.terminal).sum();
+    let mut view = fleet.connect().await;
+    let ended = fleet.all_runs(&mut view).await.iter().map(|(_, far)| far.terminal).sum();
     remember(&fleet).await;
     if drain(&fleet, &sites).await {
         roll_call(&fleet, &sites).await;
@@ -179,13 +179,15 @@ async fn storm(fleet: &Arc<Fleet>, schedule: Schedule) -> Vec<Site> {
     left
 }
 
-/// Does what a person has to do after a fail-over, as `docs/operations.md` says: pushes that had ended well are repeated, in case the
-/// run itself was forgotten, and audits put the rest right.
+/// Does what a person has to do after a fail-over, as `docs/operations.md` says: what had been told to launchpad is told again, in case
+/// that was forgotten, and audits put the rest right.
 async fn remember(fleet: &Arc<Fleet>) {
     if fleet.pair.is_some() {
         let runs = fleet.notes().runs.clone();
         for run in &runs {
             work::push_again(fleet, run).await;
+            fleet.launchpad(&["resume", run]).await;
+            fleet.launchpad(&["set", run, "parallelism=0"]).await;
         }
         audit(fleet, &["--fix"]).await;
     }
@@ -227,10 +229,10 @@ async fn rest(
     trouble: &str,
     holds: impl Fn(&[(String, Far)]) -> bool,
 ) -> bool {
-    let mut connection = fleet.connect().await;
+    let mut view = fleet.connect().await;
     let mut last = (Instant::now(), Vec::new());
     loop {
-        let runs = fleet.all_runs(&mut connection).await;
+        let runs = fleet.all_runs(&mut view).await;
         if holds(&runs) {
             return true;
         }

@@ -55,6 +55,8 @@ pub enum Kind {
     RedisFrozen,
     /// The primary of a Sentinel pair gets SIGKILL, and its replica has not heard of the last writes.
     RedisFailedOver,
+    /// The primary gets SIGSTOP until its replica is the primary, then SIGCONT: for a while there are two, and one worker stays at the old one.
+    RedisSplit,
     /// The store says 429 to some requests.
     StoreThrottles,
     /// The store says 503 to most requests.
@@ -92,6 +94,7 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::RedisKilled, "Redis killed and restarted"),
     (Kind::RedisFrozen, "Redis frozen for several leases"),
     (Kind::RedisFailedOver, "Redis failed over, forgetting writes"),
+    (Kind::RedisSplit, "Redis frozen and replaced, then two primaries"),
     (Kind::StoreThrottles, "store says 429"),
     (Kind::StoreUnavailable, "store says 503"),
     (Kind::StoreSlow, "store slow"),
@@ -162,8 +165,11 @@ const REDIS: Deck = Deck {
     pause: (6_000, 20_000),
     kinds: &[(Kind::RedisKilled, (100, 2_000)), (Kind::RedisFrozen, (LEASE_MS, 4 * LEASE_MS))],
 };
-// Within what the replica of a primary that is being given up may not have heard.
-const PAIR: Deck = Deck { pause: (2_000, 6_000), kinds: &[(Kind::RedisFailedOver, (500, 3_000))] };
+// Within what the replica of a primary that is being given up may not have heard, and within what two primaries last under a sentinel.
+const PAIR: Deck = Deck {
+    pause: (2_000, 6_000),
+    kinds: &[(Kind::RedisFailedOver, (500, 3_000)), (Kind::RedisSplit, (1_000, 5_000))],
+};
 const STORE: Deck = Deck {
     pause: (1_500, 8_000),
     kinds: &[
@@ -190,31 +196,29 @@ const PERSON: Deck = Deck {
 impl Schedule {
     /// What goes wrong within so many ms on so many sites.
     pub fn new(seed: u64, length_ms: u64, sites: usize) -> Self {
+        Self::deal(seed, length_ms, sites, &REDIS)
+    }
+
+    /// The same for a fleet whose Redis is a Sentinel pair.
+    pub fn of_pair(seed: u64, length_ms: u64, sites: usize) -> Self {
+        Self::deal(seed, length_ms, sites, &PAIR)
+    }
+
+    fn deal(seed: u64, length_ms: u64, sites: usize, redis: &'static Deck) -> Self {
         let lines =
             (0..sites).flat_map(|site| [(Subject::Worker(site), &WORKER), (Subject::Line(site), &LINE)]);
         let others = [
-            (Subject::Redis, &REDIS),
+            (Subject::Redis, redis),
             (Subject::Store, &STORE),
             (Subject::Disk, &DISK),
             (Subject::Person, &PERSON),
         ];
-        Self::deal(seed, length_ms, lines.chain(others))
-    }
-
-    /// The same for a fleet whose Redis is a Sentinel pair. Its workers ask the sentinel and have no line of their own; no person is
-    /// there, as a fail-over may forget what a person has said.
-    pub fn of_pair(seed: u64, length_ms: u64, sites: usize) -> Self {
-        let workers = (0..sites).map(|site| (Subject::Worker(site), &WORKER));
-        Self::deal(seed, length_ms, workers.chain([(Subject::Redis, &PAIR), (Subject::Store, &STORE)]))
-    }
-
-    fn deal(seed: u64, length_ms: u64, all: impl Iterator<Item = (Subject, &'static Deck)>) -> Self {
         // Each subject draws from its own numbers: one site more leaves the others' timelines as they are.
         let timeline = |(subject, deck): (Subject, &Deck)| {
             let mut rng = StdRng::seed_from_u64(seed ^ stream(subject).wrapping_mul(0x9E37_79B9_7F4A_7C15));
             (subject, deck.deal(length_ms, &mut rng))
         };
-        Self(all.map(timeline).collect())
+        Self(lines.chain(others).map(timeline).collect())
     }
 
     /// How many faults there are.
@@ -291,12 +295,16 @@ mod tests {
     #[test]
     fn two_minutes_hold_every_kind() {
         for seed in 0..20 {
-            let schedule = Schedule::new(seed, 120_000, 4);
-            let mut seen: BTreeSet<Kind> = schedule.0.values().flatten().map(|fault| fault.kind).collect();
-            let pair = Schedule::of_pair(seed, 120_000, 4);
-            seen.extend(pair.0.values().flatten().map(|fault| fault.kind));
-            let missing: Vec<_> = KINDS.iter().filter(|(kind, _)| !seen.contains(kind)).collect();
-            assert!(missing.is_empty(), "seed {seed}: {missing:?}");
+            let of_pair = [Kind::RedisFailedOver, Kind::RedisSplit];
+            let of_one = [Kind::RedisKilled, Kind::RedisFrozen];
+            let one = (Schedule::new(seed, 120_000, 4), of_pair);
+            let pair = (Schedule::of_pair(seed, 120_000, 4), of_one);
+            for (schedule, of_the_other) in [one, pair] {
+                let seen: BTreeSet<Kind> = schedule.0.values().flatten().map(|fault| fault.kind).collect();
+                let missing = KINDS.iter().map(|(kind, _)| *kind).filter(|kind| !seen.contains(kind));
+                let missing: BTreeSet<Kind> = missing.collect();
+                assert_eq!(missing, of_the_other.into(), "seed {seed}");
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::checker::Rule;
 use super::fleet::Fleet;
+use super::pair::Pair;
 use super::processes::{descendants, signal};
 use super::schedule::{Fault, Kind, Subject};
 use super::work::{self, Shape};
@@ -177,13 +178,7 @@ async fn line(fleet: &Fleet, site: usize, fault: &Fault) -> bool {
 async fn redis(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
     let redis = &fleet.lab.redis;
     if let Some(pair) = &fleet.pair {
-        pair.deafen(redis).await;
-        // A run that ends up forgotten as a whole, or whose push meets the fail-over.
-        let (name, pusher) = (format!("unheard-{}", pair.fail_overs()), Arc::clone(fleet));
-        let push = tokio::spawn(async move { work::push(&pusher, &name, Shape::Single, 4, None).await });
-        last(fault).await;
-        pair.fail_over(redis).await;
-        push.await.unwrap();
+        fail_over(fleet, pair, fault).await;
     } else if fault.kind == Kind::RedisFrozen {
         redis.stop_signal();
         last(fault).await;
@@ -194,6 +189,36 @@ async fn redis(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
         redis.restart().await;
     }
     true
+}
+
+/// Has a pair change its roles, while a run is pushed that ends up forgotten as a whole, or whose push meets the change.
+async fn fail_over(fleet: &Arc<Fleet>, pair: &Pair, fault: &Fault) {
+    let redis = &fleet.lab.redis;
+    let (name, pusher) = (format!("unheard-{}", pair.fail_overs()), Arc::clone(fleet));
+    let push = async move { work::push(&pusher, &name, Shape::Single, 4, None).await };
+    if fault.kind == Kind::RedisFailedOver {
+        pair.deafen(redis).await;
+        let push = tokio::spawn(push);
+        last(fault).await;
+        pair.fail_over(redis).await;
+        push.await.unwrap();
+    } else {
+        // Neither launchpad nor the worker of this site hear of the new primary.
+        let site = usize::try_from(fault.choice % fleet.lines.len() as u64).unwrap();
+        let stranded = [pair.office(), &fleet.lines[site]];
+        let old = pair.primary(redis).port();
+        for line in stranded {
+            line.strand(Some(old));
+        }
+        let split = pair.split(redis).await;
+        let push = tokio::spawn(push);
+        last(fault).await;
+        pair.heal(redis, split).await;
+        for line in stranded {
+            line.strand(None);
+        }
+        push.await.unwrap();
+    }
 }
 
 async fn store(fleet: &Fleet, fault: &Fault) -> bool {
@@ -231,8 +256,8 @@ async fn disk(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
 
 /// What a person does to a run that is not at its end.
 async fn person(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
-    let mut connection = fleet.connect().await;
-    let mut runs = fleet.all_runs(&mut connection).await;
+    let mut view = fleet.connect().await;
+    let mut runs = fleet.all_runs(&mut view).await;
     runs.retain(|(_, far)| far.total > far.terminal);
     if runs.is_empty() {
         return false;

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use redis::AsyncCommands as _;
-use redis::aio::MultiplexedConnection;
 
 use super::checker::{Rule, Violation, sha256};
-use super::fleet::Fleet;
+use super::fleet::{Fleet, View};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -36,15 +35,15 @@ pub(super) struct Sight {
 #[derive(Debug)]
 pub(super) struct Witness {
     fleet: Arc<Fleet>,
-    connection: MultiplexedConnection,
+    view: View,
     sights: HashMap<(String, u64), Sight>,
     looks: u64,
 }
 
 impl Witness {
     pub(super) async fn new(fleet: Arc<Fleet>) -> Self {
-        let connection = fleet.connect().await;
-        Self { fleet, connection, sights: HashMap::new(), looks: 0 }
+        let view = fleet.connect().await;
+        Self { fleet, view, sights: HashMap::new(), looks: 0 }
     }
 
     /// Looks at some tasks again and again, until told to stop.
@@ -52,7 +51,7 @@ impl Witness {
         while !*stop.borrow() {
             let runs = self.fleet.notes().runs.clone();
             for run in &runs[runs.len().saturating_sub(RUNS)..] {
-                let total = self.fleet.how_far(&mut self.connection, run).await.total;
+                let total = self.fleet.how_far(&mut self.view, run).await.total;
                 if total > 0 {
                     let first = rand::rng().random_range(0..total);
                     self.look(run, (first..total.min(first + SAMPLE)).collect()).await;
@@ -74,12 +73,13 @@ impl Witness {
 
     async fn look(&mut self, run: &str, tasks: Vec<u64>) {
         for task in tasks {
-            // Before the look: the old primary may answer while it is given up, never after.
-            let fail_overs = self.fleet.fail_overs();
+            // What the old primary still answers while it is given up belongs to its own time.
+            self.view.renew(&self.fleet).await;
+            let fail_overs = self.view.fail_overs;
             let fields = ["state", "lease", "shard_sha256"];
             let key = format!("molfleet:{{{run}}}:task:{task}");
             // While Redis is away, there is nothing to see.
-            let Ok(read) = self.connection.hmget::<_, _, Vec<Option<String>>>(key, &fields).await else {
+            let Ok(read) = self.view.connection.hmget::<_, _, Vec<Option<String>>>(key, &fields).await else {
                 return;
             };
             let [state, lease, digest] =

@@ -105,7 +105,7 @@ async fn push_next(fleet: &Arc<Fleet>) {
 
 /// Sees to it that there is work until the end.
 pub(super) async fn keep_coming(fleet: Arc<Fleet>, end: Instant) {
-    let mut connection = fleet.connect().await;
+    let mut view = fleet.connect().await;
     let mut done = 0;
     while Instant::now() < end {
         let runs = fleet.notes().runs.clone();
@@ -113,7 +113,7 @@ pub(super) async fn keep_coming(fleet: Arc<Fleet>, end: Instant) {
         // Those before the first one that is open stay as they are, but for a requeue.
         let mut is_first = true;
         for (index, run) in runs.iter().enumerate().skip(done) {
-            let far = fleet.how_far(&mut connection, run).await;
+            let far = fleet.how_far(&mut view, run).await;
             if far.total > far.terminal {
                 (open, is_first) = (open + 1, false);
             } else if is_first {

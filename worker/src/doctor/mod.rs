@@ -67,7 +67,7 @@ async fn endpoints(servers: &Servers) -> Vec<Check> {
             Err(trouble @ (Trouble::Unwell(_) | Trouble::Nonsense(_))) => {
                 Check::note("endpoint", format!("{endpoint} is there: {trouble}"))
             }
-            Err(Trouble::Away(why)) => Check::wrong(
+            Err(Trouble::Away(why) | Trouble::Crashed(why)) => Check::wrong(
                 "endpoint",
                 format!("{endpoint} is away: {why}"),
                 "is its container up, and can this machine reach its port?",

@@ -10,7 +10,8 @@ use common::task::{CommandOptions, HttpOptions, RunSpec};
 
 use super::reason::failure;
 use super::{
-    Engine, EngineFailure, Judged, Plan, Preparation, StepOutcome, Workload, command_verdict, task_file,
+    Engine, EngineFailure, Judged, Plan, Preparation, StepOutcome, Workload, command_verdict, served,
+    task_file,
 };
 use crate::server::{JOB, Protocol, Service, call_step};
 
@@ -40,12 +41,21 @@ impl Engine for HttpEngine {
         Some(Service { protocol: Protocol::Http, health: &self.options.health })
     }
 
+    /// Its programs are servers, and its call asks about each alone.
+    fn keeps_apart(&self) -> bool {
+        true
+    }
+
     fn preparations(&self, _: &RunSpec, _: &BTreeMap<String, PathBuf>) -> Vec<Preparation> {
         Vec::new()
     }
 
     fn plan(&self, workload: &Workload<'_>) -> Plan {
-        let job = serde_json::json!({ "options": self.options, "molecules": task_file::molecules(workload) });
+        let job = serde_json::json!({
+            "options": self.options,
+            "molecules": task_file::molecules(workload),
+            "are_suspects": workload.is_suspect,
+        });
         Plan {
             files: vec![(PathBuf::from(JOB), job.to_string().into_bytes())],
             steps: vec![call_step(STEP, Protocol::Http)],
@@ -60,7 +70,7 @@ impl Engine for HttpEngine {
             detail: "no server was asked".to_owned(),
         })?;
         let judged = command_verdict::judge(&self.rows, workload, ended)?;
-        Ok(judged.into_iter().map(|one| one.map_err(EngineFailure::of_a_server)).collect())
+        Ok(served::of_servers(workload, judged))
     }
 
     fn keeps(&self, _: &Workload<'_>) -> Vec<PathBuf> {

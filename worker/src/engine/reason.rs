@@ -97,6 +97,8 @@ pub(crate) enum ComplexReason {
     ComplexFailed,
     /// No minimised structure.
     MinimisationFailed,
+    /// No equilibrated water.
+    EquilibrationFailed,
     /// The dynamics have no end.
     DynamicsFailed,
     /// No trajectory with whole molecules.
@@ -126,6 +128,7 @@ impl ComplexReason {
             Self::ParametersFailed => "parameters_failed",
             Self::ComplexFailed => "complex_failed",
             Self::MinimisationFailed => "minimisation_failed",
+            Self::EquilibrationFailed => "equilibration_failed",
             Self::DynamicsFailed => "dynamics_failed",
             Self::TrajectoryFailed => "trajectory_failed",
             Self::EnergiesFailed => "energies_failed",
@@ -240,6 +243,10 @@ pub(crate) mod failure {
     pub(crate) const ROWS_INVALID: &str = "rows_invalid";
     /// No server of the engine could be asked.
     pub(crate) const SERVER_AWAY: &str = "server_away";
+    /// Servers that were well crashed over a molecule, several times in a row or in several attempts.
+    pub(crate) const SERVER_CRASHED: &str = "server_crashed";
+    /// A server crashed over a molecule, or over several, and none could be asked since.
+    pub(crate) const SERVER_LOST: &str = "server_lost";
     /// The attempt was stopped.
     pub(crate) const STOPPED: &str = "stopped";
     /// A simulation was gone on with on another number of threads.
@@ -275,10 +282,11 @@ mod tests {
         Reason::NoContact,
         Reason::ScoreOutOfRange,
     ];
-    const COMPLEX_REASONS: [ComplexReason; 13] = [
+    const COMPLEX_REASONS: [ComplexReason; 14] = [
         ComplexReason::ParametersFailed,
         ComplexReason::ComplexFailed,
         ComplexReason::MinimisationFailed,
+        ComplexReason::EquilibrationFailed,
         ComplexReason::DynamicsFailed,
         ComplexReason::TrajectoryFailed,
         ComplexReason::EnergiesFailed,
@@ -305,7 +313,7 @@ mod tests {
         FepReason::OverlapTooSmall,
         FepReason::EnergyOutOfRange,
     ];
-    const FAILURES: [&str; 19] = [
+    const FAILURES: [&str; 21] = [
         failure::CUT_SHORT,
         failure::THREADS_CHANGED,
         failure::ENGINE_CRASHED,
@@ -320,6 +328,8 @@ mod tests {
         failure::RECEPTOR_INVALID,
         failure::ROWS_INVALID,
         failure::SERVER_AWAY,
+        failure::SERVER_CRASHED,
+        failure::SERVER_LOST,
         failure::STOPPED,
         failure::STREAM_TRUNCATED,
         failure::TOTAL_MISSING,

@@ -13,7 +13,7 @@ use super::prepared::{self, Prepared, PreparedError};
 use super::reason::failure;
 use super::{
     Engine, EngineFailure, Judged, Plan, Preparation, StepOutcome, Workload, command_verdict, ending,
-    left_file, task_file,
+    left_file, served, task_file,
 };
 use crate::process::Ended;
 use crate::server::{JOB, Protocol, Service, call_step};
@@ -80,7 +80,7 @@ impl Engine for Terachem {
         // A server that is away leaves more molecules without a row than a preparation that broke off.
         let last = if is_prepared || ending::breakdown(call).is_some() { call } else { prepare };
         let judged = command_verdict::judge(&self.rows, workload, last)?;
-        Ok(judged.into_iter().map(|one| one.map_err(EngineFailure::of_a_server)).collect())
+        Ok(served::of_servers(workload, judged))
     }
 
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf> {
@@ -167,6 +167,7 @@ mod tests {
             scratch: scratch.path(),
             shared: &shared,
             has_gpu: false,
+            is_suspect: false,
         };
         let engine = Terachem::new(options());
         let ends = [prepare, call].into_iter().zip(engine.plan(&workload).steps);

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::http_call::HttpCall;
 use super::pool::{GaveUp, Patience, Pool};
 use super::terachem_call::TerachemCall;
-use super::{Endpoint, Protocol, Servers};
+use super::{CRASHES, Crash, CrashKind, Endpoint, Protocol, Servers};
 
 /// Arguments of `call`.
 #[derive(Debug, Clone, Args)]
@@ -52,12 +52,23 @@ pub(super) enum CallError {
 }
 
 impl CallError {
+    /// Whether a server was there for what was asked, so that others may be asked about.
+    pub(super) const fn is_about_what_was_asked(&self) -> bool {
+        matches!(self, Self::Servers(GaveUp::Nonsense { .. } | GaveUp::Crashed { .. }))
+    }
+
+    /// Whether a server crashed, or stands still, over what was asked.
+    pub(super) const fn crash(&self) -> Option<CrashKind> {
+        match self {
+            Self::Servers(GaveUp::Crashed { .. }) => Some(CrashKind::Repeated),
+            Self::Servers(GaveUp::Lost { .. }) | Self::Hangs(_) => Some(CrashKind::Lost),
+            Self::Servers(GaveUp::Away { .. } | GaveUp::Nonsense { .. }) | Self::Local(_) => None,
+        }
+    }
+
     /// What to think of the molecules without a row.
     const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Servers(GaveUp::Nonsense { .. }) => exit_code::SOFTWARE,
-            Self::Servers(GaveUp::Away { .. }) | Self::Hangs(_) | Self::Local(_) => exit_code::TRY_AGAIN,
-        }
+        if self.is_about_what_was_asked() { exit_code::SOFTWARE } else { exit_code::TRY_AGAIN }
     }
 }
 
@@ -119,18 +130,38 @@ pub(super) struct JobMolecule {
     pub(super) seed: u32,
 }
 
-/// The file of rows.
+/// What a call found out of molecules: the file of rows, and that of crashes.
 #[derive(Debug)]
-pub(super) struct Rows(File);
+pub(super) struct Findings {
+    rows: File,
+    crashes: File,
+}
 
-impl Rows {
-    pub(super) fn create(path: &str) -> Result<Self, CallError> {
-        File::create(path).map(Self).map_err(|error| local("no rows can be written", &error))
+impl Findings {
+    pub(super) fn create(rows: &str) -> Result<Self, CallError> {
+        let create = |path| File::create(path).map_err(|error| local("no rows can be written", &error));
+        Ok(Self { rows: create(rows)?, crashes: create(CRASHES)? })
     }
 
     /// Writes whole lines.
     pub(super) fn write(&mut self, lines: &str) -> Result<(), CallError> {
-        self.0.write_all(lines.as_bytes()).map_err(|error| local("no row can be written", &error))
+        self.rows.write_all(lines.as_bytes()).map_err(|error| local("no row can be written", &error))
+    }
+
+    /// Writes down which molecules a server was asked about when it crashed.
+    pub(super) fn note_crash<'a>(
+        &mut self,
+        kind: CrashKind,
+        error: &CallError,
+        molecules: impl IntoIterator<Item = &'a JobMolecule>,
+    ) -> Result<(), CallError> {
+        for molecule in molecules {
+            let crash = Crash { molecule_id: molecule.id.clone(), kind, detail: error.to_string() };
+            let line =
+                serde_json::to_string(&crash).map_err(|error| local("no crash can be told", &error))?;
+            writeln!(self.crashes, "{line}").map_err(|error| local("no crash can be told", &error))?;
+        }
+        Ok(())
     }
 
     /// Writes the row of a bad molecule.

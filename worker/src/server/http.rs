@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::excerpt::excerpt_to;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::{Client, Response, StatusCode, redirect};
 
 use super::pool::{Health, Trouble};
 use super::{Endpoint, HEALTH_TIME_LIMIT, token};
@@ -72,7 +72,7 @@ impl HttpClient {
     /// Whether a server is well.
     pub(crate) async fn check(&self, endpoint: &Endpoint, health: &str) -> Result<(), Trouble> {
         let request = self.client.get(endpoint.below(health)).timeout(HEALTH_TIME_LIMIT);
-        let response = sent(request).await?;
+        let response = request.send().await.map_err(|error| Trouble::Away(chain(&error.without_url())))?;
         match response.status() {
             status if status.is_success() => Ok(()),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Err(busy(response).await),
@@ -84,7 +84,7 @@ impl HttpClient {
     pub(crate) async fn post(&self, endpoint: &Endpoint, path: &str, json: String) -> Result<Reply, Trouble> {
         let request =
             self.client.post(endpoint.below(path)).header(CONTENT_TYPE, "application/json").body(json);
-        let response = sent(request).await?;
+        let response = request.send().await.map_err(unanswered)?;
         let status = response.status();
         match status {
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
@@ -92,7 +92,10 @@ impl HttpClient {
                 Ok(Reply::Refused(format!("{status}: {}", excerpt_to(&said, DETAIL_CHARACTERS_MAX))))
             }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Err(busy(response).await),
-            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Err(Trouble::Away(status.to_string())),
+            // A proxy's words for a server behind it.
+            StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => {
+                Err(Trouble::Crashed(status.to_string()))
+            }
             _ if status.is_success() => Ok(Reply::Answer(said(response).await?)),
             _ if status.is_server_error() => {
                 let said = said(response).await?;
@@ -104,8 +107,10 @@ impl HttpClient {
     }
 }
 
-async fn sent(request: RequestBuilder) -> Result<Response, Trouble> {
-    request.send().await.map_err(|error| Trouble::Away(chain(&error.without_url())))
+/// What it means that a request got no answer: only over a connection was the server at it.
+fn unanswered(error: reqwest::Error) -> Trouble {
+    let trouble = if error.is_connect() { Trouble::Away } else { Trouble::Crashed };
+    trouble(chain(&error.without_url()))
 }
 
 /// The body of a response, whole.
@@ -114,7 +119,7 @@ async fn said(mut response: Response) -> Result<String, Trouble> {
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|error| Trouble::Away(format!("its answer broke off: {}", chain(&error.without_url()))))?
+        .map_err(|error| Trouble::Crashed(format!("its answer broke off: {}", chain(&error.without_url()))))?
     {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > ANSWER_BYTES_MAX {

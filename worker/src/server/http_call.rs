@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::answer::{self, Answer};
-use super::call::{Call, CallError, JobMolecule, Rows, local};
+use super::call::{Call, CallError, Findings, JobMolecule, local};
 use super::http::{HttpClient, HttpServers, Reply};
-use super::pool::{GaveUp, Pool, Trouble};
-use super::{Endpoint, Protocol};
+use super::pool::{CRASHES_MAX, Pool, Trouble};
+use super::{CrashKind, Endpoint, Protocol};
 use crate::engine::RowReason;
 
 /// After this share of a step's time a silent server is doubted.
@@ -23,6 +23,8 @@ const DOUBTFUL_SHARE: f64 = 0.8;
 struct Job {
     options: HttpOptions,
     molecules: Vec<JobMolecule>,
+    /// Whether a server crashed over each of them, or over several of which it was one, in a former attempt.
+    are_suspects: bool,
 }
 
 /// What a server made of some molecules.
@@ -34,14 +36,31 @@ enum Answered {
     Refused(String),
 }
 
+/// Molecules that are asked about together.
+#[derive(Debug)]
+struct Portion {
+    molecules: Vec<JobMolecule>,
+    /// Whether a server crashed over it and others.
+    is_suspect: bool,
+}
+
+impl Portion {
+    /// Its halves, in its order.
+    fn halves(mut self, is_suspect: bool) -> [Self; 2] {
+        let second = self.molecules.split_off(self.molecules.len() / 2);
+        [self.molecules, second].map(|molecules| Self { molecules, is_suspect })
+    }
+}
+
 /// A call of `http`.
 #[derive(Debug)]
 pub(super) struct HttpCall {
     options: HttpOptions,
-    molecules: Vec<JobMolecule>,
+    /// What is to be asked about, the first at the end.
+    open: Vec<Portion>,
     client: HttpClient,
     pool: Pool,
-    rows: Rows,
+    findings: Findings,
     /// When a server that has not answered yet is asked whether it is well.
     doubt_at: Instant,
 }
@@ -49,41 +68,60 @@ pub(super) struct HttpCall {
 impl HttpCall {
     /// Reads the job and starts the file of rows.
     pub(super) fn begin(call: &Call) -> Result<Self, CallError> {
-        let Job { options, molecules } = call.job()?;
-        let rows = Rows::create(&options.rows().rows)?;
+        let Job { options, molecules, are_suspects } = call.job()?;
+        let at_once = if are_suspects { 1 } else { molecules.len().max(1) };
+        let portion =
+            |molecules: &[JobMolecule]| Portion { molecules: molecules.to_vec(), is_suspect: false };
+        let open = molecules.chunks(at_once).rev().map(portion).collect();
+        let findings = Findings::create(&options.rows().rows)?;
         let client = HttpClient::new(call.token_file()).map_err(CallError::Local)?;
         let doubt_at = Instant::now() + call.step().mul_f64(DOUBTFUL_SHARE);
-        Ok(Self { options, molecules, client, pool: call.pool(Protocol::Http), rows, doubt_at })
+        Ok(Self { options, open, client, pool: call.pool(Protocol::Http), findings, doubt_at })
     }
 
-    /// Asks about all molecules at once, and about fewer where a server can't tell what is wrong with which. The rows of the others
-    /// stand when one has none.
+    /// Asks about all molecules at once unless they are suspects, and about fewer where a server can't tell what is wrong with which. The
+    /// rows of the others stand when one has none.
     pub(super) async fn run(&mut self) -> Result<(), CallError> {
-        let mut open = vec![self.molecules.clone()];
-        let mut nonsense = None;
-        while let Some(mut molecules) = open.pop() {
-            match self.ask(&molecules).await {
-                Ok(Answered::Rows(answer)) => {
+        let mut open = std::mem::take(&mut self.open);
+        let mut last = None;
+        while let Some(portion) = open.pop() {
+            let alone = (portion.molecules.len() == 1).then(|| portion.molecules[0].id.clone());
+            match (self.ask(&portion.molecules).await, alone) {
+                (Ok(Answered::Rows(answer)), _) => {
                     let lines: String = answer.lines.iter().flat_map(|line| [line, "\n"]).collect();
-                    self.rows.write(&lines)?;
-                    open.extend(missing(molecules, &answer.ids));
+                    self.findings.write(&lines)?;
+                    open.extend(missing(portion, &answer.ids));
                 }
-                Ok(Answered::Refused(why)) if molecules.len() == 1 => {
-                    tracing::warn!(molecule = molecules[0].id, "{why}");
-                    self.rows.refuse(&molecules[0].id, RowReason::ServerRefused.name(), &why)?;
+                (Ok(Answered::Refused(why)), Some(molecule)) => {
+                    tracing::warn!(molecule, "{why}");
+                    self.findings.refuse(&molecule, RowReason::ServerRefused.name(), &why)?;
                 }
-                Err(CallError::Servers(error @ GaveUp::Nonsense { .. })) if molecules.len() == 1 => {
-                    tracing::error!(molecule = molecules[0].id, "{error}");
-                    nonsense = Some(error);
+                (Err(error), Some(molecule)) if error.is_about_what_was_asked() => {
+                    tracing::error!(molecule, "{error}");
+                    if let Some(kind) = error.crash() {
+                        self.findings.note_crash(kind, &error, &portion.molecules)?;
+                    }
+                    last = Some(error);
                 }
-                Ok(Answered::Refused(_)) | Err(CallError::Servers(GaveUp::Nonsense { .. })) => {
-                    let half = molecules.split_off(molecules.len() / 2);
-                    open.extend([half, molecules]);
+                (Ok(Answered::Refused(_)), None) => {
+                    let is_suspect = portion.is_suspect;
+                    open.extend(portion.halves(is_suspect).into_iter().rev());
                 }
-                Err(error) => return Err(error),
+                (Err(error), None) if error.is_about_what_was_asked() => {
+                    let is_suspect = portion.is_suspect || error.crash().is_some();
+                    open.extend(portion.halves(is_suspect).into_iter().rev());
+                }
+                (Err(error), _) => {
+                    let is_suspect = portion.is_suspect || error.crash().is_some();
+                    open.push(Portion { is_suspect, ..portion });
+                    let suspects = open.iter().filter(|portion| portion.is_suspect);
+                    let suspects = suspects.flat_map(|portion| &portion.molecules);
+                    self.findings.note_crash(CrashKind::Lost, &error, suspects)?;
+                    return Err(error);
+                }
             }
         }
-        nonsense.map_or(Ok(()), |error| Err(error.into()))
+        last.map_or(Ok(()), Err)
     }
 
     /// Rows of these molecules, or why a server has none.
@@ -105,7 +143,9 @@ impl HttpCall {
                 }
             }))
         };
-        self.pool.ask(&health, request).await?.map_err(CallError::Hangs)
+        // Of several, any may be the one: they are asked about apart at once.
+        let crashes_max = if molecules.len() == 1 { CRASHES_MAX } else { 1 };
+        self.pool.ask(&health, crashes_max, request).await?.map_err(CallError::Hangs)
     }
 }
 
@@ -120,15 +160,13 @@ async fn unwell(client: &HttpClient, endpoint: &Endpoint, health: &str, doubt_at
 }
 
 /// Those of several molecules that an answer forgot, each to be asked about alone.
-fn missing(molecules: Vec<JobMolecule>, found: &BTreeSet<String>) -> Vec<Vec<JobMolecule>> {
+fn missing(portion: Portion, found: &BTreeSet<String>) -> Vec<Portion> {
+    let Portion { molecules, is_suspect } = portion;
     if molecules.len() == 1 {
         return Vec::new();
     }
-    molecules
-        .into_iter()
-        .filter(|molecule| !found.contains(&molecule.id))
-        .map(|molecule| vec![molecule])
-        .collect()
+    let missing = molecules.into_iter().filter(|molecule| !found.contains(&molecule.id));
+    missing.map(|molecule| Portion { molecules: vec![molecule], is_suspect }).collect()
 }
 
 /// The JSON of a request.

@@ -22,6 +22,8 @@ pub use endpoint::{Endpoint, EndpointError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::engine::Step;
 use http::HttpClient;
 pub(crate) use pool::Trouble;
@@ -32,6 +34,8 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 const CALL: &str = "call";
 /// The file below the scratch folder that says what to ask.
 pub(crate) const JOB: &str = "call.json";
+/// The file below it with a [`Crash`] in JSON per line.
+pub(crate) const CRASHES: &str = "crashes.jsonl";
 /// Where servers of HTTP say that they are well, unless a run knows another place.
 pub(crate) const HEALTH_DEFAULT: &str = "/health";
 /// How long a server may take to say that it is well.
@@ -62,6 +66,25 @@ impl Protocol {
             Self::Terachem => "terachem://",
         }
     }
+}
+
+/// A molecule without a row, over which a server crashed or has stood still since.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Crash {
+    pub(crate) molecule_id: String,
+    pub(crate) kind: CrashKind,
+    /// What was seen, in one sentence.
+    pub(crate) detail: String,
+}
+
+/// What a crash says of its molecule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CrashKind {
+    /// Servers that were well crashed over it several times in a row.
+    Repeated,
+    /// One did, over it alone or over several of which it is one, and none has been there since.
+    Lost,
 }
 
 /// What an engine needs to have servers of.

@@ -1,5 +1,6 @@
 //! Which server is asked next and when: one that was busy or away later, by a pause with full jitter, and never before it said itself.
-//! When all of them are away or busy for too long, it is nobody's fault that can be charged.
+//! When all of them are away or busy for too long, it is nobody's fault that can be charged. When they crash over it again and again, and
+//! are well before each time, it is said so.
 
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use super::Endpoint;
 const PAUSES: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
 /// How often servers may give answers that are none, before it is said that they do.
 const NONSENSE_MAX: u32 = 3;
+/// How often servers that were well may break off over one molecule, before it is said that they do.
+pub(crate) const CRASHES_MAX: u32 = 3;
 /// How long servers may all be away at most.
 const AWAY_MAX: Duration = Duration::from_mins(1);
 /// How long servers may be busy or away at most.
@@ -29,9 +32,12 @@ pub(crate) enum Trouble {
         /// Its words.
         said: String,
     },
-    /// It can't be reached, broke off, or is another one than it should be.
+    /// It can't be reached.
     #[error("{0}")]
     Away(String),
+    /// It was well, took what was asked, and broke off or stands still since.
+    #[error("{0}")]
+    Crashed(String),
     /// It is there, and is not well or not the server that it should be.
     #[error("{0}")]
     Unwell(String),
@@ -48,6 +54,24 @@ pub(crate) enum GaveUp {
     Away {
         /// For how long it was tried.
         seconds: u64,
+        /// The last trouble.
+        last: String,
+    },
+    /// One crashed over what was asked, and none has been there since: it may be what was asked.
+    #[error(
+        "a server crashed over it, and none could be asked for {seconds} s since, the last one said: {last}"
+    )]
+    Lost {
+        /// For how long it was tried.
+        seconds: u64,
+        /// The last trouble.
+        last: String,
+    },
+    /// They crash over what was asked.
+    #[error("servers that were well crashed over it {times} times in a row, the last one: {last}")]
+    Crashed {
+        /// How often.
+        times: u32,
         /// The last trouble.
         last: String,
     },
@@ -107,25 +131,30 @@ impl Pool {
         Self { members: endpoints.into_iter().map(member).collect(), patience }
     }
 
-    /// Asks one server after the other until one answers.
+    /// Asks one server after the other until one answers, or `crashes_max` of them crashed over it.
     pub(crate) async fn ask<T>(
         &mut self,
         health: &impl Health,
+        crashes_max: u32,
         request: impl AsyncFn(&Endpoint) -> Result<T, Trouble>,
     ) -> Result<T, GaveUp> {
         let began = Instant::now();
         let mut away_since = None;
-        let (mut nonsense, mut last) = (0, "there is none".to_owned());
+        let (mut nonsense, mut crashes, mut last) = (0, 0, "there is none".to_owned());
         loop {
             let next = self.members.iter_mut().min_by_key(|member| member.not_before);
-            let gave_up =
-                |since: Instant, last: String| Err(GaveUp::Away { seconds: since.elapsed().as_secs(), last });
-            let Some(member) = next else { return gave_up(began, last) };
-            if member.not_before > began + self.patience.busy
-                || away_since.is_some_and(|since| member.not_before > since + self.patience.away)
-            {
-                return gave_up(began, last);
-            }
+            let next = next.filter(|member| {
+                member.not_before <= began + self.patience.busy
+                    && away_since.is_none_or(|since| member.not_before <= since + self.patience.away)
+            });
+            let Some(member) = next else {
+                let seconds = began.elapsed().as_secs();
+                return Err(if crashes > 0 {
+                    GaveUp::Lost { seconds, last }
+                } else {
+                    GaveUp::Away { seconds, last }
+                });
+            };
             tokio::time::sleep_until(member.not_before).await;
             let trouble = match member.ask(health, &request).await {
                 Ok(answer) => return Ok(answer),
@@ -136,6 +165,13 @@ impl Pool {
             match trouble {
                 Trouble::Busy { .. } => away_since = None,
                 Trouble::Away(_) | Trouble::Unwell(_) => _ = away_since.get_or_insert_with(Instant::now),
+                Trouble::Crashed(_) => {
+                    // It was there until now.
+                    (crashes, away_since) = (crashes + 1, Some(Instant::now()));
+                    if crashes >= crashes_max {
+                        return Err(GaveUp::Crashed { times: crashes, last });
+                    }
+                }
                 Trouble::Nonsense(_) => {
                     nonsense += 1;
                     if nonsense == NONSENSE_MAX {
@@ -167,7 +203,9 @@ impl Member {
                 self.tries += 1;
                 let after = match trouble {
                     Trouble::Busy { after, .. } => after.unwrap_or_default(),
-                    Trouble::Away(_) | Trouble::Unwell(_) | Trouble::Nonsense(_) => Duration::ZERO,
+                    Trouble::Away(_) | Trouble::Crashed(_) | Trouble::Unwell(_) | Trouble::Nonsense(_) => {
+                        Duration::ZERO
+                    }
                 };
                 self.not_before = Instant::now() + after + PAUSES.pause(self.tries, &mut rand::rng());
             }
@@ -204,7 +242,7 @@ mod tests {
         let asked = Mutex::new(Vec::new());
         let began = Instant::now();
         let answer = pool(2)
-            .ask(&Well, async |endpoint| {
+            .ask(&Well, CRASHES_MAX, async |endpoint| {
                 let mut asked = asked.lock().unwrap();
                 asked.push((endpoint.to_string(), began.elapsed()));
                 if asked.len() < 3 { Err(busy(Some(20))) } else { Ok(asked.len()) }
@@ -221,7 +259,8 @@ mod tests {
     async fn servers_that_are_away_are_given_up_sooner_than_busy_ones() {
         let until = async |trouble: fn() -> Trouble| {
             let began = Instant::now();
-            let gave_up = pool(1).ask(&Well, async |_| Err::<(), _>(trouble())).await.unwrap_err();
+            let gave_up =
+                pool(1).ask(&Well, CRASHES_MAX, async |_| Err::<(), _>(trouble())).await.unwrap_err();
             assert!(matches!(gave_up, GaveUp::Away { .. }), "{gave_up}");
             began.elapsed()
         };
@@ -243,7 +282,7 @@ mod tests {
         let health = Counting(Mutex::new(0));
         let mut pool = pool(1);
         for _ in 0..3 {
-            pool.ask(&health, async |_| Ok(())).await.unwrap();
+            pool.ask(&health, CRASHES_MAX, async |_| Ok(())).await.unwrap();
         }
         assert_eq!(*health.0.lock().unwrap(), 1);
         let away = Mutex::new(true);
@@ -254,16 +293,52 @@ mod tests {
                 Ok(())
             }
         };
-        pool.ask(&health, once).await.unwrap();
+        pool.ask(&health, CRASHES_MAX, once).await.unwrap();
         assert_eq!(*health.0.lock().unwrap(), 2);
+    }
+
+    fn crashed() -> Trouble {
+        Trouble::Crashed("the connection broke".into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_that_crash_over_one_thing_each_time_say_so_and_any_answer_says_otherwise() {
+        let gave_up = pool(2).ask(&Well, CRASHES_MAX, async |_| Err::<(), _>(crashed())).await.unwrap_err();
+        assert!(matches!(gave_up, GaveUp::Crashed { times: CRASHES_MAX, .. }), "{gave_up}");
+        let gave_up = pool(2).ask(&Well, 1, async |_| Err::<(), _>(crashed())).await.unwrap_err();
+        assert!(matches!(gave_up, GaveUp::Crashed { times: 1, .. }), "{gave_up}");
+
+        let tries = Mutex::new(0);
+        let third_time = async |_: &Endpoint| {
+            let mut tries = tries.lock().unwrap();
+            *tries += 1;
+            if *tries < CRASHES_MAX { Err(crashed()) } else { Ok(()) }
+        };
+        assert_eq!(pool(1).ask(&Well, CRASHES_MAX, third_time).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_crashed_and_does_not_come_back_is_lost_over_it() {
+        struct Once(Mutex<bool>);
+        impl Health for Once {
+            async fn check(&self, _: &Endpoint) -> Result<(), Trouble> {
+                let was_there = std::mem::replace(&mut *self.0.lock().unwrap(), true);
+                if was_there { Err(Trouble::Away("refused".into())) } else { Ok(()) }
+            }
+        }
+        let began = Instant::now();
+        let request = async |_: &Endpoint| Err::<(), _>(crashed());
+        let gave_up = pool(1).ask(&Once(Mutex::new(false)), CRASHES_MAX, request).await.unwrap_err();
+        assert!(matches!(gave_up, GaveUp::Lost { .. }), "{gave_up}");
+        assert!(began.elapsed() <= Duration::from_mins(1), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn answers_that_are_none_end_soon_and_no_server_at_all_at_once() {
         let nonsense = async |_: &Endpoint| Err::<(), _>(Trouble::Nonsense("HTML".into()));
-        let gave_up = pool(2).ask(&Well, nonsense).await.unwrap_err();
+        let gave_up = pool(2).ask(&Well, CRASHES_MAX, nonsense).await.unwrap_err();
         assert!(gave_up.to_string().starts_with("3 answers that are none"), "{gave_up}");
-        let gave_up = pool(0).ask(&Well, nonsense).await.unwrap_err();
+        let gave_up = pool(0).ask(&Well, CRASHES_MAX, nonsense).await.unwrap_err();
         assert_eq!(gave_up.to_string(), "no server could be asked for 0 s, the last one said: there is none");
     }
 }

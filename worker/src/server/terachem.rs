@@ -34,9 +34,16 @@ pub(crate) async fn check(endpoint: &Endpoint) -> Result<(), Trouble> {
     if status.busy { Err(busy()) } else { Ok(()) }
 }
 
-/// Has a server do a job.
+/// Has a server do a job. Once it is connected, silence and a broken connection are the end of a server that was at it.
 pub(crate) async fn compute(endpoint: &Endpoint, job: &JobInput) -> Result<JobOutput, Trouble> {
-    let mut session = Session::connect(endpoint).await?;
+    let session = Session::connect(endpoint).await?;
+    match computed(session, endpoint, job).await {
+        Err(Trouble::Away(how)) => Err(Trouble::Crashed(how)),
+        done => done,
+    }
+}
+
+async fn computed(mut session: Session, endpoint: &Endpoint, job: &JobInput) -> Result<JobOutput, Trouble> {
     session.send(MessageType::Jobinput, &job.encode_to_vec()).await?;
     let accepted: Status = session.receive(MessageType::Status).await?;
     if accepted.job_status != Some(JobStatus::Accepted(true)) {

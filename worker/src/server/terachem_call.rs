@@ -7,9 +7,9 @@ use common::task::TerachemOptions;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::call::{Call, CallError, JobMolecule, Rows, local};
+use super::call::{Call, CallError, Findings, JobMolecule, local};
 use super::geometry::Geometry;
-use super::pool::{GaveUp, Health, Pool, Trouble};
+use super::pool::{CRASHES_MAX, Health, Pool, Trouble};
 use super::terachem_proto::mol::UnitType;
 use super::terachem_proto::{JobInput, Mol};
 use super::{Endpoint, Protocol, terachem};
@@ -31,7 +31,7 @@ pub(super) struct TerachemCall {
     options: TerachemOptions,
     molecules: Vec<JobMolecule>,
     pool: Pool,
-    rows: Rows,
+    findings: Findings,
 }
 
 struct TerachemServers;
@@ -46,8 +46,8 @@ impl TerachemCall {
     /// Reads the job and starts the file of rows.
     pub(super) fn begin(call: &Call) -> Result<Self, CallError> {
         let Job { options, molecules } = call.job()?;
-        let rows = Rows::create(&options.rows().rows)?;
-        Ok(Self { options, molecules, pool: call.pool(Protocol::Terachem), rows })
+        let findings = Findings::create(&options.rows().rows)?;
+        Ok(Self { options, molecules, pool: call.pool(Protocol::Terachem), findings })
     }
 
     /// Has each molecule computed that was prepared; why others were not is for the judge to find out.
@@ -55,21 +55,27 @@ impl TerachemCall {
         let positions: Vec<usize> = self.molecules.iter().map(|molecule| molecule.index).collect();
         let account =
             begun_account(".".as_ref(), &positions).map_err(|error| local("prepared.jsonl", &error))?;
-        let mut nonsense = None;
+        let mut last = None;
         for (molecule, prepared) in std::mem::take(&mut self.molecules).iter().zip(account) {
             if !prepared.ok {
-                self.rows.refuse(&molecule.id, &prepared.reason, &prepared.detail)?;
+                self.findings.refuse(&molecule.id, &prepared.reason, &prepared.detail)?;
                 continue;
             }
             match self.compute(molecule, &prepared).await {
-                Err(CallError::Servers(error @ GaveUp::Nonsense { .. })) => {
+                Ok(()) => {}
+                Err(error) => {
+                    if let Some(kind) = error.crash() {
+                        self.findings.note_crash(kind, &error, [molecule])?;
+                    }
+                    if !error.is_about_what_was_asked() {
+                        return Err(error);
+                    }
                     tracing::error!(molecule = molecule.id, "{error}");
-                    nonsense = Some(error);
+                    last = Some(error);
                 }
-                done => done?,
             }
         }
-        nonsense.map_or(Ok(()), |error| Err(error.into()))
+        last.map_or(Ok(()), Err)
     }
 
     async fn compute(&mut self, molecule: &JobMolecule, prepared: &Prepared) -> Result<(), CallError> {
@@ -77,13 +83,15 @@ impl TerachemCall {
         let sdf = fs::read_to_string(&path).map_err(|error| local("a geometry can't be read", &error))?;
         let geometry = match Geometry::of_sdf(&sdf) {
             Ok(geometry) => geometry,
-            Err(why) => return self.rows.refuse(&molecule.id, RowReason::GeometryUnreadable.name(), &why),
+            Err(why) => {
+                return self.findings.refuse(&molecule.id, RowReason::GeometryUnreadable.name(), &why);
+            }
         };
         let charge = self.options.charge.unwrap_or(geometry.formal_charge);
         let multiplicity = self.options.multiplicity;
         if !geometry.allows(charge, multiplicity) {
             let why = format!("no multiplicity {multiplicity} with these atoms and charge {charge}");
-            return self.rows.refuse(&molecule.id, RowReason::MultiplicityImpossible.name(), &why);
+            return self.findings.refuse(&molecule.id, RowReason::MultiplicityImpossible.name(), &why);
         }
         let job = job(&self.options, &geometry, charge);
         tracing::info!(
@@ -94,7 +102,7 @@ impl TerachemCall {
             "asking"
         );
         let ask = async |endpoint: &Endpoint| terachem::compute(endpoint, &job).await;
-        let output = self.pool.ask(&TerachemServers, ask).await?;
+        let output = self.pool.ask(&TerachemServers, CRASHES_MAX, ask).await?;
         let energy = output.energy[0];
         let row = json!({
             "molecule_id": molecule.id,
@@ -108,7 +116,7 @@ impl TerachemCall {
             "atoms": geometry.elements.len(),
             "seed": molecule.seed,
         });
-        self.rows.write(&format!("{row}\n"))
+        self.findings.write(&format!("{row}\n"))
     }
 }
 
