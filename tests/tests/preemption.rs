@@ -131,6 +131,7 @@ async fn fifty_preemptions_in_a_row_lose_no_step_and_change_no_byte() {
     assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 50, 0, 0));
     let shown = lab.launchpad(&["show", "r", "0"]).stdout;
     assert!(shown.contains(&format!("50 releases; step 50 of {STEPS} is kept")), "{shown}");
+    assert_eq!(shown.matches("\n  went on from checkpoints/0000000/").count(), 49, "{shown}");
     let listed = lab.launchpad(&["tasks", "r"]).stdout;
     assert!(listed.contains(&format!(" 50/{STEPS} ")), "{listed}");
     let known = lab.task("r", 0).await.checkpoint;
