@@ -30,6 +30,8 @@ folder, lab, run = os.environ["MOLFLEET_CHECKPOINT_DIR"], LAB, os.environ["MOLFL
 step, chain = 0, ""
 if os.path.exists(folder + "/state"):
     step, chain = json.load(open(folder + "/state"))
+    if os.path.exists(lab + "/poison-" + run) and step == int(open(lab + "/poison-" + run).read()):
+        os._exit(1)
 def keep(name, text):
     with open("new", "w") as file:
         file.write(text)
@@ -222,6 +224,23 @@ async fn a_bundle_of_other_bytes_than_registered_is_not_gone_on_with() {
     );
     let task = lab.task("r", 0).await;
     assert_eq!((task.releases, task.failures, task.lapses), (4, 0, 0));
+}
+
+#[tokio::test]
+async fn a_checkpoint_from_which_the_engine_fails_is_left_for_the_older_one() {
+    let lab = Lab::new(PROGRAMS).await;
+    push_with(&lab, "r", "[limits]\nbackoff_ms = 10\n");
+    lab.write("gate-r", "");
+    for steps in 1..=2 {
+        preempted(&lab, steps).await;
+    }
+    fs::remove_file(lab.path("gate-r")).unwrap();
+    lab.write("poison-r", "2");
+    assert_eq!(lab.worker("last", &["--run", "r"]).left().await, 0);
+    let expected: Vec<u64> = [1, 2].into_iter().chain(2..=STEPS).collect();
+    assert_eq!(lines(&lab, "steps-r"), expected, "the second time from the older one");
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Succeeded, 2, 1, 0));
 }
 
 #[tokio::test]

@@ -166,6 +166,11 @@ impl Attempt {
         let threads = self.serving.info.spec.threads_per_task;
         for bundle in self.grant.checkpoint.bundles.clone() {
             let object = key::bundle(self.grant.task, &bundle.lease, bundle.number);
+            if self.carried.failed_from.contains(&object) {
+                // What an engine wrote may be whole and yet lead nowhere: a state that has blown up, say.
+                tracing::warn!(object, "an attempt that went on from this bundle failed, doing without it");
+                continue;
+            }
             let Some((note, files)) = self.read_bundle(&object, &bundle.sha256).await? else { continue };
             if note.threads != threads {
                 return Err(Halt::Failed {
