@@ -301,6 +301,29 @@ async fn a_store_that_fails_in_mid_upload_keeps_nobody_and_the_older_bundle_wins
     }
 }
 
+/// The store is slow, and another worker has nothing else to do.
+#[tokio::test]
+async fn an_idle_worker_waits_for_the_last_bundle() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    let mut worker = lab.worker("leaving", &["--run", "r"]);
+    until_steps(&lab, &worker, 1).await;
+    let next = lab.worker("next", &["--run", "r"]);
+    next.until_logged("an idle worker", |line| line["message"] == "nothing to do").await;
+    let stall = lab.write("store.stall", "");
+    worker.signal(Signal::SIGTERM);
+    eventually("the task is held", || async {
+        let state = lab.task("r", 0).await.state;
+        if state == State::Delayed { Ok(()) } else { Err(state) }
+    })
+    .await;
+    fs::remove_file(stall).unwrap();
+    until_steps(&lab, &next, 2).await;
+    assert_eq!(lines(&lab, "steps-r"), [1, 2]);
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
+}
+
 /// Google gives notice, and SIGTERM follows while the engine writes its checkpoint.
 #[tokio::test]
 async fn a_signal_after_the_notice_cuts_no_hand_over_short() {
