@@ -24,6 +24,8 @@ use crate::serving::Serving;
 
 /// How long until files that changed while they were bundled are looked at again.
 const AFTER_TORN: Duration = Duration::from_secs(1);
+/// How often at most; a program that never leaves them alone is left alone until the next time.
+const TRIES_MAX: u32 = 10;
 
 /// How often at most to store the checkpoint of a task, and up to how much longer: what this worker was told counts, then the run.
 pub(crate) fn pace(config: &Config, limits: &Limits) -> [Duration; 2] {
@@ -79,7 +81,10 @@ impl Checkpointer {
             tokio::time::sleep(pause).await;
             // What was caught while it was written is whole soon after.
             let mut made = self.pack().await;
-            while matches!(made, Some((Packing::Torn, _))) {
+            for _ in 1..TRIES_MAX {
+                if !matches!(made, Some((Packing::Torn, _))) {
+                    break;
+                }
                 tokio::time::sleep(AFTER_TORN).await;
                 made = self.pack().await;
             }
