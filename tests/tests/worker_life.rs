@@ -65,6 +65,8 @@ async fn successes_that_meet_are_recorded_together() {
         if stored == 4 { Ok(()) } else { Err(stored) }
     })
     .await;
+    // The first success is tried again and again, while the others come to wait for it.
+    until_lost(&proxy, "complete", proxy.lost("complete") + 2).await;
     proxy.lose("complete", 0);
     assert_eq!(worker.left().await, 0);
     assert_eq!(lab.progress("r").await.succeeded, 4);
