@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::cli::{Center, Charges, Edges, EngineName, Label};
+use crate::cli::{Center, Charges, Edges, EngineName, Label, SolventName};
 use crate::error::file_hint;
 
 /// What a `run.toml` says.
@@ -58,6 +58,8 @@ pub(crate) struct OptionsTable {
     pub(crate) charges: Option<Charges>,
     pub(crate) md_ps: Option<f64>,
     pub(crate) frames: Option<u32>,
+    pub(crate) solvent: Option<SolventName>,
+    pub(crate) reference: Option<PathBuf>,
     pub(crate) windows: Option<usize>,
     pub(crate) lambdas_coulomb: Option<Vec<f64>>,
     pub(crate) lambdas_vdw: Option<Vec<f64>>,
@@ -261,6 +263,8 @@ const OPTIONS_KEYS: &[&str] = &[
     "charges",
     "md_ps",
     "frames",
+    "solvent",
+    "reference",
     "windows",
     "lambdas_coulomb",
     "lambdas_vdw",

@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use common::task::{AttemptRecord, Row, Shard, Verdict};
-use tests::{Lab, Programs};
+use nix::sys::signal::Signal;
+use tests::{Lab, LabWorker, Programs, eventually};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -44,58 +47,318 @@ async fn lab() -> Lab {
     lab
 }
 
-/// Pushes poses as one task of 1 ps and one frame each, which is what the example's file says.
-fn push(lab: &Lab, run: &str, poses: &[String]) {
-    let ligands = lab.write(&format!("{run}.sdf"), &poses.concat());
-    let example = project("examples/t4l-l99a/mmgbsa.toml");
-    let (ligands, example) = (ligands.to_str().unwrap(), example.to_str().unwrap());
-    let ran = lab.launchpad(&["push", ligands, "--run", run, "--config", example, "--confirm-after-ms", "0"]);
+/// The residues of a helix beside the pocket: little enough to compute with for a test of how, not of what.
+fn helix() -> String {
+    let receptor = fs::read_to_string(project("examples/t4l-l99a/receptor.pdb")).unwrap();
+    let residue = |line: &str| line.get(22..26).and_then(|number| number.trim().parse::<u32>().ok());
+    let atoms = receptor.lines().filter(|line| line.starts_with("ATOM"));
+    let atoms = atoms.filter(|line| residue(line).is_some_and(|number| (98..=108).contains(&number)));
+    atoms.map(|line| format!("{line}\n")).collect()
+}
+
+/// A record of benzene with its atoms in the opposite order, 0.1 Å along x.
+fn moved(record: &str) -> String {
+    let mut lines: Vec<String> = record.lines().map(str::to_owned).collect();
+    let number = |text: &str| text.trim().parse::<usize>().unwrap();
+    let (atoms, bonds) = (number(&lines[3][..3]), number(&lines[3][3..6]));
+    lines[4..4 + atoms].reverse();
+    for line in &mut lines[4..4 + atoms] {
+        let x: f64 = line[..10].trim().parse().unwrap();
+        *line = format!("{:10.4}{}", x + 0.1, &line[10..]);
+    }
+    for line in &mut lines[4 + atoms..4 + atoms + bonds] {
+        let end = |text: &str| atoms + 1 - number(text);
+        *line = format!("{:3}{:3}{}", end(&line[..3]), end(&line[3..6]), &line[6..]);
+    }
+    lines[0] = "moved".to_owned();
+    lines.join("\n") + "\n"
+}
+
+/// Pushes molecules in tasks of ten.
+fn push(lab: &Lab, run: &str, molecules: &str, options: &str) {
+    let extension = if molecules.contains("$$$$") { "sdf" } else { "smi" };
+    let ligands = lab.write(&format!("{run}.{extension}"), molecules);
+    let config = lab.write(&format!("{run}.toml"), &format!("engine = 'gromacs-mmgbsa'\n{options}"));
+    let (ligands, config) = (ligands.to_str().unwrap(), config.to_str().unwrap());
+    let ran = lab.launchpad(&["push", ligands, "--run", run, "--config", config, "--confirm-after-ms", "0"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
 }
 
-/// The rows of a run's only task, with the attempt that made them.
-fn scored(lab: &Lab, run: &str) -> (Vec<Row>, AttemptRecord, Vec<String>) {
-    let mut worker = lab.worker(run, &["--run", run, "--exit-when", "drained"]);
+/// Options of a run with the whole receptor.
+fn lysozyme(options: &str) -> String {
+    let receptor = project("examples/t4l-l99a/receptor.pdb");
+    format!("batch_size = 10\n[options]\nreceptor = '{}'\n{options}", receptor.display())
+}
+
+/// The same with the helix alone.
+fn helical(lab: &Lab, options: &str) -> String {
+    format!("[options]\nreceptor = '{}'\n{options}", lab.write("helix.pdb", &helix()).display())
+}
+
+/// A row with its cells by column.
+type Cells = (Row, BTreeMap<String, String>);
+
+/// The rows of a run's only task.
+fn rows(lab: &Lab, run: &str) -> Vec<Cells> {
+    let shard = fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
+    let Shard { columns, rows, score_unit } = Shard::parse(&shard).unwrap();
+    assert_eq!(score_unit, "kcal/mol");
+    let cells = |row: &Row| columns.iter().cloned().zip(row.columns.clone()).collect();
+    rows.into_iter().map(|row| (row.clone(), cells(&row))).collect()
+}
+
+/// The records of a task's attempts, in the order of their leases.
+fn records(lab: &Lab, run: &str, task: u64) -> Vec<AttemptRecord> {
+    let attempts = fs::read_dir(lab.object(run, &format!("attempts/{task:07}"))).unwrap();
+    let mut folders: Vec<PathBuf> = attempts.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    let record = |folder: PathBuf| serde_json::from_slice(&fs::read(folder.join("attempt.json")).ok()?).ok();
+    folders.into_iter().filter_map(record).collect()
+}
+
+/// Has a worker do all of a run.
+fn work(lab: &Lab, run: &str, flags: &[&str]) {
+    let mut worker = lab.worker(run, &[&["--run", run, "--exit-when", "drained"], flags].concat());
     assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
-    let shard = lab.object(run, "shards/shard_0000000.csv");
-    assert!(shard.is_file(), "{}", worker.last_words());
-    let shard = Shard::parse(&fs::read(shard).unwrap()).unwrap();
-    assert_eq!(shard.score_unit, "kcal/mol");
-    let attempts = fs::read_dir(lab.object(run, "attempts/0000000")).unwrap();
-    let folders: Vec<PathBuf> = attempts.map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(folders.len(), 1, "one attempt was enough");
-    let record = fs::read(folders[0].join("attempt.json")).unwrap();
-    (shard.rows, serde_json::from_slice(&record).unwrap(), shard.columns)
+}
+
+fn score(row: &Row) -> f64 {
+    row.score.parse().unwrap_or_else(|_| panic!("{row:?}"))
+}
+
+/// How the step of that name ended, and which object has what it makes.
+fn step<'a>(record: &'a AttemptRecord, name: &str) -> (&'a str, Option<&'a str>) {
+    let step = record.steps.iter().find(|step| step.name == name);
+    let step = step.unwrap_or_else(|| panic!("no {name}: {:?}", record.steps));
+    (&step.ended, step.shared.as_deref())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn benzene_and_toluene_bind_to_t4_lysozyme_and_a_salt_costs_only_itself() {
     let lab = lab().await;
-    push(&lab, "batch", &[pose("benzene.sdf"), SALT.to_owned(), pose("toluene.sdf")]);
-    let (rows, record, columns) = scored(&lab, "batch");
-    let [benzene, salt, toluene] = &rows[..] else { panic!("{rows:?}") };
-    let score = |row: &Row| row.score.parse::<f64>().unwrap_or_else(|_| panic!("{row:?}"));
-    // 1 ps and one frame: −15.25 kcal/mol, and 10 ps and ten frames −14.88.
-    assert!((score(benzene) + 15.25).abs() <= 1.0, "{benzene:?}");
+    let molecules = [pose("benzene.sdf"), SALT.to_owned(), pose("toluene.sdf")].concat();
+    push(&lab, "batch", &molecules, &lysozyme("md_ps = 10\nframes = 10\n"));
+    work(&lab, "batch", &[]);
+    let scored = rows(&lab, "batch");
+    let [(benzene, cells), (salt, _), (toluene, _)] = &scored[..] else { panic!("{scored:?}") };
+    assert!((score(benzene) + 14.88).abs() <= 1.0, "{benzene:?}");
     assert!(score(toluene) < score(benzene), "{toluene:?}");
     assert_eq!((salt.verdict, salt.reason.as_str()), (Verdict::Bad, "several_fragments"));
-    let cells: BTreeMap<_, _> = columns.iter().map(String::as_str).zip(benzene.columns.iter()).collect();
-    assert_eq!((cells["charges"].as_str(), cells["pose_smiles"].as_str()), ("am1-bcc", "c1ccccc1"));
+    let cell = |name: &str| cells[name].as_str();
+    assert_eq!((cell("charges"), cell("pose_smiles"), cell("solvent")), ("am1-bcc", "c1ccccc1", "vacuum"));
+    assert!(cells["sd"].parse::<f64>().unwrap() > 0.0 && cells["sem"].parse::<f64>().unwrap() > 0.0);
 
     // Each step has its own time in the record.
+    let record = records(&lab, "batch", 0).remove(0);
     let names: Vec<&str> = record.steps.iter().map(|step| step.name.as_str()).collect();
-    assert_eq!(names[..3], ["receptor", "ligand_00000", "complex_00000"]);
-    assert_eq!(names.len(), 1 + 6 + 1 + 6, "the salt was not gone on with: {names:?}");
+    assert_eq!(names[..4], ["receptor", "pose_00000", "parameters_00000", "complex_00000"]);
+    assert_eq!(names.len(), 1 + 7 + 1 + 7, "the salt was not gone on with: {names:?}");
     for program in ["gmx_MMPBSA", "acpype", "ambertools", "gromacs", "rdkit"] {
         assert!(record.provenance.versions.contains_key(program), "{:?}", record.provenance.versions);
     }
     let kept = |name: &str| record.files.iter().any(|file| file.object.ends_with(name));
-    assert!(kept("mmgbsa/00000/energies.csv") && kept("mmgbsa/00002/md.gro") && kept("ligand_00000.stdout"));
+    assert!(kept("mmgbsa/00000/energies.csv") && kept("mmgbsa/00002/md.gro") && kept("complex_00000.stdout"));
 
-    // Another run, in another batch, gives the same numbers.
-    push(&lab, "again", &[pose("benzene.sdf")]);
-    let (again, ..) = scored(&lab, "again");
-    assert_eq!(again, rows[..1]);
+    // The worked example, and another pose: both have the parameters that stand in the store.
+    let object = step(&record, "parameters_00000").1.unwrap();
+    let example = [pose("benzene.sdf"), moved(&pose("benzene.sdf"))].concat();
+    push(&lab, "example", &example, &lysozyme("md_ps = 1\nframes = 1\n"));
+    work(&lab, "example", &[]);
+    let scored = rows(&lab, "example");
+    assert!((score(&scored[0].0) + 15.25).abs() <= 1.0, "{scored:?}");
+    assert_eq!(scored[1].0.verdict, Verdict::Ok, "{scored:?}");
+    let record = records(&lab, "example", 0).remove(0);
+    for name in ["parameters_00000", "parameters_00001"] {
+        assert_eq!(step(&record, name), ("shared", Some(object)));
+    }
+    for (_, other) in &scored {
+        assert_eq!(other["parameters_sha256"], cells["parameters_sha256"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_are_made_once_and_none_is_believed_that_is_spoiled() {
+    let lab = lab().await;
+    let options = helical(&lab, "md_ps = 1\nframes = 1\n");
+    let poses = [pose("benzene.sdf"), moved(&pose("benzene.sdf"))].concat();
+    // Two tasks at once: one makes them, and the other one waits for it.
+    push(&lab, "two", &poses, &options);
+    work(&lab, "two", &["--cores", "2"]);
+    let both = [0, 1].map(|task| records(&lab, "two", task).remove(0));
+    let mut ended = both.each_ref().map(|record| step(record, "parameters_00000").0);
+    ended.sort_unstable();
+    assert_eq!(ended, ["exit 0", "shared"]);
+    let [one, other] = both.each_ref().map(|record| step(record, "parameters_00000").1.unwrap());
+    assert_eq!(one, other);
+
+    // A torn object is left as it is, and another one stands beside it.
+    let object = lab.store_folder().join(one);
+    let whole = fs::read(&object).unwrap();
+    let torn = &whole[..whole.len() / 2];
+    fs::write(&object, torn).unwrap();
+    let beside = format!("{}/1", one.rsplit_once('/').unwrap().0);
+    for (run, expect) in [("again", "exit 0"), ("third", "shared")] {
+        push(&lab, run, &pose("benzene.sdf"), &options);
+        work(&lab, run, &[]);
+        let record = records(&lab, run, 0).remove(0);
+        assert_eq!(step(&record, "parameters_00000"), (expect, Some(beside.as_str())));
+        assert_eq!(rows(&lab, run), rows(&lab, "two"), "wherever they come from");
+    }
+    assert_eq!(fs::read(&object).unwrap(), torn);
+    assert_eq!(fs::read(lab.store_folder().join(beside)).unwrap(), whole);
+
+    // Others for another model of charges.
+    push(&lab, "rough", &pose("benzene.sdf"), &format!("{options}charges = 'gasteiger'\n"));
+    work(&lab, "rough", &[]);
+    let record = records(&lab, "rough", 0).remove(0);
+    assert_eq!(step(&record, "parameters_00000").0, "exit 0");
+    assert_ne!(rows(&lab, "rough")[0].1["parameters_sha256"], rows(&lab, "two")[0].1["parameters_sha256"]);
+}
+
+/// What runs in a folder of the lab: names of processes.
+fn running(lab: &Lab) -> Vec<String> {
+    let folder = lab.path("scratch").canonicalize().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let ours = processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
+    ours.filter_map(|path| Some(fs::read_to_string(path.join("comm")).ok()?.trim().to_owned())).collect()
+}
+
+async fn until_running(lab: &Lab, worker: &LabWorker, name: &str) {
+    eventually(&format!("a {name}"), async || {
+        let found = running(lab);
+        if found.iter().any(|found| found == name) { Ok(()) } else { Err((found, worker.last_words())) }
+    })
+    .await;
+}
+
+async fn until_nothing_runs(lab: &Lab) {
+    eventually("the end of all programs", async || {
+        let left = running(lab);
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
+    let lab = lab().await;
+    let options = helical(&lab, "md_ps = 100\nframes = 500\n");
+    let limits = "[limits]\nlease_ms = 2400\nheartbeat_ms = 400\ncheckpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n";
+    push(&lab, "r", &pose("benzene.sdf"), &format!("{options}{limits}"));
+    // Killed in its dynamics, after a checkpoint got to the store.
+    let mut first = lab.worker("first", &["--run", "r"]);
+    first.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
+    assert!(running(&lab).contains(&"gmx".to_owned()), "in the middle of the dynamics: {:?}", running(&lab));
+    first.kill9();
+    until_nothing_runs(&lab).await;
+    // Told to leave in its dynamics.
+    let mut second = lab.worker("second", &["--run", "r"]);
+    until_running(&lab, &second, "gmx").await;
+    second.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.left().await, 75, "{}", second.last_words());
+    until_nothing_runs(&lab).await;
+    // Killed in its energies.
+    let mut third = lab.worker("third", &["--run", "r"]);
+    until_running(&lab, &third, "sander").await;
+    third.kill9();
+    until_nothing_runs(&lab).await;
+    work(&lab, "r", &[]);
+
+    let told = records(&lab, "r", 0);
+    let names = |record: &AttemptRecord| record.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&told[0]), ["receptor", "md_00000"], "it went on with the dynamics, and was told to leave");
+    assert_eq!(told[0].steps[1].ended, "stopped");
+    let last = told.last().unwrap();
+    assert!(!names(last).contains(&"parameters_00000".to_owned()), "{:?}", names(last));
+    let log = last.files.iter().find(|file| file.object.ends_with("/md.log")).unwrap();
+    let log = fs::read_to_string(lab.object("r", &log.object)).unwrap();
+    assert_eq!(log.matches("Restarting from checkpoint").count(), 2, "{}", third.last_words());
+    push(&lab, "quiet", &pose("benzene.sdf"), &options);
+    work(&lab, "quiet", &[]);
+    let shard = |run| fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
+    assert_eq!(String::from_utf8(shard("r")).unwrap(), String::from_utf8(shard("quiet")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_water_the_dynamics_have_a_solvent_and_the_energies_none() {
+    let lab = lab().await;
+    let options = helical(&lab, "solvent = 'tip3p'\nmd_ps = 1\nequilibration_ps = 1\nframes = 2\n");
+    push(&lab, "water", &pose("benzene.sdf"), &options);
+    work(&lab, "water", &[]);
+    let (benzene, cells) = rows(&lab, "water").remove(0);
+    assert!((-20.0..-1.0).contains(&score(&benzene)), "{benzene:?}");
+    assert_eq!((cells["solvent"].as_str(), cells["frames"].as_str()), ("tip3p", "2"));
+    let record = records(&lab, "water", 0).remove(0);
+    assert_eq!(step(&record, "equilibrate_00000").0, "exit 0");
+    let atoms = |name: &str| {
+        let file = record.files.iter().find(|file| file.object.ends_with(&format!("/{name}"))).unwrap();
+        let text = fs::read_to_string(lab.object("water", &file.object)).unwrap();
+        text.lines().nth(1).unwrap().trim().parse::<usize>().unwrap()
+    };
+    assert_eq!(atoms("last.gro"), atoms("complex.gro"));
+    assert!(atoms("md.gro") > 10 * atoms("last.gro"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smiles_is_put_in_the_place_of_a_reference() {
+    let lab = lab().await;
+    let reference = project("examples/t4l-l99a/benzene.sdf");
+    let options = format!("reference = '{}'\nmd_ps = 1\nframes = 1\n", reference.display());
+    push(&lab, "placed", "Cc1ccccc1 toluene\nCCO ethanol\n", &lysozyme(&options));
+    work(&lab, "placed", &[]);
+    let scored = rows(&lab, "placed");
+    let [(toluene, cells), (ethanol, missed)] = &scored[..] else { panic!("{scored:?}") };
+    // The crystal's pose has −17.7 ± 1.
+    assert!((-22.0..-10.0).contains(&score(toluene)), "{toluene:?}");
+    assert_eq!(cells["flags"], "placed_on_reference");
+    assert!(cells["pocket_distance"].parse::<f64>().unwrap() < 3.0, "{cells:?}");
+    assert_eq!((ethanol.verdict, ethanol.reason.as_str()), (Verdict::Bad, "pose_missing"));
+    assert!(missed["detail"].contains("heavy atoms in common with the reference"), "{missed:?}");
+}
+
+/// A `gmx` that notes its arguments and leaves empty files where files are asked for.
+const STUB_GMX: &str = r#"#!/bin/sh
+echo "$*" >> gmx.calls
+while [ $# -gt 0 ]; do
+    case $1 in -o | -c) : > "$2" ;; esac
+    shift
+done
+"#;
+
+#[tokio::test]
+async fn a_task_that_has_a_gpu_computes_on_it_and_no_other_does() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.set("gmx", STUB_GMX);
+    fs::set_permissions(lab.path("stubs/gmx"), Permissions::from_mode(0o755)).unwrap();
+    for (given, expect) in [(None, "-nb cpu"), (Some("GPU-5c1f3b0e"), "-nb gpu -gpu_id 0")] {
+        let folder = lab.path(given.unwrap_or("none"));
+        fs::create_dir_all(folder.join("mmgbsa/00000")).unwrap();
+        let task = serde_json::json!({
+            "solvent": "vacuum", "md_steps": 500, "frames": 1, "threads": 1, "molecules": [{ "index": 0, "seed": 7 }],
+        });
+        fs::write(folder.join("task.json"), task.to_string()).unwrap();
+        for step in ["em", "md"] {
+            assert!(driver(&lab, &folder, step, given), "{step}");
+        }
+        let calls = fs::read_to_string(folder.join("mmgbsa/00000/gmx.calls")).unwrap();
+        let runs: Vec<&str> = calls.lines().filter(|call| call.contains(" mdrun ")).collect();
+        assert_eq!(runs.len(), 2, "{calls}");
+        for run in runs {
+            assert!(run.contains(&format!("-ntmpi 1 -ntomp 1 -reprod {expect}")), "{run}");
+        }
+    }
+}
+
+/// Has the driver do a step by itself, with the stubs.
+#[expect(clippy::disallowed_methods, reason = "tests start programs")]
+fn driver(lab: &Lab, folder: &Path, step: &str, gpu: Option<&str>) -> bool {
+    let script = project("drivers/gromacs_mmgbsa.py").canonicalize().unwrap();
+    let mut command = Command::new("python3");
+    command.arg(script).args([step, "0"]).current_dir(folder);
+    command.env_clear().env("PATH", format!("{}:/usr/bin:/bin", lab.path("stubs").display()));
+    command.envs(gpu.map(|gpu| ("MOLFLEET_GPU", gpu)));
+    command.stdout(Stdio::null()).status().unwrap().success()
 }
 
 #[tokio::test]

@@ -8,11 +8,16 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use common::digest::{Sha256Writer, sha256_hex};
 use common::storage::{RunStore, StorageError};
 use common::task::ObjectRef;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+
+/// How long until a lock that somebody else has is tried again.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Why an entry could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,24 @@ impl Cache {
             self.remember(&file);
         }
         Ok(file)
+    }
+
+    /// Waits until nobody else on this host has the same name, as far as that is told by its beginning: there is a lock file for each of
+    /// some thousands of beginnings, and not one for each name for ever.
+    pub(crate) async fn alone(&self, name: &str) -> io::Result<Flock<File>> {
+        let beginning: String = name.chars().take(3).collect();
+        fs::create_dir_all(&self.root)?;
+        let path = self.root.join(format!("share-{beginning}.lock"));
+        let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        loop {
+            // Not a blocking lock: whoever has to stop must not be held by somebody else's minutes.
+            file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Ok(locked),
+                Err((file, Errno::EWOULDBLOCK)) => file,
+                Err((_, errno)) => return Err(io::Error::from(errno)),
+            };
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
 
     /// Makes an entry unless it is whole; tells whether it was made. Only one at a time on this host does so.

@@ -29,6 +29,8 @@ pub(crate) struct Serving {
     pub(crate) info: RunInfo,
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) store: RunStore,
+    /// Where runs share what their steps make.
+    pub(crate) shared: RunStore,
     pub(crate) confirmed: Confirmed,
     /// Whether its tasks take a share of a GPU here.
     pub(crate) takes_gpu: bool,
@@ -150,7 +152,8 @@ impl Serving {
             return Err(ServingError::NoGpu { run: run.clone() });
         }
         let engine = engine_for(&info.spec.engine);
-        let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?.run(run);
+        let store = (means.open_store)(means.store_url.unwrap_or(&info.store))?;
+        let (store, shared) = (store.run(run), store.shared());
         if let EngineOptions::Command(_) | EngineOptions::Http(_) | EngineOptions::Terachem(_) =
             info.spec.engine
         {
@@ -175,7 +178,7 @@ impl Serving {
         };
         let takes_gpu = means.has_gpu && (info.spec.needs_gpu || engine.wants_gpu());
         let (run, confirmed) = (run.clone(), Confirmed::default());
-        Ok(Self { run, info, engine, store, confirmed, takes_gpu, path, provenance })
+        Ok(Self { run, info, engine, store, shared, confirmed, takes_gpu, path, provenance })
     }
 
     /// What one of its tasks takes of this machine.

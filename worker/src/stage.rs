@@ -57,7 +57,7 @@ struct Weather {
 
 impl Round {
     /// A step's name in the record and of its logs: each once in an attempt.
-    fn step_name(&self, step: &Step) -> String {
+    pub(crate) fn step_name(&self, step: &Step) -> String {
         if self.name.is_empty() { step.name.clone() } else { format!("{}_{}", self.name, step.name) }
     }
 }
@@ -254,6 +254,18 @@ impl Attempt {
         if step.needs.iter().any(|need| !round.folder.join(need).is_file()) {
             return Ok(StepOutcome { step, ended: None });
         }
+        let serving = Arc::clone(&self.serving);
+        let Some(output) = serving.engine.leaves(&step) else { return self.run_program(step, round).await };
+        if round.folder.join(&output).is_file() {
+            return Ok(StepOutcome { step, ended: None });
+        }
+        match serving.engine.shareable(&step) {
+            Some(shareable) => Box::pin(self.run_shared(step, &shareable, &output, round)).await,
+            None => self.run_program(step, round).await,
+        }
+    }
+
+    pub(crate) async fn run_program(&mut self, step: Step, round: &Round) -> Result<StepOutcome, Halt> {
         let name = round.step_name(&step);
         let logs = Logs { folder: round.logs.clone(), name: name.clone(), bytes_max: LOG_BYTES_MAX };
         let program = self.program(&step, &round.folder, Some(logs));
@@ -267,6 +279,7 @@ impl Attempt {
                 name,
                 argv: step.argv.clone(),
                 ended: how_text(ended.how),
+                shared: None,
                 elapsed_ms: ended.elapsed_ms,
             },
             &ended,
@@ -388,7 +401,15 @@ impl Attempt {
         shared: &'a Shared,
     ) -> Workload<'a> {
         let (spec, task) = (&self.serving.info.spec, self.grant.task);
-        Workload { spec, task, molecules, scratch: &round.folder, shared, has_gpu: self.taken.gpu.is_some() }
+        Workload {
+            spec,
+            task,
+            molecules,
+            scratch: &round.folder,
+            shared,
+            has_gpu: self.taken.gpu.is_some(),
+            is_suspect: self.verdicts.is_suspect(&round.positions),
+        }
     }
 }
 

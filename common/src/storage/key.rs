@@ -27,6 +27,12 @@ pub fn published_driver(sha256: &str, file_name: &str) -> String {
     format!("{sha256}/{}", tame(file_name))
 }
 
+/// What a step makes that is shared by all runs, by what it is made of; below the store's own folder of those, not below a run. A number
+/// after the first is there only if what stands under those before it is spoiled.
+pub fn shared_output(made_of_sha256: &str, number: u32) -> String {
+    format!("{made_of_sha256}/{number}")
+}
+
 /// Where an upload of these bytes goes before it gets its name; gone when it has it.
 pub fn upload(sha256: &str) -> String {
     format!("uploads/{sha256}")

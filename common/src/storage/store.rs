@@ -71,6 +71,12 @@ impl Store {
     pub fn drivers(&self) -> RunStore {
         RunStore { store: self.clone(), root: Path::from("drivers") }
     }
+
+    /// The part of the store that holds what runs share of what their steps make, by [`key::shared_output`]. A run of that name is not
+    /// disturbed: none of its objects begins with a digest.
+    pub fn shared(&self) -> RunStore {
+        RunStore { store: self.clone(), root: Path::from("shared") }
+    }
 }
 
 /// The objects of one run, by their names below it ([`super::key`]).
@@ -86,8 +92,13 @@ impl RunStore {
         &self.store.url
     }
 
+    /// An object's name below the store.
+    pub fn name(&self, object: &str) -> String {
+        format!("{}/{object}", self.root)
+    }
+
     pub(super) fn path(&self, object: &str) -> Path {
-        Path::from(format!("{}/{object}", self.root))
+        Path::from(self.name(object))
     }
 
     pub(super) fn error(&self, object: &str, gave_up: GaveUp) -> StorageError {

@@ -1,4 +1,5 @@
-//! What a run of the engine `gromacs-mmgbsa` computes: how ligands are charged, how long the dynamics are, how many frames count. Pure.
+//! What a run of the engine `gromacs-mmgbsa` computes: how ligands are charged, in what and how long the dynamics are, how many frames
+//! count. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,33 @@ pub struct MmgbsaOptions {
     pub md_ps: f64,
     /// How many frames of it are evaluated, evenly spaced, from 1.
     pub frames: u32,
+    /// What is round the complex in the dynamics.
+    #[serde(default)]
+    pub solvent: Solvent,
+    /// How long water finds its place and density before the dynamics, in ps, a multiple of 0.002 above 0; 0 without water.
+    #[serde(default)]
+    pub equilibration_ps: f64,
+}
+
+/// What is round a complex in its dynamics. Energies are taken in implicit solvent either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Solvent {
+    /// Nothing, but a permittivity that softens charges: quick.
+    #[default]
+    Vacuum,
+    /// A box of TIP3P water with the ions that make it neutral.
+    Tip3p,
+}
+
+impl Solvent {
+    /// Its name in flags, results and drivers.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vacuum => "vacuum",
+            Self::Tip3p => "tip3p",
+        }
+    }
 }
 
 /// A model of partial charges.
@@ -69,6 +97,16 @@ pub enum MmgbsaError {
         /// The length, in ps.
         md_ps: f64,
     },
+    /// No length that an equilibration can have, or one without water.
+    #[error("equilibration_ps is {found} (expected {expected} for solvent {})", solvent.name())]
+    Equilibration {
+        /// The length, in ps.
+        found: f64,
+        /// What it may be.
+        expected: &'static str,
+        /// The solvent.
+        solvent: Solvent,
+    },
     /// There is no default driver on a worker.
     #[error("the run has no driver")]
     NoDriver,
@@ -80,6 +118,11 @@ impl MmgbsaOptions {
         whole_steps(self.md_ps)
     }
 
+    /// The steps of the equilibration; 0 if there is none or the length can't be one.
+    pub fn equilibration_steps(&self) -> u64 {
+        whole_steps(self.equilibration_ps)
+    }
+
     /// Checks each parameter and their relation.
     pub fn validate(&self, has_driver: bool) -> Result<(), MmgbsaError> {
         let (frames, md_ps, steps) = (self.frames, self.md_ps, self.md_steps());
@@ -88,6 +131,14 @@ impl MmgbsaOptions {
         }
         if frames == 0 || !steps.is_multiple_of(u64::from(frames)) {
             return Err(MmgbsaError::Frames { frames, steps, md_ps });
+        }
+        let (solvent, found) = (self.solvent, self.equilibration_ps);
+        let (is_well, expected) = match solvent {
+            Solvent::Vacuum => (found == 0.0, "0"),
+            Solvent::Tip3p => (self.equilibration_steps() > 0, "a multiple of 0.002 above 0"),
+        };
+        if !is_well {
+            return Err(MmgbsaError::Equilibration { found, expected, solvent });
         }
         if has_driver { Ok(()) } else { Err(MmgbsaError::NoDriver) }
     }
@@ -113,7 +164,8 @@ mod tests {
     use super::*;
 
     fn options(md_ps: f64, frames: u32) -> MmgbsaOptions {
-        MmgbsaOptions { charges: ChargeModel::default(), md_ps, frames }
+        let charges = ChargeModel::default();
+        MmgbsaOptions { charges, md_ps, frames, solvent: Solvent::Vacuum, equilibration_ps: 0.0 }
     }
 
     #[test]
@@ -141,5 +193,22 @@ mod tests {
             "frames is 3 (expected a divisor of the 500 steps of 0.002 ps that md_ps 1 has)"
         );
         assert_eq!(options(1.0, 1).validate(false), Err(MmgbsaError::NoDriver));
+    }
+
+    #[test]
+    fn water_and_nothing_else_is_equilibrated() {
+        let check = |solvent, equilibration_ps, expect: &str| {
+            let checked = MmgbsaOptions { solvent, equilibration_ps, ..options(1.0, 1) }.validate(true);
+            assert_eq!(checked.map_err(|error| error.to_string()).err().unwrap_or_default(), expect);
+        };
+        check(Solvent::Vacuum, 0.0, "");
+        check(Solvent::Tip3p, 20.0, "");
+        check(Solvent::Vacuum, 1.0, "equilibration_ps is 1 (expected 0 for solvent vacuum)");
+        for wrong in [0.0, -1.0, 0.001] {
+            let expect = format!(
+                "equilibration_ps is {wrong} (expected a multiple of 0.002 above 0 for solvent tip3p)"
+            );
+            check(Solvent::Tip3p, wrong, &expect);
+        }
     }
 }

@@ -79,8 +79,11 @@ pub struct StepRecord {
     pub name: String,
     /// The program and its arguments.
     pub argv: Vec<String>,
-    /// `exit 0`, `signal 9`, `time limit`, …
+    /// `exit 0`, `signal 9`, `time limit`, …, or `shared` if it was not run, since the store had what it makes.
     pub ended: String,
+    /// The object, by its name below the store, that has what the step makes and shares: taken from there, or put there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<String>,
     /// How long it ran.
     pub elapsed_ms: u64,
 }

@@ -12,7 +12,7 @@ use common::env;
 use common::redis_flags::RedisFlags;
 
 pub use look::{Having, Logs, Show, Status, Tasks};
-pub use push::{Charges, CommandFlags, EngineName, Push, Trial, Tune};
+pub use push::{Charges, CommandFlags, EngineName, Push, SolventName, Trial, Tune};
 pub use results::{Audit, Consolidate, Export, Order, Poses, Prefer, Top};
 pub use setup::{Completions, Doctor, Driver, Formulae, Local, LocalFolder, Man, Plan, Shell};
 pub use steer::{Cancel, Drain, Pause, Remove, Resume, Retry, Set};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX};
+use common::task::{ChargeModel, CnnScoring, RunId, SPLIT_MAX, Solvent};
 use serde::Deserialize;
 
 use super::values::from_zero;
@@ -98,6 +98,12 @@ pub struct Push {
     /// Frames of the dynamics that gromacs-mmgbsa evaluates [default: 10]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub frames: Option<u32>,
+    /// What is round the complex in the dynamics of gromacs-mmgbsa [default: vacuum]
+    #[arg(long, value_name = "WHAT")]
+    pub solvent: Option<SolventName>,
+    /// Ligand in the receptor, in whose place gromacs-mmgbsa puts molecules that are SMILES: SDF
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
     /// Windows of gromacs-fep, 4 to 100; run.toml can give each by itself [default: 13]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub windows: Option<usize>,
@@ -107,7 +113,7 @@ pub struct Push {
     /// What of a window's beginning does not count, in ps [default: a tenth]
     #[arg(long, value_name = "PS", allow_negative_numbers = true)]
     pub discard_ps: Option<f64>,
-    /// Length of the equilibration of gromacs-fep in ps [default: 20]
+    /// Length of the equilibration in ps, of gromacs-fep and of gromacs-mmgbsa in water [default: 20, 50]
     #[arg(long, value_name = "PS", allow_negative_numbers = true)]
     pub equilibration_ps: Option<f64>,
     /// Edge of the box of water of gromacs-fep in nm [default: 2.4]
@@ -291,6 +297,25 @@ impl From<Charges> for ChargeModel {
         match charges {
             Charges::Am1Bcc => Self::Am1Bcc,
             Charges::Gasteiger => Self::Gasteiger,
+        }
+    }
+}
+
+/// A solvent by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SolventName {
+    /// None, but a permittivity that softens charges: quick
+    Vacuum,
+    /// A box of TIP3P water: twenty times as long
+    Tip3p,
+}
+
+impl From<SolventName> for Solvent {
+    fn from(solvent: SolventName) -> Self {
+        match solvent {
+            SolventName::Vacuum => Self::Vacuum,
+            SolventName::Tip3p => Self::Tip3p,
         }
     }
 }

@@ -136,7 +136,7 @@ pub(super) fn read(
     if manifest.digest.molecules == 0 {
         return Err(PushError::NoMolecules.into());
     }
-    manifest.check_for(&request.engine)?;
+    manifest.check_for(&request.engine, request.has_reference())?;
     Ok((manifest, files))
 }
 

@@ -81,9 +81,11 @@ pub(crate) enum PushError {
     /// A parameter of `terachem` can't be used.
     #[error(transparent)]
     Terachem(#[from] TerachemError),
-    /// A receptor in a format that the engine does not take.
-    #[error("the receptor `{}` is in an unknown format (known extensions: {known})", path.display())]
-    ReceptorFormat {
+    /// A receptor, or a ligand in it, in a format that the engine does not take.
+    #[error("the {role} `{}` is in an unknown format (known extensions: {known})", path.display())]
+    InputFormat {
+        /// Whether it is the receptor or the reference.
+        role: &'static str,
         /// The file.
         path: PathBuf,
         /// What the engine takes.
@@ -199,7 +201,7 @@ impl PushError {
             | Self::Score(_)
             | Self::ScoreWithoutCnn { .. } => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
-            Self::ReceptorFormat { .. }
+            Self::InputFormat { .. }
             | Self::NeedsPose { .. }
             | Self::NotTunable { .. }
             | Self::Formula(_)
@@ -229,7 +231,7 @@ impl PushError {
             Self::Stream(_) => "docs/science.md, Enumeration, explains the parameters".into(),
             Self::Formula(_) => "`launchpad formulae --heavy-atoms 5` prints some".into(),
             Self::NeedsPose { .. } => {
-                "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`".into()
+                "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`; or name a ligand in the receptor with --reference".into()
             }
             Self::NotTunable { .. } => {
                 "push some molecules, and compare `launchpad status` under several `launchpad set RUN parallelism=N`".into()
@@ -254,7 +256,10 @@ impl PushError {
             Self::Role { .. } => "name it as the driver looks for it: --input site=protein.pdb".into(),
             Self::Contradiction { one, other } => format!("leave out {one} or {other}"),
             Self::Zero { .. } => "leave it out for the default".into(),
-            Self::ReceptorFormat { .. } => "convert it: `obabel receptor.mol2 -O receptor.pdb`".into(),
+            Self::InputFormat { role, known, .. } => {
+                let best = known.split(',').next().unwrap_or_default();
+                format!("convert it: `obabel {role}.mol2 -O {role}.{best}`")
+            }
             Self::NoMolecules => "every file is empty, or holds nothing but blank lines and comments".into(),
             Self::Changed { .. } => "push again once nothing writes to the file any more".into(),
         }

@@ -15,13 +15,12 @@ const BOX_NM_DEFAULT: f64 = 2.4;
 /// The share of a window that does not count.
 const DISCARD: f64 = 0.1;
 
-/// The first parameter of `gromacs-fep` alone that somebody gave.
+/// The first parameter of `gromacs-fep` alone that somebody gave; `gromacs-mmgbsa` has an `equilibration_ps`, too.
 pub(super) fn first_given(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
     let given = [
         ("windows", flags.windows.is_some() || file.windows.is_some()),
         ("window_ps", flags.window_ps.is_some() || file.window_ps.is_some()),
         ("discard_ps", flags.discard_ps.is_some() || file.discard_ps.is_some()),
-        ("equilibration_ps", flags.equilibration_ps.is_some() || file.equilibration_ps.is_some()),
         ("box_nm", flags.box_nm.is_some() || file.box_nm.is_some()),
         ("lambdas_coulomb", file.lambdas_coulomb.is_some()),
         ("lambdas_vdw", file.lambdas_vdw.is_some()),

@@ -214,9 +214,9 @@ impl StagedManifest {
         staging.finish()
     }
 
-    /// Refuses molecules without coordinates for an engine that takes each where it is.
-    pub(crate) fn check_for(&self, engine: &EngineOptions) -> Result<(), LaunchpadError> {
-        if !matches!(engine, EngineOptions::GromacsMmgbsa(_)) {
+    /// Refuses molecules without coordinates for an engine that takes each where it is, unless there is a reference to put them on.
+    pub(crate) fn check_for(&self, engine: &EngineOptions, has_reference: bool) -> Result<(), LaunchpadError> {
+        if has_reference || !matches!(engine, EngineOptions::GromacsMmgbsa(_)) {
             return Ok(());
         }
         for task in self.tasks() {

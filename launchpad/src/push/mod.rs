@@ -10,6 +10,7 @@ mod follow_up;
 mod http_options;
 mod ligands;
 mod manifest;
+mod mmgbsa_options;
 mod plan;
 mod report;
 mod request;

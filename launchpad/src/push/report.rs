@@ -184,8 +184,9 @@ fn engine_text(engine: &EngineOptions) -> String {
                 gnina.score.tag()
             )
         }
-        EngineOptions::GromacsMmgbsa(MmgbsaOptions { charges, md_ps, frames }) => {
-            format!("charges     {}\ndynamics    {md_ps} ps, {frames} frames\n", charges.name())
+        EngineOptions::GromacsMmgbsa(MmgbsaOptions { charges, md_ps, frames, solvent, .. }) => {
+            let (charges, solvent) = (charges.name(), solvent.name());
+            format!("charges     {charges}\ndynamics    {md_ps} ps in {solvent}, {frames} frames\n")
         }
         EngineOptions::GromacsFep(fep) => {
             let FepOptions { charges, window_ps, discard_ps, box_nm, .. } = fep;

@@ -6,27 +6,23 @@ use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
 use common::task::{
-    ChargeModel, CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, MmgbsaOptions, RunId,
-    TerachemOptions,
+    CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions,
 };
 
 use super::{
-    Layout, PushError, command_options, docking_options, fep_options, http_options, stream_options,
-    terachem_options,
+    Layout, PushError, command_options, docking_options, fep_options, http_options, mmgbsa_options,
+    stream_options, terachem_options,
 };
 use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
 use crate::error::LaunchpadError;
 use crate::input::{Columns, Format};
 use crate::location::as_url;
-use crate::run_file::{LimitsTable, OptionsTable, RunFile};
+use crate::run_file::{LimitsTable, RunFile};
 
 /// The role of the receptor among the inputs of docking and MM-GBSA.
 pub(super) const RECEPTOR_ROLE: &str = "receptor";
 const SEED_DEFAULT: u64 = 42;
-/// A quick look; `docs/science.md` has its figures.
-const MD_PS_DEFAULT: f64 = 10.0;
-const FRAMES_DEFAULT: u32 = 10;
 
 /// A push, completely described.
 #[derive(Debug)]
@@ -127,6 +123,11 @@ impl PushRequest {
         Layout::of(&self.engine, self.batch_size, self.split)
     }
 
+    /// Whether there is a ligand in whose place molecules without coordinates are put.
+    pub(crate) fn has_reference(&self) -> bool {
+        self.inputs.contains_key(mmgbsa_options::REFERENCE_ROLE)
+    }
+
     /// Reads the driver, where one was named.
     pub(crate) async fn script(&self, store_url: &str) -> Result<Option<DriverScript>, LaunchpadError> {
         match &self.driver {
@@ -168,8 +169,9 @@ impl Said<'_> {
                 (EngineOptions::Command(self.command(driver)?), inputs)
             }
             EngineName::GromacsMmgbsa => {
-                let inputs = self.receptor()?;
-                (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
+                let mut inputs = self.receptor()?;
+                inputs.extend(mmgbsa_options::reference(flags, &file.options, folder));
+                (EngineOptions::GromacsMmgbsa(mmgbsa_options::resolve(flags, &file.options, from)?), inputs)
             }
             EngineName::GromacsFep => (EngineOptions::GromacsFep(self.fep()?), BTreeMap::new()),
             EngineName::Surge => {
@@ -187,9 +189,11 @@ impl Said<'_> {
         let of_command = command_options::first_given(&flags.command, &file.options);
         let of_http = http_options::first_given(&file.options);
         let of_terachem = terachem_options::first_given(&file.options);
-        let of_mmgbsa = first_of_mmgbsa(flags, &file.options);
+        let of_mmgbsa = mmgbsa_options::first_given(flags, &file.options);
         let of_fep = fep_options::first_given(flags, &file.options);
         let charges = (flags.charges.is_some() || file.options.charges.is_some()).then_some("charges");
+        let equilibration = flags.equilibration_ps.is_some() || file.options.equilibration_ps.is_some();
+        let equilibration = equilibration.then_some("equilibration_ps");
         let has_columns = !flags.command.columns.is_empty() || file.options.columns.is_some();
         let of_rows = has_columns.then_some("columns");
         let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
@@ -210,6 +214,8 @@ impl Said<'_> {
             EngineName::GromacsFep
         } else if of_mmgbsa.or(charges).is_some() {
             EngineName::GromacsMmgbsa
+        } else if equilibration.is_some() {
+            EngineName::GromacsFep
         } else {
             EngineName::Vina
         };
@@ -217,7 +223,9 @@ impl Said<'_> {
         let of_docking = docking_options::first_given(flags, &file.options, engine);
         let foreign = |parameter: Option<&'static str>, owner: EngineName| Some((parameter?, owner.name()));
         let of_fep = foreign(of_fep, EngineName::GromacsFep);
-        let of_dynamics = foreign(charges.or(of_mmgbsa), EngineName::GromacsMmgbsa).or(of_fep);
+        let equilibration = foreign(equilibration, EngineName::GromacsFep);
+        let of_dynamics =
+            foreign(charges.or(of_mmgbsa), EngineName::GromacsMmgbsa).or(of_fep).or(equilibration);
         let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
         let of_gnina = foreign(of_gnina, EngineName::Gnina);
         let of_docking = foreign(of_docking, EngineName::Vina);
@@ -301,23 +309,6 @@ impl Said<'_> {
         Ok(options)
     }
 
-    fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
-        let base = self.from.and_then(|from| match &from.spec.engine {
-            EngineOptions::GromacsMmgbsa(mmgbsa) => Some(mmgbsa),
-            _ => None,
-        });
-        let (flags, file) = (self.flags, &self.file.options);
-        let charges = flags.charges.or(file.charges).map(ChargeModel::from);
-        let options = MmgbsaOptions {
-            charges: charges.or(base.map(|base| base.charges)).unwrap_or_default(),
-            md_ps: flags.md_ps.or(file.md_ps).or(base.map(|base| base.md_ps)).unwrap_or(MD_PS_DEFAULT),
-            frames: flags.frames.or(file.frames).or(base.map(|base| base.frames)).unwrap_or(FRAMES_DEFAULT),
-        };
-        // Without a driver of its own, a run has the one that ships.
-        options.validate(true)?;
-        Ok(options)
-    }
-
     fn fep(self) -> Result<FepOptions, PushError> {
         if self.flags.batch_size.or(self.file.batch_size).is_some_and(|size| size > 1) {
             return Err(PushError::Contradiction { one: "batch_size", other: "engine gromacs-fep" });
@@ -387,19 +378,10 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
     fields.into_iter().collect()
 }
 
-/// The first parameter of `gromacs-mmgbsa` alone that somebody gave.
-fn first_of_mmgbsa(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
-    let given = [
-        ("md_ps", flags.md_ps.is_some() || file.md_ps.is_some()),
-        ("frames", flags.frames.is_some() || file.frames.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use common::task::{CnnScoring, GninaOptions, GninaScore, VinaOptions};
+    use common::task::{ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions};
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -510,10 +492,16 @@ mod tests {
             other => panic!("not gromacs-mmgbsa: {other:?}"),
         };
         let named = mmgbsa("", "x.sdf --run a --receptor r.pdb --engine gromacs-mmgbsa");
-        let expect = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 10.0, frames: 10 };
+        let expect = MmgbsaOptions {
+            charges: ChargeModel::Am1Bcc,
+            md_ps: 10.0,
+            frames: 10,
+            solvent: Solvent::Vacuum,
+            equilibration_ps: 0.0,
+        };
         assert_eq!(named, expect);
         let file = "run = 'a'\ninput = 'x.sdf'\n[options]\nreceptor = 'r.pdb'\ncharges = 'gasteiger'\nmd_ps = 2\nframes = 4\n";
-        let expect = MmgbsaOptions { charges: ChargeModel::Gasteiger, md_ps: 2.0, frames: 5 };
+        let expect = MmgbsaOptions { charges: ChargeModel::Gasteiger, md_ps: 2.0, frames: 5, ..expect };
         assert_eq!(mmgbsa(file, "--frames 5"), expect);
         let check = |flags: &str, expect: &str| {
             assert_eq!(resolve(file, flags).unwrap_err().to_string(), expect);

@@ -8,6 +8,7 @@ use common::digest::sha256_hex;
 use common::storage::{RunStore, StorageError, key};
 use common::task::{DRIVER_ROLE, EngineOptions, ObjectRef, RunSpec};
 
+use super::mmgbsa_options::REFERENCE_ROLE;
 use super::request::RECEPTOR_ROLE;
 use super::{PushError, PushRequest};
 use crate::drivers::{DriverScript, GROMACS_FEP, GROMACS_MMGBSA, Shipped, VINA_PREPARE, file_name};
@@ -124,26 +125,30 @@ fn shipped_driver(engine: &EngineOptions) -> Option<DriverScript> {
     Some(DriverScript { name: name.to_owned(), bytes: Bytes::from_static(text.as_bytes()) })
 }
 
-/// Reads an input. The receptor of a docking run has to be a PDB or PDBQT, that of MM-GBSA a PDB, with at least one heavy atom.
+/// Reads an input. Where the engine's programs take a role in some formats only, it has to be in one of them, with a heavy atom.
 fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned, LaunchpadError> {
-    let known: &[&str] = match engine {
-        EngineOptions::Vina(_) | EngineOptions::Gnina(_) => &["pdb", "ent", "pdbqt"],
-        EngineOptions::GromacsMmgbsa(_) => &["pdb", "ent"],
-        EngineOptions::Command(_)
-        | EngineOptions::GromacsFep(_)
-        | EngineOptions::Http(_)
-        | EngineOptions::Terachem(_)
-        | EngineOptions::Surge(_) => &[],
-    };
-    if !known.is_empty() && role == RECEPTOR_ROLE {
+    if let Some((role, known)) = formats(role, engine) {
         let extension =
             path.extension().map(|text| text.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         if !known.contains(&extension.as_str()) {
-            return Err(PushError::ReceptorFormat { path: path.to_owned(), known: known.join(", ") }.into());
+            let (path, known) = (path.to_owned(), known.join(", "));
+            return Err(PushError::InputFormat { role, path, known }.into());
         }
         HeavyAtoms::read(path)?;
     }
     let failed = |source| LaunchpadError::File { action: "read", path: path.to_owned(), source };
     let bytes = Bytes::from(std::fs::read(path).map_err(failed)?);
     Ok(pinned(bytes, |sha256| key::input(sha256, &file_name(path))))
+}
+
+/// The extensions of the formats that an engine takes an input in; `None` if it takes any file.
+fn formats(role: &str, engine: &EngineOptions) -> Option<(&'static str, &'static [&'static str])> {
+    match (engine, role) {
+        (EngineOptions::Vina(_) | EngineOptions::Gnina(_), RECEPTOR_ROLE) => {
+            Some((RECEPTOR_ROLE, &["pdb", "ent", "pdbqt"]))
+        }
+        (EngineOptions::GromacsMmgbsa(_), RECEPTOR_ROLE) => Some((RECEPTOR_ROLE, &["pdb", "ent"])),
+        (EngineOptions::GromacsMmgbsa(_), REFERENCE_ROLE) => Some((REFERENCE_ROLE, &["sdf"])),
+        _ => None,
+    }
 }

@@ -164,7 +164,7 @@ fn of_all(pattern: &str, workload: &Workload<'_>) -> Vec<PathBuf> {
 
 /// A file, or all files of a folder, by path below the scratch folder. Links are not followed: what they lead to is not the
 /// program's.
-fn files_below(scratch: &Path, path: &Path, depth: usize) -> Vec<PathBuf> {
+pub(crate) fn files_below(scratch: &Path, path: &Path, depth: usize) -> Vec<PathBuf> {
     let Ok(meta) = std::fs::symlink_metadata(scratch.join(path)) else { return Vec::new() };
     if meta.is_file() {
         return vec![path.to_owned()];

@@ -115,125 +115,55 @@ fn check_cnn(number: GninaScore, value: String) -> Result<String, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    use common::task::{
-        EngineOptions, ManifestDigest, Molecule, MoleculeSource, Row, RunSpec, SPEC_SCHEMA, Verdict,
-    };
-    use tempfile::TempDir;
+    use common::task::{CnnScoring, EngineOptions, GninaScore, Verdict};
 
     use super::super::docking::PREPARED_FILE;
-    use super::super::pdbqt::heavy_atoms;
-    use super::super::{MoleculeInput, Step};
+    use super::super::left_docking::{CENTER, Left, SIZE};
     use super::*;
-    use crate::process::Ended;
 
     /// Real output of GNINA's networks by another program: see `tests/gnina/`.
     const POSES: &str = include_str!("../../../tests/golden/rustina-0.9.0-toluene.sdf");
-    const CAVITY: &str = include_str!("../../../tests/golden/openbabel-3.1.1-t4l-l99a-cavity.pdbqt");
     const PREPARED: &str = r#"{"index": 0, "ok": true, "docked_smiles": "Cc1ccccc1", "heavy_atoms": 7, "flags": []}
 {"index": 1, "ok": false, "reason": "embed_failed", "detail": "no 3D geometry", "flags": []}
 "#;
     /// As Gnina 1.3 prints it, by its documentation.
     const TABLE: &str = "-----+------------+------------+------------+----------\n    1       -4.91       -0.11       0.7882      4.389\n";
 
-    /// An attempt in which all went well, and how its molecules are judged.
-    struct Left {
-        options: GninaOptions,
-        scratch: TempDir,
-        outcomes: Vec<StepOutcome>,
+    /// An attempt in which all went well.
+    fn left() -> Left<GninaOptions> {
+        let options = GninaOptions {
+            center: CENTER,
+            size: SIZE,
+            exhaustiveness: 8,
+            modes: 9,
+            cnn_scoring: CnnScoring::Rescore,
+            score: GninaScore::MinimizedAffinity,
+            device: 0,
+        };
+        let mut left = Left::new(options, EngineOptions::Gnina, judge, &["poses"]);
+        left.step("prepare", How::Exited(0), "", "");
+        left.step(VERSION_STEP, How::Exited(0), "\ngnina v1.3.1   Built Oct  3 2024.\n", "");
+        left.step("dock_00000", How::Exited(0), TABLE, "");
+        left.step("dock_00001", None, "", "");
+        left.write(PREPARED_FILE, PREPARED);
+        left.write("poses/00000.sdf", POSES);
+        left
     }
 
-    impl Left {
-        fn new() -> Self {
-            let scratch = TempDir::new().unwrap();
-            std::fs::create_dir(scratch.path().join("poses")).unwrap();
-            let options = GninaOptions {
-                center: [42.32, 45.43, 18.17],
-                size: [14.0; 3],
-                exhaustiveness: 8,
-                modes: 9,
-                cnn_scoring: CnnScoring::Rescore,
-                score: GninaScore::MinimizedAffinity,
-                device: 0,
-            };
-            let mut left = Self { options, scratch, outcomes: Vec::new() };
-            left.step("prepare", Some(How::Exited(0)), "");
-            left.step(VERSION_STEP, Some(How::Exited(0)), "\ngnina v1.3.1   Built Oct  3 2024.\n");
-            left.step("dock_00000", Some(How::Exited(0)), TABLE);
-            left.step("dock_00001", None, "");
-            left.write(PREPARED_FILE, PREPARED);
-            left.write("poses/00000.sdf", POSES);
-            left
-        }
-
-        fn write(&self, path: &str, text: &str) {
-            std::fs::write(self.scratch.path().join(path), text).unwrap();
-        }
-
-        fn poses(&self, from: &str, to: &str) {
-            assert!(POSES.contains(from), "{from}");
-            self.write("poses/00000.sdf", &POSES.replacen(from, to, 1));
-        }
-
-        fn step(&mut self, name: &str, how: Option<How>, stdout: &str) {
-            let ended = how.map(|how| Ended {
-                how,
-                elapsed_ms: 12,
-                stdout_tail: stdout.into(),
-                stderr_tail: "CUDA out of memory\n".into(),
-            });
-            self.outcomes.retain(|outcome| outcome.step.name != name);
-            let step = Step { name: name.into(), argv: vec![], needs: vec![] };
-            self.outcomes.push(StepOutcome { step, ended });
-        }
-
-        fn judge(&self) -> Result<Vec<Row>, EngineFailure> {
-            let spec = RunSpec {
-                schema: SPEC_SCHEMA,
-                run: "verdict".parse().unwrap(),
-                engine: EngineOptions::Gnina(self.options.clone()),
-                seed: 1,
-                threads_per_task: 1,
-                needs_gpu: false,
-                inputs: BTreeMap::new(),
-                drivers: BTreeMap::new(),
-                manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
-            };
-            let molecule = |(index, id): (usize, &str)| MoleculeInput {
-                index,
-                molecule: Molecule { id: id.into(), source: MoleculeSource::Smiles { smiles: "C".into() } },
-                structure: None,
-                seed: 7,
-            };
-            let molecules: Vec<_> = ["toluene", "cage"].into_iter().enumerate().map(molecule).collect();
-            let receptor = Receptor { path: PathBuf::new(), heavy_atoms: heavy_atoms(CAVITY).unwrap() };
-            let (scratch, shared) = (self.scratch.path(), BTreeMap::new());
-            let workload = Workload {
-                spec: &spec,
-                task: common::task::TaskId(0),
-                molecules: &molecules,
-                scratch,
-                shared: &shared,
-                has_gpu: false,
-            };
-            judge(&self.options, &workload, &receptor, &self.outcomes)?.into_iter().collect()
-        }
+    /// Puts one text of the poses in place of another.
+    fn edit(left: &Left<GninaOptions>, from: &str, to: &str) {
+        assert!(POSES.contains(from), "{from}");
+        left.write("poses/00000.sdf", &POSES.replacen(from, to, 1));
     }
 
-    fn fails(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
-        let mut left = Left::new();
+    fn fails(reason: &str, evidence: &str, damage: impl Fn(&mut Left<GninaOptions>)) {
+        left().fails(reason, evidence, damage);
+    }
+
+    fn refuses(reason: &str, evidence: &str, damage: impl Fn(&mut Left<GninaOptions>)) {
+        let mut left = left();
         damage(&mut left);
-        let failure = left.judge().unwrap_err();
-        assert_eq!(failure.reason, reason, "{}", failure.detail);
-        assert!(failure.detail.contains(evidence), "{}", failure.detail);
-    }
-
-    fn refuses(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
-        let mut left = Left::new();
-        damage(&mut left);
-        let rows = left.judge().unwrap();
+        let rows = left.judged().unwrap();
         let (row, detail) = (&rows[0], rows[0].columns.last().unwrap());
         assert_eq!((row.verdict, row.reason.as_str()), (Verdict::Bad, reason), "{detail}");
         assert!(detail.contains(evidence), "{detail}");
@@ -243,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_numbers_of_the_best_pose_make_a_row() {
-        let rows = Left::new().judge().unwrap();
+        let rows = left().judged().unwrap();
         assert_eq!((rows[0].verdict, rows[0].score.as_str()), (Verdict::Ok, "-4.91046"));
         let columns = &rows[0].columns;
         assert_eq!(
@@ -260,18 +190,18 @@ mod tests {
         for (score, expect) in
             GninaScore::ALL.into_iter().zip(["-4.91046", "0.7882226706", "4.3889470100", "3.4594675332"])
         {
-            let mut left = Left::new();
+            let mut left = left();
             left.options.score = score;
-            assert_eq!(left.judge().unwrap()[0].score, expect);
+            assert_eq!(left.judged().unwrap()[0].score, expect);
         }
     }
 
     #[test]
     fn without_networks_there_is_the_affinity_alone() {
-        let mut left = Left::new();
+        let mut left = left();
         left.options.cnn_scoring = CnnScoring::None;
         left.write("poses/00000.sdf", &POSES.replace("CNN", "Other"));
-        let rows = left.judge().unwrap();
+        let rows = left.judged().unwrap();
         assert_eq!(
             (rows[0].score.as_str(), &rows[0].columns[3..6]),
             ("-4.91046", &[const { String::new() }; 3][..])
@@ -280,10 +210,10 @@ mod tests {
 
     #[test]
     fn a_gnina_without_cnn_vs_is_good_enough_unless_it_is_the_score() {
-        let without = |left: &mut Left| left.poses("CNN_VS", "CNN_VSX");
-        let mut left = Left::new();
+        let without = |left: &mut Left<GninaOptions>| edit(left, "CNN_VS", "CNN_VSX");
+        let mut left = left();
         without(&mut left);
-        assert_eq!(left.judge().unwrap()[0].columns[5], "");
+        assert_eq!(left.judged().unwrap()[0].columns[5], "");
         refuses("score_not_finite", "CNN_VS is ``", |left| {
             left.options.score = GninaScore::CnnVs;
             without(left);
@@ -294,17 +224,17 @@ mod tests {
     fn every_lie_has_its_reason() {
         refuses("no_pose", "no model", |left| {
             left.write("poses/00000.sdf", "");
-            left.step("dock_00000", Some(How::Exited(0)), "WARNING: no poses\n");
+            left.step("dock_00000", How::Exited(0), "WARNING: no poses\n", "");
         });
-        refuses("score_not_finite", "`nan`", |left| left.poses("-4.91046", "nan"));
-        refuses("score_not_finite", "``", |left| left.poses("minimizedAffinity", "affinity"));
-        refuses("score_not_finite", "CNNscore is `inf`", |left| left.poses("0.7882226706", "inf"));
-        refuses("score_not_finite", "CNNaffinity is ``", |left| left.poses("CNNaffinity", "affinity"));
+        refuses("score_not_finite", "`nan`", |left| edit(left, "-4.91046", "nan"));
+        refuses("score_not_finite", "``", |left| edit(left, "minimizedAffinity", "affinity"));
+        refuses("score_not_finite", "CNNscore is `inf`", |left| edit(left, "0.7882226706", "inf"));
+        refuses("score_not_finite", "CNNaffinity is ``", |left| edit(left, "CNNaffinity", "affinity"));
         refuses("score_out_of_range", "CNNscore is `1.2` (expected 0 to 1)", |left| {
-            left.poses("0.7882226706", "1.2");
+            edit(left, "0.7882226706", "1.2");
         });
-        refuses("score_out_of_range", "CNNaffinity is `43.8", |left| left.poses("4.3889470100", "43.88947"));
-        refuses("score_out_of_range", "`0.00000` kcal/mol", |left| left.poses("-4.91046", "0.00000"));
+        refuses("score_out_of_range", "CNNaffinity is `43.8", |left| edit(left, "4.3889470100", "43.88947"));
+        refuses("score_out_of_range", "`0.00000` kcal/mol", |left| edit(left, "-4.91046", "0.00000"));
         refuses("outside_box", "score `-4.91046`", |left| left.options.center = [0.0; 3]);
         // The networks find a pose in empty space quite likely (0.71): only the contact tells.
         refuses("no_contact", "within 4.5 Å", |left| {
@@ -315,28 +245,28 @@ mod tests {
             };
             left.write("poses/00000.sdf", &POSES.lines().map(moved).collect::<String>());
         });
-        refuses("pose_unreadable", "8 heavy atoms (expected 7)", |left| left.poses(" H   0", " N   0"));
-        refuses("pose_unreadable", "no V2000", |left| left.poses("V2000", "V3000"));
+        refuses("pose_unreadable", "8 heavy atoms (expected 7)", |left| edit(left, " H   0", " N   0"));
+        refuses("pose_unreadable", "no V2000", |left| edit(left, "V2000", "V3000"));
     }
 
     #[test]
     fn a_broken_machine_is_no_molecules_fault() {
         fails("output_lost", "No such file", |left| {
-            std::fs::remove_file(left.scratch.path().join("poses/00000.sdf")).unwrap();
+            left.remove("poses/00000.sdf");
         });
         fails("output_lost", "Gnina printed poses and its output has none", |left| {
             left.write("poses/00000.sdf", "");
         });
         fails("output_lost", "cut short", |left| left.write("poses/00000.sdf", &POSES[..POSES.len() / 3]));
         fails("engine_failed", "CUDA out of memory", |left| {
-            left.step("dock_00000", Some(How::Exited(1)), "");
+            left.step("dock_00000", How::Exited(1), "", "CUDA out of memory\n");
         });
-        fails("engine_crashed", "signal 11", |left| left.step("dock_00000", Some(How::Signalled(11)), ""));
+        fails("engine_crashed", "signal 11", |left| left.step("dock_00000", How::Signalled(11), "", ""));
         fails("time_limit", "of molecule `toluene`", |left| {
-            left.step("dock_00000", Some(How::TimeLimit), "");
+            left.step("dock_00000", How::TimeLimit, "", "");
         });
         for how in [How::Exited(0), How::Signalled(11), How::TimeLimit] {
-            fails("engine_failed", "step `version`", |left| left.step(VERSION_STEP, Some(how), "\n"));
+            fails("engine_failed", "step `version`", |left| left.step(VERSION_STEP, how, "\n", ""));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::task::{
     ChargeModel, EngineOptions, ManifestDigest, MmgbsaOptions, Molecule, MoleculeSource, ObjectRef, Row,
-    RunSpec, SPEC_SCHEMA, Verdict,
+    RunSpec, SPEC_SCHEMA, Solvent, Verdict,
 };
 use tempfile::TempDir;
 
@@ -22,7 +22,13 @@ const ONE_FRAME: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l
 const AWAY: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-10nm-away.dat");
 const BROKEN: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-broken-molecules.dat");
 
-const OPTIONS: MmgbsaOptions = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 10.0, frames: 10 };
+const OPTIONS: MmgbsaOptions = MmgbsaOptions {
+    charges: ChargeModel::Am1Bcc,
+    md_ps: 10.0,
+    frames: 10,
+    solvent: Solvent::Vacuum,
+    equilibration_ps: 0.0,
+};
 
 /// An attempt at two molecules whose files and steps can be spoilt. Untouched, both are scored.
 struct Attempt {
@@ -33,6 +39,8 @@ struct Attempt {
     options: MmgbsaOptions,
     /// How steps ended, other than by exit 0.
     endings: BTreeMap<String, How>,
+    /// Steps that were not run, since what they leave was there.
+    left_out: Vec<String>,
     /// The step at which the attempt was cut off.
     until: Option<String>,
 }
@@ -72,6 +80,7 @@ impl Attempt {
             molecules: ["benzene", "other"].into_iter().enumerate().map(molecule).collect(),
             options: OPTIONS,
             endings: BTreeMap::new(),
+            left_out: Vec::new(),
             until: None,
         };
         attempt.write("receptor/receptor.json", "{\"dropped\": 0}");
@@ -81,7 +90,7 @@ impl Attempt {
                 "ligand.json",
                 "{\"charge\": 0, \"smiles\": \"c1ccccc1\", \"flags\": [\"hydrogens_added\"]}",
             );
-            for name in ["ligand.gro", "boxed.gro", "em.gro", "md.gro"] {
+            for name in ["structure.sdf", "parameters.itp", "boxed.gro", "em.gro", "md.gro"] {
                 write(name, "x");
             }
             write("complex.gro", START);
@@ -114,6 +123,7 @@ impl Attempt {
             scratch: self.scratch.path(),
             shared: &self.shared,
             has_gpu: false,
+            is_suspect: false,
         }
     }
 
@@ -124,7 +134,8 @@ impl Attempt {
             if self.until.as_ref() == Some(&step.name) {
                 break;
             }
-            let is_run = step.needs.iter().all(|need| self.scratch.path().join(need).is_file());
+            let has_needs = step.needs.iter().all(|need| self.scratch.path().join(need).is_file());
+            let is_run = has_needs && !self.left_out.contains(&step.name);
             let how = self.endings.get(&step.name).copied().unwrap_or(How::Exited(0));
             let ended = Ended { how, elapsed_ms: 1, stdout_tail: String::new(), stderr_tail: "words".into() };
             outcomes.push(StepOutcome { step, ended: is_run.then_some(ended) });
@@ -174,6 +185,8 @@ fn a_complex_is_scored_with_the_programs_own_digits() {
         ("flags", "hydrogens_added"),
         ("charges", "am1-bcc"),
         ("charge", "0"),
+        ("parameters_sha256", "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"),
+        ("solvent", "vacuum"),
         ("md_ps", "10"),
         ("frames", "10"),
         ("sd", "0.86"),
@@ -242,7 +255,8 @@ fn a_step_that_ends_well_without_its_output_is_named() {
         attempt.spoil(name, "");
         attempt.refused(reason, &format!("left no `{name}`"));
     };
-    check("ligand.gro", "parameters_failed");
+    check("structure.sdf", "parameters_failed");
+    check("parameters.itp", "parameters_failed");
     check("boxed.gro", "complex_failed");
     check("em.gro", "minimisation_failed");
     check("last.gro", "trajectory_failed");
@@ -271,7 +285,7 @@ fn the_drivers_refusal_stands_with_its_evidence() {
     for (reason, detail) in [("structure_invalid", "RDKit can't read"), ("several_fragments", "2 fragments")]
     {
         let attempt = Attempt::new();
-        attempt.remove("ligand.gro");
+        attempt.remove("structure.sdf");
         let refused = serde_json::json!({ "reason": reason, "detail": detail }).to_string();
         attempt.spoil("refused.json", &refused);
         attempt.refused(reason, detail);
@@ -289,7 +303,7 @@ fn what_ended_a_step_from_outside_is_no_molecules_fault_and_costs_no_other() {
         attempt.remove("md.gro");
         // A driver that was stopped may have refused its molecule in its last moment.
         attempt.spoil("refused.json", "{\"reason\": \"dynamics_failed\"}");
-        attempt.endings.insert("ligand_00000".into(), how);
+        attempt.endings.insert("pose_00000".into(), how);
         let failure = attempt.failed();
         assert_eq!((failure.reason, failure.remedy()), (reason, remedy), "{failure:?}");
         assert!(failure.detail.contains("of molecule `benzene`: "), "{}", failure.detail);
@@ -301,6 +315,7 @@ fn what_ended_a_step_from_outside_is_no_molecules_fault_and_costs_no_other() {
     check(How::Exited(75), "try_again", Remedy::HandBack);
     let mut attempt = Attempt::new();
     attempt.until = Some("md_00001".into());
+    std::fs::remove_file(attempt.scratch.path().join("mmgbsa/00001/md.gro")).unwrap();
     let judged = attempt.judged().unwrap();
     assert!(judged[0].is_ok(), "it was done before the stop");
     assert_eq!(judged[1].as_ref().unwrap_err().reason, "stopped");
@@ -328,16 +343,89 @@ fn each_step_is_one_of_the_drivers_and_needs_what_the_one_before_leaves() {
     let engine = Mmgbsa::new(OPTIONS);
     let plan = engine.plan(&attempt.workload());
     let names: Vec<&str> = plan.steps.iter().map(|step| step.name.as_str()).collect();
-    assert_eq!(names.len(), 13);
-    assert_eq!(names[..3], ["receptor", "ligand_00000", "complex_00000"]);
-    assert_eq!(plan.steps[1].argv, ["python3", "driver/mine.py", "ligand", "0"]);
-    assert_eq!(plan.steps[2].needs, [Path::new("mmgbsa/00000/ligand.gro")]);
+    assert_eq!(names.len(), 15);
+    assert_eq!(names[..4], ["receptor", "pose_00000", "parameters_00000", "complex_00000"]);
+    assert_eq!(plan.steps[1].argv, ["python3", "driver/mine.py", "pose", "0"]);
+    assert_eq!(plan.steps[2].needs, [Path::new("mmgbsa/00000/structure.sdf")]);
     let driver = include_str!("../../../drivers/gromacs_mmgbsa.py");
-    for step in &plan.steps[1..7] {
+    let water = MmgbsaOptions { solvent: Solvent::Tip3p, equilibration_ps: 1.0, ..OPTIONS };
+    let in_water = Mmgbsa::new(water).plan(&attempt.workload()).steps;
+    assert_eq!((in_water.len(), in_water[5].name.as_str()), (17, "equilibrate_00000"));
+    for step in &in_water[1..9] {
         let word = &step.argv[2];
         assert!(driver.contains(&format!("\n    \"{word}\": (")), "the driver has no step {word}");
     }
     let task: serde_json::Value = serde_json::from_slice(&plan.files[0].1).unwrap();
     assert_eq!((&task["md_steps"], &task["charges"]), (&5000.into(), &"bcc".into()));
     assert_eq!((&task["receptor"], &task["threads"]), (&"inputs/receptor.pdb".into(), &1.into()));
+}
+
+#[test]
+fn a_step_whose_output_was_there_before_needs_no_process() {
+    let mut attempt = Attempt::new();
+    // All of the second molecule is from a checkpoint, and of the first one what comes before the energies.
+    let shared = ["pose_00000", "parameters_00000", "complex_00000", "em_00000", "md_00000", "whole_00000"];
+    attempt.left_out = shared.map(str::to_owned).into();
+    let second = ["pose", "parameters", "complex", "em", "md", "whole", "energies"];
+    attempt.left_out.extend(second.map(|name| format!("{name}_00001")));
+    assert_eq!(attempt.first().score, "-14.88");
+    attempt.remove("em.gro");
+    assert_eq!(attempt.failed().reason, "output_lost", "what it left is gone, and nobody refused the molecule");
+}
+
+#[test]
+fn each_step_tells_what_it_leaves_and_the_parameters_are_shared() {
+    let attempt = Attempt::new();
+    let engine = Mmgbsa::new(OPTIONS);
+    let steps = engine.plan(&attempt.workload()).steps;
+    assert_eq!((engine.leaves(&steps[0]), engine.shareable(&steps[0])), (None, None), "the receptor's");
+    for pair in steps[1..8].windows(2) {
+        assert_eq!(engine.leaves(&pair[0]).as_slice(), pair[1].needs);
+    }
+    let shareable: Vec<_> = steps.iter().filter_map(|step| engine.shareable(step)).collect();
+    assert_eq!(shareable.len(), 2);
+    assert_eq!(shareable[1].input, Path::new("mmgbsa/00001/structure.sdf"));
+    assert_eq!(shareable[1].recipe, "parameters am1-bcc");
+    for program in shareable[1].programs {
+        assert!(engine.versions().iter().any(|(name, _)| name == program), "{program}");
+    }
+}
+
+#[test]
+fn a_checkpoint_holds_what_the_later_steps_of_begun_dynamics_need() {
+    let attempt = Attempt::new();
+    let engine = Mmgbsa::new(OPTIONS);
+    let task_json = engine.plan(&attempt.workload()).files.remove(0).1;
+    attempt.write("task.json", &String::from_utf8(task_json).unwrap());
+    attempt.remove("md.gro");
+    for gone in ["last.gro", "energies.dat"] {
+        attempt.remove(gone);
+    }
+    std::fs::remove_dir_all(attempt.scratch.path().join("mmgbsa/00001")).unwrap();
+    assert_eq!(engine.checkpoint(attempt.scratch.path()), None, "its dynamics have not begun");
+    for name in ["md.cpt", "md.tpr", "md.xtc", "md.edr", "md.log", "posre.itp", "groups.ndx", "mdout.mdp"] {
+        attempt.spoil(name, "x");
+    }
+    attempt.spoil("LIG.acpype/LIG_GMX.itp", "x");
+    let snapshot = engine.checkpoint(attempt.scratch.path()).unwrap();
+    let names = |files: &[PathBuf]| {
+        let name = |file: &PathBuf| file.strip_prefix("mmgbsa/00000").unwrap().to_str().unwrap().to_owned();
+        files.iter().map(name).collect::<Vec<_>>()
+    };
+    let state = [
+        "boxed.gro",
+        "complex.gro",
+        "em.gro",
+        "groups.ndx",
+        "ligand.json",
+        "md.cpt",
+        "md.tpr",
+        "parameters.itp",
+        "posre.itp",
+        "structure.sdf",
+    ];
+    assert_eq!(names(&snapshot.state), state);
+    assert_eq!(names(&snapshot.appended), ["md.edr", "md.log", "md.xtc"]);
+    // The pose, parameters, complex and minimum of the first of two molecules, which have seven steps each.
+    assert_eq!(snapshot.progress, Some((4, 14)));
 }

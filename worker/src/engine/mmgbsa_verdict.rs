@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use common::digest::sha256_hex;
 use common::task::{MmgbsaOptions, Row, Verdict};
 use serde::Deserialize;
 
 use super::command_verdict::is_reason;
 use super::complex::Complex;
 use super::ending::{breakdown, evidence};
-use super::mmgbsa::{RECEPTOR_MADE, RECEPTOR_ROLE, RECEPTOR_STEP, STAGES, of_molecule, step_name};
+use super::mmgbsa::{RECEPTOR_MADE, RECEPTOR_ROLE, RECEPTOR_STEP, Stage, of_molecule, stages, step_name};
 use super::mmgbsa_energies::{DELTA_TERMS, Energies, TOTAL, Term};
 use super::pose_check::CONTACT_ANGSTROM;
 use super::reason::{ComplexReason, failure};
@@ -32,6 +33,8 @@ const POCKET_SHIFT_MAX_ANGSTROM: f64 = 5.0;
 const REFUSED: &str = "refused.json";
 /// What the driver tells of a ligand.
 const LIGAND: &str = "ligand.json";
+/// The ligand's parameters.
+const PARAMETERS: &str = "parameters.itp";
 
 /// Judges every molecule of a task.
 pub(crate) fn judge(
@@ -110,8 +113,11 @@ impl Attempt<'_> {
 
     /// Why a molecule did not come to its end, if so. Outside the error: whether that is the molecule's fault.
     fn stopped_at(&self, input: &MoleculeInput) -> Result<Option<Refusal>, EngineFailure> {
-        for stage in STAGES {
+        for stage in stages(self.options.solvent) {
             let step = step_name(stage, input.index);
+            if self.was_done_before(&step, input, stage) {
+                continue;
+            }
             let ended = self.ended(&step)?;
             if let Some(reason) = breakdown(ended) {
                 let detail =
@@ -127,6 +133,12 @@ impl Attempt<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether what a step leaves was there without it: from a checkpoint, or from the store.
+    fn was_done_before(&self, step: &str, input: &MoleculeInput, stage: Stage) -> bool {
+        let was_run = self.steps.get(step).is_some_and(|outcome| outcome.ended.is_some());
+        !was_run && self.is_there(&of_molecule(input.index, stage.leaves))
     }
 
     /// The driver's refusal, if there is one.
@@ -227,6 +239,8 @@ impl Attempt<'_> {
             ligand.flags.join(";"),
             self.options.charges.name().to_owned(),
             charge,
+            self.parameters_sha256(input),
+            self.options.solvent.name().to_owned(),
             self.options.md_ps.to_string(),
             self.options.frames.to_string(),
         ];
@@ -251,6 +265,12 @@ impl Attempt<'_> {
             score,
             columns,
         }
+    }
+
+    /// Of the ligand's parameters; empty if it has none.
+    fn parameters_sha256(&self, input: &MoleculeInput) -> String {
+        let bytes = left_file::read(self.workload.scratch, &of_molecule(input.index, PARAMETERS));
+        bytes.map(|bytes| sha256_hex(&bytes)).unwrap_or_default()
     }
 
     /// The cells of a complex that passed, [`NUMBERS`] of them. One frame has no spread.

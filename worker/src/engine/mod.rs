@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::task::{
     ChargeModel, CnnScoring, EngineOptions, FepOptions, GninaOptions, GninaScore, MmgbsaOptions, Molecule,
-    Row, RunSpec, StreamOptions, TaskId, VinaOptions,
+    Row, RunSpec, Solvent, StreamOptions, TaskId, VinaOptions,
 };
 
 use crate::process::Ended;
@@ -86,6 +86,8 @@ pub struct Workload<'a> {
     pub shared: &'a BTreeMap<String, PathBuf>,
     /// Whether its programs were given a GPU; they see that one only.
     pub has_gpu: bool,
+    /// Whether something broke down over each of these molecules before. They come alone, unless the engine keeps them apart itself.
+    pub is_suspect: bool,
 }
 
 /// A program that an engine wants to have run in the scratch folder.
@@ -151,6 +153,18 @@ pub struct GroupSetup {
     pub steps: Vec<Step>,
 }
 
+/// A step whose output depends on nothing but one file, a recipe and its programs, and takes so long to make that it is made once for all
+/// tasks of all runs, and shared through the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shareable {
+    /// What it is made of, below the scratch folder.
+    pub input: PathBuf,
+    /// What is done with it, with every parameter that changes the output.
+    pub recipe: String,
+    /// Those of [`Engine::versions`] whose programs do it; the run's drivers always count.
+    pub programs: &'static [&'static str],
+}
+
 /// Another task's result that a task works with: its shard comes as `shard.csv`, and the file, unless the result is bad.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {
@@ -167,7 +181,7 @@ pub struct Needed {
 pub struct StepOutcome {
     /// The step.
     pub step: Step,
-    /// How it ended; `None` if it was skipped.
+    /// How it ended; `None` if it was skipped, for want of what it needs or since what it leaves was there.
     pub ended: Option<Ended>,
 }
 
@@ -263,6 +277,11 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// Whether it works on molecules under suspicion one by one, so that a breakdown over one leaves the others unharmed.
+    fn keeps_apart(&self) -> bool {
+        false
+    }
+
     /// Whether it computes on a GPU where there is one.
     fn wants_gpu(&self) -> bool {
         false
@@ -297,6 +316,17 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
         None
     }
 
+    /// The file that a step leaves last and whole, below the scratch folder. Where it is there before the step, that has been done already
+    /// and is skipped. `None` for a step that is always run.
+    fn leaves(&self, _: &Step) -> Option<PathBuf> {
+        None
+    }
+
+    /// Whether what a step [leaves](Engine::leaves) is shared by all tasks that want the same.
+    fn shareable(&self, _: &Step) -> Option<Shareable> {
+        None
+    }
+
     /// How a step's standard output is streamed into parts of the attempt; `None` for a step whose output is a log.
     fn streaming(&self, _: &Step) -> Option<Streaming<'_>> {
         None
@@ -321,7 +351,13 @@ pub fn built_in() -> Vec<EngineOptions> {
         score: GninaScore::MinimizedAffinity,
         device: 0,
     };
-    let mmgbsa = MmgbsaOptions { charges: ChargeModel::Am1Bcc, md_ps: 1.0, frames: 1 };
+    let mmgbsa = MmgbsaOptions {
+        charges: ChargeModel::Am1Bcc,
+        md_ps: 1.0,
+        frames: 1,
+        solvent: Solvent::Vacuum,
+        equilibration_ps: 0.0,
+    };
     let fep = FepOptions {
         charges: ChargeModel::Am1Bcc,
         lambdas_coulomb: vec![0.0, 1.0],
@@ -360,5 +396,7 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
 mod fep_traps;
 #[cfg(test)]
 mod hostile_input;
+#[cfg(test)]
+mod left_docking;
 #[cfg(test)]
 mod mmgbsa_traps;

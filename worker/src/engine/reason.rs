@@ -97,6 +97,8 @@ pub(crate) enum ComplexReason {
     ComplexFailed,
     /// No minimised structure.
     MinimisationFailed,
+    /// No equilibrated water.
+    EquilibrationFailed,
     /// The dynamics have no end.
     DynamicsFailed,
     /// No trajectory with whole molecules.
@@ -126,6 +128,7 @@ impl ComplexReason {
             Self::ParametersFailed => "parameters_failed",
             Self::ComplexFailed => "complex_failed",
             Self::MinimisationFailed => "minimisation_failed",
+            Self::EquilibrationFailed => "equilibration_failed",
             Self::DynamicsFailed => "dynamics_failed",
             Self::TrajectoryFailed => "trajectory_failed",
             Self::EnergiesFailed => "energies_failed",
@@ -279,10 +282,11 @@ mod tests {
         Reason::NoContact,
         Reason::ScoreOutOfRange,
     ];
-    const COMPLEX_REASONS: [ComplexReason; 13] = [
+    const COMPLEX_REASONS: [ComplexReason; 14] = [
         ComplexReason::ParametersFailed,
         ComplexReason::ComplexFailed,
         ComplexReason::MinimisationFailed,
+        ComplexReason::EquilibrationFailed,
         ComplexReason::DynamicsFailed,
         ComplexReason::TrajectoryFailed,
         ComplexReason::EnergiesFailed,

@@ -110,130 +110,43 @@ impl Docking<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-    use std::path::PathBuf;
-
-    use common::task::{
-        EngineOptions, ManifestDigest, Molecule, MoleculeSource, Row, RunSpec, SPEC_SCHEMA, Verdict,
-    };
-    use tempfile::TempDir;
+    use common::task::{EngineOptions, Verdict};
 
     use super::super::docking::PREPARED_FILE;
-    use super::super::{MoleculeInput, Step};
+    use super::super::left_docking::{CAVITY, CENTER, Left, SIZE};
     use super::*;
 
     const LIGAND: &str = include_str!("../../../tests/golden/openbabel-3.1.1-toluene.pdbqt");
     const POSES: &str = include_str!("../../../tests/golden/vina-1.2.3-toluene.pdbqt");
-    const CAVITY: &str = include_str!("../../../tests/golden/openbabel-3.1.1-t4l-l99a-cavity.pdbqt");
     const PREPARED: &str = r#"{"index": 0, "ok": true, "docked_smiles": "Cc1ccccc1", "heavy_atoms": 7, "flags": []}
 {"index": 1, "ok": false, "reason": "embed_failed", "detail": "no 3D geometry", "flags": ["stereo_undefined"]}
 "#;
     const VINA_TABLE: &str =
         "-----+------------+----------+----------\n   1        -4.85          0          0\n";
 
-    /// An attempt in which all went well: toluene docked, the second molecule refused by the preparation.
-    struct Left {
-        scratch: TempDir,
-        outcomes: Vec<StepOutcome>,
+    /// An attempt in which all went well.
+    fn left() -> Left<VinaOptions> {
+        let options = VinaOptions { center: CENTER, size: SIZE, exhaustiveness: 8, modes: 9 };
+        let mut left = Left::new(options, EngineOptions::Vina, judge, &["ligands", "poses"]);
+        left.step("prepare", How::Exited(0), "", "");
+        left.step("convert_00000", How::Exited(0), "", "1 molecule converted\n");
+        left.step("dock_00000", How::Exited(0), VINA_TABLE, "");
+        left.step("convert_00001", None, "", "");
+        left.step("dock_00001", None, "", "");
+        left.write(PREPARED_FILE, PREPARED);
+        left.write("ligands/00000.pdbqt", LIGAND);
+        left.write("poses/00000.pdbqt", POSES);
+        left
     }
 
-    impl Left {
-        fn new() -> Self {
-            let scratch = TempDir::new().unwrap();
-            for folder in ["ligands", "poses"] {
-                std::fs::create_dir(scratch.path().join(folder)).unwrap();
-            }
-            let left = Self {
-                scratch,
-                outcomes: vec![
-                    outcome("prepare", Some(How::Exited(0)), "", ""),
-                    outcome("convert_00000", Some(How::Exited(0)), "", "1 molecule converted\n"),
-                    outcome("dock_00000", Some(How::Exited(0)), VINA_TABLE, ""),
-                    outcome("convert_00001", None, "", ""),
-                    outcome("dock_00001", None, "", ""),
-                ],
-            };
-            left.write(PREPARED_FILE, PREPARED);
-            left.write("ligands/00000.pdbqt", LIGAND);
-            left.write("poses/00000.pdbqt", POSES);
-            left
-        }
-
-        fn write(&self, path: &str, text: &str) {
-            std::fs::write(self.scratch.path().join(path), text).unwrap();
-        }
-
-        fn remove(&self, path: &str) {
-            std::fs::remove_file(self.scratch.path().join(path)).unwrap();
-        }
-
-        /// Says how a step really went.
-        fn step(&mut self, name: &str, how: How, stdout: &str, stderr: &str) {
-            let position = self.outcomes.iter().position(|outcome| outcome.step.name == name).unwrap();
-            self.outcomes[position] = outcome(name, Some(how), stdout, stderr);
-        }
-
-        fn judge(&self) -> Result<Vec<Row>, EngineFailure> {
-            self.judge_each()?.into_iter().collect()
-        }
-
-        fn judge_each(&self) -> Result<Vec<Judged>, EngineFailure> {
-            let options =
-                VinaOptions { center: [42.32, 45.43, 18.17], size: [14.0; 3], exhaustiveness: 8, modes: 9 };
-            let spec = RunSpec {
-                schema: SPEC_SCHEMA,
-                run: "verdict".parse().unwrap(),
-                engine: EngineOptions::Vina(options.clone()),
-                seed: 1,
-                threads_per_task: 1,
-                needs_gpu: false,
-                inputs: BTreeMap::new(),
-                drivers: BTreeMap::new(),
-                manifest: ManifestDigest { sha256: String::new(), tasks: 1, molecules: 2 },
-            };
-            let molecules = ["toluene", "cage"].into_iter().enumerate().map(|(index, id)| MoleculeInput {
-                index,
-                molecule: Molecule { id: id.into(), source: MoleculeSource::Smiles { smiles: "C".into() } },
-                structure: None,
-                seed: 7,
-            });
-            let molecules: Vec<_> = molecules.collect();
-            let receptor =
-                Receptor { path: PathBuf::new(), heavy_atoms: pdbqt::heavy_atoms(CAVITY).unwrap() };
-            let workload = Workload {
-                spec: &spec,
-                task: common::task::TaskId(0),
-                molecules: &molecules,
-                scratch: self.scratch.path(),
-                shared: &BTreeMap::new(),
-                has_gpu: false,
-            };
-            judge(&options, &workload, &receptor, &self.outcomes)
-        }
+    fn fails(reason: &str, evidence: &str, damage: impl Fn(&mut Left<VinaOptions>)) {
+        left().fails(reason, evidence, damage);
     }
 
-    fn outcome(name: &str, how: Option<How>, stdout: &str, stderr: &str) -> StepOutcome {
-        let ended = how.map(|how| Ended {
-            how,
-            elapsed_ms: 12,
-            stdout_tail: stdout.into(),
-            stderr_tail: stderr.into(),
-        });
-        StepOutcome { step: Step { name: name.into(), argv: vec![], needs: vec![] }, ended }
-    }
-
-    fn fails(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
-        let mut left = Left::new();
+    fn refuses(reason: &str, evidence: &str, damage: impl Fn(&mut Left<VinaOptions>)) {
+        let mut left = left();
         damage(&mut left);
-        let failure = left.judge().unwrap_err();
-        assert_eq!(failure.reason, reason, "{}", failure.detail);
-        assert!(failure.detail.contains(evidence), "{}", failure.detail);
-    }
-
-    fn refuses(reason: &str, evidence: &str, damage: impl Fn(&mut Left)) {
-        let mut left = Left::new();
-        damage(&mut left);
-        let rows = left.judge().unwrap();
+        let rows = left.judged().unwrap();
         assert_eq!(
             (rows[0].verdict, rows[0].reason.as_str(), rows[0].score.as_str()),
             (Verdict::Bad, reason, "")
@@ -244,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_task_that_went_well_has_a_row_per_molecule() {
-        let rows = Left::new().judge().unwrap();
+        let rows = left().judged().unwrap();
         let ok = &rows[0];
         assert_eq!((ok.verdict, ok.reason.as_str(), ok.score.as_str()), (Verdict::Ok, "", "-4.850"));
         assert_eq!(
@@ -261,7 +174,7 @@ mod tests {
 
     #[test]
     fn an_end_from_outside_is_no_verdict() {
-        let dock = |how| move |left: &mut Left| left.step("dock_00000", how, "", "");
+        let dock = |how| move |left: &mut Left<VinaOptions>| left.step("dock_00000", how, "", "");
         fails("engine_crashed", "step `dock_00000` of molecule `toluene`: signal 9", dock(How::Signalled(9)));
         fails("time_limit", "step `dock_00000` of molecule `toluene`", dock(How::TimeLimit));
         fails("stopped", "step `dock_00000`", dock(How::Stopped));
@@ -277,19 +190,19 @@ mod tests {
 
     #[test]
     fn a_driver_that_breaks_down_harms_no_molecule_before_it_and_leaves_the_rest_untried() {
-        let mut left = Left::new();
+        let mut left = left();
         left.step("prepare", How::Signalled(11), "", "");
         let (first, second) = PREPARED.split_once('\n').unwrap();
         left.write(PREPARED_FILE, &format!("{first}\n{}", &second[..20]));
-        let judged = left.judge_each().unwrap();
+        let judged = left.judged_each().unwrap();
         assert_eq!(judged[0].as_ref().unwrap().score, "-4.850");
         assert_eq!(judged[1].as_ref().unwrap_err().reason, "engine_crashed");
         left.write(PREPARED_FILE, "");
-        let judged = left.judge_each().unwrap();
+        let judged = left.judged_each().unwrap();
         let reasons: Vec<_> = judged.into_iter().map(|judged| judged.unwrap_err().reason).collect();
         assert_eq!(reasons, ["engine_crashed", "not_tried"]);
         left.step("prepare", How::Stopped, "", "");
-        assert_eq!(left.judge_each().unwrap_err().reason, "stopped");
+        assert_eq!(left.judged_each().unwrap_err().reason, "stopped");
     }
 
     #[test]
@@ -308,7 +221,7 @@ mod tests {
         fails("output_lost", "No such file", |left| left.remove("poses/00000.pdbqt"));
         fails("output_lost", "cut short", |left| left.write("poses/00000.pdbqt", &POSES[..POSES.len() / 3]));
         fails("output_lost", "step `dock_00000` was not run", |left| {
-            left.outcomes.retain(|outcome| outcome.step.name != "dock_00000");
+            left.forget_step("dock_00000");
         });
     }
 
