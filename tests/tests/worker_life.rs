@@ -232,7 +232,7 @@ async fn a_run_with_damaged_keys_holds_up_no_other() {
     let _: () = connection.set("molfleet:{z-damaged}:pending", "no list").await.unwrap();
     let worker = lab.worker("one", &["--run", "z-damaged", "--run", "r"]);
     lab.until("r", "the other run is done", |progress| progress.succeeded == 1).await;
-    assert!(worker.log().contains("WRONGTYPE"), "{}", worker.log());
+    worker.until_logged("the damage", |line| line.to_string().contains("WRONGTYPE")).await;
 }
 
 #[tokio::test]
