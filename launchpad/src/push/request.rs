@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{
-    CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions,
-};
+use common::task::{CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions};
 
 use super::{
     Layout, PushError, command_options, docking_options, fep_options, http_options, mmgbsa_options,
@@ -90,6 +88,11 @@ impl PushRequest {
         limits.validate()?;
         let said = Said { flags, file: &file, folder, from };
         let (engine, inputs) = said.engine(driver.as_ref())?;
+        let known = engine.step_kinds();
+        if let Some(found) = limits.step_seconds.keys().find(|kind| !known.contains(&kind.as_str())) {
+            let (found, engine) = (found.clone(), engine.name());
+            return Err(PushError::StepKind { found, engine, known: known.join(", ") }.into());
+        }
         let split = stream_options::split(flags, &file.options, &engine, from)?;
         let store = file.store.as_deref().map(|store| as_url(folder, store)).transpose()?;
         Ok(Self {
@@ -360,6 +363,7 @@ fn limits(flags: &cli::Push, file: &LimitsTable, from: Option<&RunInfo>) -> Limi
             .step_seconds_max
             .or(file.step_seconds_max)
             .unwrap_or(default.step_seconds_max),
+        step_seconds: file.step_seconds.clone().unwrap_or(default.step_seconds),
         checkpoint_seconds: file.checkpoint_seconds.unwrap_or(default.checkpoint_seconds),
         checkpoint_jitter_seconds: file
             .checkpoint_jitter_seconds
@@ -381,7 +385,9 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use common::task::{ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions};
+    use common::task::{
+        ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions,
+    };
 
     use super::*;
     use crate::cli::{Cli, Command};
