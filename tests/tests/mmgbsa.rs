@@ -243,7 +243,7 @@ async fn until_nothing_runs(lab: &Lab) {
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     let lab = lab().await;
-    let options = helical(&lab, "md_ps = 100\nframes = 500\n");
+    let options = helical(&lab, "md_ps = 150\nframes = 500\n");
     let limits = "[limits]\nlease_ms = 2400\nheartbeat_ms = 400\ncheckpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n";
     push(&lab, "r", &pose("benzene.sdf"), &format!("{options}{limits}"));
     // Killed in its dynamics, after a checkpoint got to the store.
