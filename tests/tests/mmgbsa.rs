@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::task::{AttemptRecord, Row, Shard, Verdict};
+use common::task::{AttemptRecord, Row, Shard, State, Verdict};
 use nix::sys::signal::Signal;
 use tests::{Lab, LabWorker, Programs, eventually};
 
@@ -284,6 +284,23 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     work(&lab, "quiet", &[]);
     let shard = |run| fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
     assert_eq!(String::from_utf8(shard("r")).unwrap(), String::from_utf8(shard("quiet")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_step_has_its_own_time_limit() {
+    let lab = lab().await;
+    let options = helical(&lab, "md_ps = 10000\nframes = 1\n");
+    let limits = "[limits]\nfailures_max = 1\nstep_seconds = { md = 1 }\n";
+    push(&lab, "limited", &pose("benzene.sdf"), &format!("{options}{limits}"));
+    let mut worker = lab.worker("limited", &["--run", "limited", "--exit-when", "drained"]);
+    worker.left_in_its_own_time();
+    let task = lab.task("limited", 0).await;
+    assert_eq!((task.state, task.reason.as_deref()), (State::Dead, Some("time_limit")));
+    let record = records(&lab, "limited", 0).remove(0);
+    let ended: Vec<_> = record.steps.iter().map(|step| (step.name.as_str(), step.ended.as_str())).collect();
+    let last = ended.last().unwrap();
+    assert_eq!(*last, ("md_00000", "time limit"), "{ended:?}");
+    assert!(ended.iter().rev().skip(1).all(|(_, ended)| *ended == "exit 0"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
