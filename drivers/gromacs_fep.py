@@ -34,6 +34,8 @@ GAS_CONSTANT_KJ = 0.0083144626  # kJ/mol/K
 SETUP = ("system.gro", "system.top", "solute_types.itp", "solute.itp")
 # What mdrun appends to when it goes on; without one of them it refuses.
 APPENDED = ("window.log", "window.edr", "window.xtc", "dhdl.xvg")
+# How often a worker stores a checkpoint, where none says it.
+STORED_EVERY_SECONDS = 600
 # The newest first.
 CHECKPOINTS = ("window.cpt", "window_prev.cpt")
 
@@ -142,15 +144,22 @@ def complaint(output):
     return " ".join(" ".join(chosen).split())[:300]
 
 
-def run(argv, folder, answer="", name=None, quiet=False):
-    """Runs a program to its end and prints what it says; a failure that the machine made is passed on as such."""
-    name = name or argv[0]
-    print(">>", " ".join(argv), flush=True)
-    env = {**os.environ, "GMX_MAXBACKUP": "-1"}
+def end_by(number):
+    """Ends this process by a signal."""
+    if number != signal.SIGKILL:  # It can't be handled, so there is nothing to restore.
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def listen(argv, folder, answer):
+    """Runs a program to its end. SIGTERM goes to all processes of a step: mdrun then writes a last checkpoint, but dies before if nobody
+    reads what it says about that. So this process outlives it, and ends by the signal then."""
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
     ended = subprocess.run(
         argv,
         cwd=folder,
-        env=env,
+        env={**os.environ, "GMX_MAXBACKUP": "-1"},
         input=answer,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -158,11 +167,22 @@ def run(argv, folder, answer="", name=None, quiet=False):
         errors="replace",
         check=False,
     )
+    signal.signal(signal.SIGTERM, before)
+    if told:
+        print(ended.stdout, flush=True)
+        end_by(signal.SIGTERM)
+    return ended
+
+
+def run(argv, folder, answer="", name=None, quiet=False):
+    """Runs a program to its end and prints what it says; a failure that the machine made is passed on as such."""
+    name = name or argv[0]
+    print(">>", " ".join(argv), flush=True)
+    ended = listen(argv, folder, answer)
     if not quiet:
         print(ended.stdout, flush=True)
     if ended.returncode < 0:
-        signal.signal(-ended.returncode, signal.SIG_DFL)
-        os.kill(os.getpid(), -ended.returncode)
+        end_by(-ended.returncode)
     if re.search(r"Received the \w+ signal", ended.stdout):
         raise OSError(f"{name} was told to stop by a signal from elsewhere")
     if ended.returncode != 0:
@@ -271,9 +291,12 @@ def prepare(task, name, mdp, start, folder):
 
 
 def mdrun(task, name, folder, *arguments):
-    """Runs one simulation. One rank: the number of threads changes the numbers, so it is the run's and fixed."""
+    """Runs one simulation, on the GPU if the task was given one. One rank: the number of threads changes the numbers, so it is the run's
+    and fixed."""
     threads = ["-ntmpi", "1", "-ntomp", str(task["threads"])]
-    gmx("mdrun", folder, "-deffnm", name, *threads, "-reprod", "-nb", "cpu", *arguments)
+    # CUDA shows a task its own GPU only, as number 0. What else goes there, such as PME, mdrun decides.
+    device = ["-nb", "gpu", "-gpu_id", "0"] if os.environ.get("MOLFLEET_GPU") else ["-nb", "cpu"]
+    gmx("mdrun", folder, "-deffnm", name, *threads, "-reprod", *device, *arguments)
 
 
 def dynamics(task, steps, seed):
@@ -344,8 +367,12 @@ def window(task, molecule):
     )
     if not resumed:
         prepare(task, "window", mdp, "system.gro", folder)
-    often = ["-cpt", str(task["checkpoint_minutes"])]
-    mdrun(task, "window", folder, "-dhdl", "dhdl.xvg", *often, *resumed)
+    mdrun(task, "window", folder, "-dhdl", "dhdl.xvg", "-cpt", checkpoint_minutes(), *resumed)
+
+
+def checkpoint_minutes():
+    """How often mdrun writes a checkpoint: twice for each that the worker stores, so that none is old when it is stored."""
+    return f"{int(os.environ.get('MOLFLEET_CHECKPOINT_SECONDS', STORED_EVERY_SECONDS)) / 60 / 2:.4f}"
 
 
 def resume(task, folder):

@@ -242,7 +242,7 @@ impl LaunchpadError {
             }
             Self::Leased { run, .. } => Some(format!("`launchpad cancel {run}` first")),
             Self::Unheard { .. } => {
-                Some("`launchpad workers` lists them; one that is reconnecting hears it the next time".into())
+                Some("one that lives leaves once it is connected again; `launchpad workers` lists those that are there".into())
             }
             Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
             Self::TrialFailed { run, .. } | Self::NothingTuned { run } => {

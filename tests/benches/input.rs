@@ -13,15 +13,13 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use common::digest::sha256_hex;
 use common::queue::{Completion, Failure, Grant, LeaseReply, Queue};
 use common::storage::key;
 use common::task::{Moments, Row, RunId, Shard, Verdict, WorkerId};
 use futures::{TryStreamExt as _, stream};
-use nix::sys::resource::{UsageWho, getrusage};
-use tests::TestRedis;
+use tests::{Peak, TestRedis, peak_of};
 
 const SDF_BYTES: u64 = 1 << 30; // 1 GiB
 const LINES: u64 = 10_000_000;
@@ -60,14 +58,9 @@ async fn main() {
 
 /// Runs launchpad and prints its peak.
 fn measure(arguments: &[String]) {
-    let started = Instant::now();
-    let launchpad = Command::new(env!("CARGO_BIN_EXE_launchpad-under-test"))
-        .args(arguments)
-        .stdout(Stdio::null())
-        .status();
-    assert!(launchpad.unwrap().success(), "{arguments:?}");
-    let peak_kib = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
-    println!("  peak {} MiB after {:.0} s", peak_kib / 1024, started.elapsed().as_secs_f64());
+    let mut launchpad = Command::new(env!("CARGO_BIN_EXE_launchpad-under-test"));
+    let Peak { mib, seconds } = peak_of(launchpad.args(arguments).stdout(Stdio::null()));
+    println!("  peak {mib:.0} MiB after {seconds:.0} s");
 }
 
 struct Bench {

@@ -263,3 +263,18 @@ async fn carry(mut client: TcpStream, route: Route, mut line: watch::Receiver<Li
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_sentinel_names_is_called_by_the_way_to_it() {
+        let names = Names { ways: vec![(40_001, 51), (40_002, 52)], stranded_at: Mutex::new(None) };
+        let says = |port: &str| format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+        let heard = |port: &str| String::from_utf8(names.translate(says(port).as_bytes())).unwrap();
+        assert_eq!([heard("40001"), heard("40002"), heard("40003")], [says("51"), says("52"), says("40003")]);
+        *names.stranded_at.lock().unwrap() = Some(40_001);
+        assert_eq!([heard("40001"), heard("40002"), heard("40003")], [says("51"), says("51"), says("40003")]);
+    }
+}

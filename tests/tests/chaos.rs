@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::task::{AttemptRecord, Ending, State};
 use nix::sys::signal::Signal;
-use tests::chaos::schedule::Kind;
+use tests::chaos::schedule::{KINDS, Kind};
 use tests::chaos::{Options, ScratchDisk};
 use tests::{LEASE_MS, Lab, LabWorker, Programs, eventually, is_alive};
 
@@ -273,15 +273,18 @@ async fn a_disk_that_fills_up_under_an_engine_is_the_machines_fault() {
 }
 
 #[tokio::test]
-async fn a_missing_program_is_the_machines_fault() {
+async fn a_program_that_does_not_work_is_passed_over_for_one_that_does() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("r", TOLUENE, &[]);
-    fs::write(lab.path("stubs/vina"), "#!/bin/sh\necho no such docking >&2\nexit 3\n").unwrap();
+    let broken = "#!/bin/sh\necho tried >> \"$(dirname \"$0\")/tried\"\necho no such docking >&2\nexit 3\n";
+    fs::write(lab.path("stubs/vina"), broken).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(lab.path("stubs/vina"), mode).unwrap();
     // The system's own folders are tried, too, and have a Vina that works.
     assert_eq!(lab.worker("one", &["--run", "r"]).left().await, 0);
-    assert_eq!(lab.progress("r").await.succeeded, 1);
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.succeeded, progress.failures), (1, 0));
+    assert!(!lab.noted("tried").is_empty(), "the broken one was never tried");
 }
 
 #[tokio::test]
@@ -344,6 +347,8 @@ async fn a_fleet_loses_nothing_and_does_nothing_twice_whatever_fails() {
     println!("{SEED}={} {SECONDS}={}", options.seed, options.length.as_secs());
     let report = tests::chaos::run(options).await;
     println!("{report}");
+    let faults: u32 = KINDS.iter().map(|(kind, _)| report.faults(*kind)).sum();
+    assert!(faults > 0 && report.succeeded() > 0, "nothing happened");
     assert!(report.violations().is_empty(), "promises were broken, see above");
 }
 
@@ -359,6 +364,7 @@ async fn a_fleet_gets_over_fail_overs_that_forget_acknowledged_writes() {
     println!("{SEED}={}", options.seed);
     let report = tests::chaos::run(options).await;
     println!("{report}");
-    assert!(report.faults(Kind::RedisFailedOver) > 0 && report.forgotten() > 0, "nothing was forgotten");
+    let fail_overs = report.faults(Kind::RedisFailedOver) + report.faults(Kind::RedisSplit);
+    assert!(fail_overs > 0 && report.forgotten() > 0 && report.succeeded() > 0, "nothing was forgotten");
     assert!(report.violations().is_empty(), "promises were broken, see above");
 }

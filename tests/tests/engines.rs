@@ -104,6 +104,7 @@ impl Docking {
             scratch: scratch.path(),
             shared: &self.shared,
             has_gpu: false,
+            is_suspect: false,
         };
         let plan = self.engine.plan(&workload);
         for (path, bytes) in plan.files {

@@ -1,17 +1,18 @@
 //! The engine `gromacs-fep` with the real programs, end to end: launchpad, Redis, a store, workers, GROMACS, acpype and alchemlyb.
 //! `scripts/mmgbsa-venv` installs what Debian lacks; `./test` calls it.
-#![expect(clippy::unwrap_used, reason = "a panic is the report")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report")]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::process::CommandExt as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::task::{AttemptRecord, FepOptions, Row, Shard, State, Verdict};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use tests::{Lab, Programs};
+use tests::{Lab, LabWorker, Programs, eventually, is_alive};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -21,7 +22,10 @@ const PROGRAMS: Programs = Programs {
 /// Windows of a molecule.
 const WINDOWS: u64 = 13;
 /// The shortest settings that give methane's free energy whatever the seed: 13 windows of 10 ps in a box of 665 atoms.
-const SHORT: &str = "engine = 'gromacs-fep'\n[options]\nwindows = 13\nwindow_ps = 10\ndiscard_ps = 1\nequilibration_ps = 20\nbox_nm = 2\n";
+const SHORT: &str = "engine = 'gromacs-fep'\n[options]\nwindows = 13\nwindow_ps = 10\ndiscard_ps = 1\nequilibration_ps = 20\nbox_nm = 2\n\
+                     [limits]\nlease_ms = 12000\nheartbeat_ms = 3000\n";
+/// Steps of such a window.
+const STEPS: u64 = 5_000;
 
 /// A lab whose workers have the programs.
 async fn lab() -> Lab {
@@ -60,8 +64,152 @@ fn attempts(lab: &Lab, run: &str, task: u64) -> Vec<PathBuf> {
     folders
 }
 
+/// A window in mid-air.
+struct Frozen {
+    task: u64,
+    mdrun: Pid,
+}
+
+/// Stops an mdrun of a worker as soon as it has a checkpoint: on no machine it comes to its end before it is killed.
+fn freeze(lab: &Lab, run: &str) -> Result<Frozen, &'static str> {
+    let scratch = lab.path("scratch").join(run);
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(folder) = fs::read_link(process.path().join("cwd")) else { continue };
+        let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let is_mdrun = command.split(|byte| *byte == 0).any(|word| word == b"mdrun");
+        let Ok(below) = folder.strip_prefix(&scratch) else { continue };
+        if !is_mdrun || !folder.join("window.cpt").is_file() {
+            continue;
+        }
+        let mdrun = Pid::from_raw(process.file_name().to_str().unwrap().parse().unwrap());
+        // It may have ended just now.
+        _ = kill(mdrun, Signal::SIGSTOP);
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        if stat.contains(") T ") && !folder.join("window.gro").exists() {
+            let task = below.iter().next().unwrap().to_str().unwrap().parse().unwrap();
+            return Ok(Frozen { task, mdrun });
+        }
+        _ = kill(mdrun, Signal::SIGCONT);
+    }
+    Err("no mdrun has a checkpoint")
+}
+
+/// A worker for one task at a time, with a window that stands still and whose checkpoint is in the store.
+async fn worker_in_a_window(lab: &Lab, name: &str, run: &str) -> (LabWorker, Frozen) {
+    let mut worker = lab.worker(
+        name,
+        &[
+            "--run",
+            run,
+            "--checkpoint-seconds",
+            "1",
+            "--checkpoint-jitter-seconds",
+            "0",
+            "--grace-seconds",
+            "10",
+        ],
+    );
+    eventually("a set-up", || {
+        assert_eq!(worker.has_left(), None, "{}", worker.last_words());
+        let is_there = lab.object(run, "groups/0000000/setup.tar").is_file();
+        async move { if is_there { Ok(()) } else { Err("there is none") } }
+    })
+    .await;
+    let frozen = eventually("a window with a checkpoint", async || freeze(lab, run)).await;
+    let task = frozen.task.to_string();
+    worker
+        .until_logged("a bundle", |line| {
+            line["message"] == "checkpoint kept" && line["span"]["task_id"] == task.as_str()
+        })
+        .await;
+    (worker, frozen)
+}
+
+/// How far a task is by its checkpoint, as a person is told.
+fn kept_step(lab: &Lab, run: &str, task: u64) -> u64 {
+    let shown = lab.launchpad(&["show", run, &task.to_string()]).stdout;
+    let step =
+        shown.split("; step ").nth(1).and_then(|rest| rest.split_once(&format!(" of {STEPS} is kept")));
+    let (step, _) = step.unwrap_or_else(|| panic!("no step: {shown}"));
+    step.parse().unwrap()
+}
+
+/// Cuts two windows of a run, each of another worker: one by -9, one by SIGTERM. Gives their tasks and how far each is.
+async fn cut_two_windows(lab: &Lab, run: &str) -> [(u64, u64); 2] {
+    let (mut worker, killed) = worker_in_a_window(lab, "killed", run).await;
+    worker.kill9();
+    eventually("the end of mdrun", async || {
+        if is_alive(u32::try_from(killed.mdrun.as_raw()).unwrap()) { Err("it lives") } else { Ok(()) }
+    })
+    .await;
+    let killed_at = kept_step(lab, run, killed.task);
+
+    let (mut worker, told) = worker_in_a_window(lab, "told", run).await;
+    let before = kept_step(lab, run, told.task);
+    worker.signal(Signal::SIGTERM);
+    kill(told.mdrun, Signal::SIGCONT).unwrap();
+    assert_eq!(worker.left().await, 75, "{}", worker.last_words());
+    let told_at = kept_step(lab, run, told.task);
+    assert!(
+        before < told_at && told_at < STEPS,
+        "mdrun had no time for its last checkpoint: {before}, {told_at}: {}",
+        worker.log()
+    );
+    let released = lab.task(run, told.task).await;
+    assert_eq!((released.state, released.releases, released.failures), (State::Pending, 1, 0));
+    [(killed.task, killed_at), (told.task, told_at)]
+}
+
+/// A file that the attempt kept that made a task's result.
+fn kept(lab: &Lab, run: &str, task: u64, name: &str) -> Vec<u8> {
+    let path = attempts(lab, run, task).pop().unwrap().join(name);
+    fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Windows that were cut were gone on with, from where they were, and have the bytes of the same windows in a quiet run, which has the
+/// set-up of theirs.
+fn assert_as_if_never_cut(lab: &Lab, run: &str, cut: [(u64, u64); 2]) {
+    push(lab, "quiet", "C methane\n", SHORT);
+    let [from, to] = [run, "quiet"].map(|run| lab.object(run, "groups/0000000/setup.tar"));
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(from, to).unwrap();
+    let others = (0..WINDOWS).filter(|task| cut.iter().all(|(other, _)| other != task));
+    let others: Vec<String> = others.flat_map(|task| ["--task".to_owned(), task.to_string()]).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let ran = lab.launchpad(&[&["cancel", "quiet", "--yes"], &others[..]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut worker = lab.worker("quiet", &["--run", "quiet", "--cores", "2", "--exit-when", "drained"]);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+
+    for (task, step) in cut {
+        let text = |run, name| String::from_utf8(kept(lab, run, task, name)).unwrap();
+        let said = text(run, "logs/window.stdout");
+        assert!(said.contains(&format!("continuing from step {step},")), "{task} from {step}: {said}");
+        for name in ["window/window.xtc", "window/window.edr", "window/window.gro"] {
+            assert!(kept(lab, run, task, name) == kept(lab, "quiet", task, name), "{name} of task {task}");
+        }
+        let [rows, quiet] = [run, "quiet"].map(|run| rows(&text(run, "window/dhdl.xvg")));
+        assert_eq!(rows, quiet);
+        let [shard, quiet] = [run, "quiet"]
+            .map(|run| fs::read(lab.object(run, &format!("shards/shard_{task:07}.csv"))).unwrap());
+        assert_eq!(shard, quiet);
+        // Twice for each bundle: of the worker that was told another pace, and of the run.
+        let log = text(run, "window/window.log");
+        let paces = ["-cpt 0.0083", "Restarting from checkpoint", "-cpt 5.0000"].map(|word| log.find(word));
+        assert!(paces.iter().all(Option::is_some) && paces.is_sorted(), "{paces:?} in {log}");
+    }
+    let [_, (told, _)] = cut;
+    let log = String::from_utf8(kept(lab, run, told, "window/window.log")).unwrap();
+    assert!(log.contains("Received the TERM signal"), "{log}");
+}
+
+/// The rows of the samples: the head has the date.
+fn rows(text: &str) -> String {
+    text.lines().filter(|line| !line.starts_with(['#', '@'])).collect::<Vec<_>>().join("\n")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn methane_has_its_free_energy_of_hydration_and_a_salt_costs_only_itself() {
+async fn methane_has_its_free_energy_though_two_windows_are_cut_and_a_salt_costs_only_itself() {
     let lab = lab().await;
     push(&lab, "water", "C methane\n[Na+].[Cl-] salt\n", SHORT);
     let waiting = lab.progress("water").await;
@@ -72,30 +220,13 @@ async fn methane_has_its_free_energy_of_hydration_and_a_salt_costs_only_itself()
         "{manifest}"
     );
 
+    let cut = cut_two_windows(&lab, "water").await;
     let mut worker = lab.worker("w", &["--run", "water", "--cores", "2", "--exit-when", "drained"]);
     assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
-    let (methane, cells) = row(&lab, "water", WINDOWS);
-    let number = |cell: &str| cell.parse::<f64>().unwrap_or_else(|_| panic!("{methane:?}"));
-    // Experiment 2.00 ± 0.20, long simulations with these force fields 2.6 kcal/mol.
-    for value in [&methane.score, &cells["mbar"]] {
-        assert!((1.3..=2.6).contains(&number(value)), "{methane:?}");
-    }
-    assert!(number(&cells["error"]) > 0.0 && number(&cells["overlap_min"]) > 0.3, "{methane:?}");
-    assert_eq!(cells["steps"].split(' ').count(), 12);
-
-    // All windows started from one box, and are parts of one molecule.
-    for task in 0..WINDOWS {
-        let (window, of_window) = row(&lab, "water", task);
-        assert_eq!((window.verdict, window.score.as_str()), (Verdict::Ok, ""), "{window:?}");
-        assert_eq!(of_window["setup_sha256"], cells["setup_sha256"]);
-        assert_eq!(of_window["samples"], "201");
-    }
-    let setup = fs::read(lab.object("water", "groups/0000000/setup.tar")).unwrap();
-    assert_eq!(common::digest::sha256_hex(&setup), cells["setup_sha256"]);
-    let record = fs::read(attempts(&lab, "water", 12)[0].join("attempt.json")).unwrap();
-    let record: AttemptRecord = serde_json::from_slice(&record).unwrap();
-    let names: Vec<&str> = record.steps.iter().map(|step| step.name.as_str()).collect();
-    assert_eq!(names, ["window", "energies"], "the last window found the set-up");
+    let killed = lab.task("water", cut[0].0).await;
+    assert_eq!((killed.state, killed.lapses, killed.failures), (State::Succeeded, 1, 0));
+    assert_as_if_never_cut(&lab, "water", cut);
+    assert_methane(&lab, "water");
 
     let (salt, _) = row(&lab, "water", 2 * WINDOWS + 1);
     assert_eq!((salt.verdict, salt.reason.as_str()), (Verdict::Bad, "several_fragments"));
@@ -111,6 +242,31 @@ async fn methane_has_its_free_energy_of_hydration_and_a_salt_costs_only_itself()
     let ran = lab.launchpad(&["remove", "water", "--outputs", "--yes"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(!lab.object("water", "groups/0000000/setup.tar").exists());
+}
+
+/// The free energy of the first molecule of a run, and the windows that it was made of.
+fn assert_methane(lab: &Lab, run: &str) {
+    let (methane, cells) = row(lab, run, WINDOWS);
+    let number = |cell: &str| cell.parse::<f64>().unwrap_or_else(|_| panic!("{methane:?}"));
+    // Experiment 2.00 ± 0.20, long simulations with these force fields 2.6 kcal/mol.
+    for value in [&methane.score, &cells["mbar"]] {
+        assert!((1.3..=2.6).contains(&number(value)), "{methane:?}");
+    }
+    assert!(number(&cells["error"]) > 0.0 && number(&cells["overlap_min"]) > 0.3, "{methane:?}");
+    assert_eq!(cells["steps"].split(' ').count(), 12);
+
+    // All windows started from one box, and are parts of one molecule.
+    for task in 0..WINDOWS {
+        let (window, of_window) = row(lab, run, task);
+        assert_eq!((window.verdict, window.score.as_str()), (Verdict::Ok, ""), "{window:?}");
+        assert_eq!(of_window["setup_sha256"], cells["setup_sha256"]);
+        assert_eq!(of_window["samples"], "201");
+    }
+    let setup = fs::read(lab.object(run, "groups/0000000/setup.tar")).unwrap();
+    assert_eq!(common::digest::sha256_hex(&setup), cells["setup_sha256"]);
+    let record: AttemptRecord = serde_json::from_slice(&kept(lab, run, 12, "attempt.json")).unwrap();
+    let names: Vec<&str> = record.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["window", "energies"], "the last window found the set-up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,6 +302,8 @@ async fn a_window_that_dies_takes_its_molecule_along_and_comes_back_with_it() {
 struct Driver {
     folder: PathBuf,
     path: String,
+    /// What its environment has beside the `PATH`.
+    told: Vec<(&'static str, &'static str)>,
 }
 
 impl Driver {
@@ -158,11 +316,12 @@ impl Driver {
         let task = serde_json::json!({
             "window": 5, "lambdas_coulomb": coulomb, "lambdas_vdw": vdw, "charges": "bcc", "window_steps": 5000,
             "equilibration_steps": 2500, "discard_ps": 1, "box_nm": 2, "cutoff_nm": 0.9, "temperature_k": 298.15,
-            "dhdl_every": 25, "energy_every": 500, "frame_every": 500, "checkpoint_minutes": 0.005, "threads": 1,
+            "dhdl_every": 25, "energy_every": 500, "frame_every": 500, "threads": 1,
             "molecules": [{ "index": 0, "id": "methane", "smiles": "C", "seed": 7 }],
         });
         fs::write(folder.join("task.json"), task.to_string()).unwrap();
-        Self { folder, path: format!("{}:/usr/bin:/bin", bin.display()) }
+        let told = vec![("MOLFLEET_CHECKPOINT_SECONDS", "1")];
+        Self { folder, path: format!("{}:/usr/bin:/bin", bin.display()), told }
     }
 
     #[expect(clippy::disallowed_methods, reason = "tests start programs")]
@@ -174,7 +333,9 @@ impl Driver {
             .arg(driver.canonicalize().unwrap())
             .arg(step)
             .current_dir(&self.folder)
-            .env("PATH", &self.path);
+            .env_remove("MOLFLEET_GPU")
+            .env("PATH", &self.path)
+            .envs(self.told.iter().copied());
         command
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -191,21 +352,16 @@ impl Driver {
         assert!(status.success() && !refused.exists(), "{step}: {log}");
     }
 
-    /// Runs the window until it has a checkpoint, and ends its whole group by a signal.
-    async fn cut(&self, signal: Signal) {
+    /// Runs the window until it has a checkpoint, and kills its whole group.
+    async fn cut(&self) {
         let mut child = self.start("window");
         let checkpoint = self.folder.join("window/window.cpt");
-        tests::eventually(
-            "a checkpoint",
-            async || {
-                if checkpoint.is_file() { Ok(()) } else { Err("there is none") }
-            },
-        )
-        .await;
+        eventually("a checkpoint", async || if checkpoint.is_file() { Ok(()) } else { Err("there is none") })
+            .await;
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        killpg(group, signal).unwrap();
+        killpg(group, Signal::SIGKILL).unwrap();
         child.wait().unwrap();
-        tests::eventually("the end of the group", async || {
+        eventually("the end of the group", async || {
             if killpg(group, None).is_err() { Ok(()) } else { Err("it is there") }
         })
         .await;
@@ -216,15 +372,13 @@ impl Driver {
         fs::read(self.folder.join("window").join(name)).unwrap()
     }
 
-    /// The rows of the samples: the head has the date.
     fn rows(&self) -> String {
-        let text = String::from_utf8(self.file("dhdl.xvg")).unwrap();
-        text.lines().filter(|line| !line.starts_with(['#', '@'])).collect::<Vec<_>>().join("\n")
+        rows(&String::from_utf8(self.file("dhdl.xvg")).unwrap())
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_that_is_cut_goes_on_to_the_same_bytes() {
+async fn a_window_goes_on_from_what_is_whole_or_starts_again_to_the_same_bytes() {
     let lab = lab().await;
     let quiet = Driver::new(&lab, "quiet");
     for step in ["solute", "solvate", "relax", "equilibrate", "pack", "window"] {
@@ -244,15 +398,9 @@ async fn a_window_that_is_cut_goes_on_to_the_same_bytes() {
         assert_eq!(driver.rows(), quiet.rows());
         assert_eq!(quiet.rows().lines().count(), 201);
     };
-    for (name, signal) in [("killed", Signal::SIGKILL), ("told", Signal::SIGTERM)] {
-        let driver = copy(name);
-        driver.cut(signal).await;
-        driver.run("window");
-        same(&driver, true);
-    }
     // A checkpoint that was cut off: the one before it is used, or none.
     let driver = copy("torn");
-    driver.cut(Signal::SIGKILL).await;
+    driver.cut().await;
     let checkpoint = driver.folder.join("window/window.cpt");
     let whole = fs::read(&checkpoint).unwrap();
     fs::write(driver.folder.join("window/window_prev.cpt"), &whole).unwrap();
@@ -261,14 +409,52 @@ async fn a_window_that_is_cut_goes_on_to_the_same_bytes() {
     same(&driver, true);
     // Without a file that mdrun appends to, or on another number of threads, there is nothing to go on from.
     let bare = copy("bare");
-    bare.cut(Signal::SIGKILL).await;
+    bare.cut().await;
     fs::remove_file(bare.folder.join("window/window.edr")).unwrap();
     let other = copy("other");
-    other.cut(Signal::SIGKILL).await;
+    other.cut().await;
     let log = log_of(&other).replace("Using 1 OpenMP thread", "Using 2 OpenMP threads");
     fs::write(other.folder.join("window/window.log"), log).unwrap();
     for driver in [bare, other] {
         driver.run("window");
         same(&driver, false);
+    }
+}
+
+/// A stand-in for `gmx`, since no machine need have a GPU: it notes its arguments, or dies of a signal.
+fn stub_gmx(driver: &mut Driver, script: &str) {
+    let stubs = driver.folder.join("stubs");
+    fs::create_dir(&stubs).unwrap();
+    fs::write(stubs.join("gmx"), format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(stubs.join("gmx"), Permissions::from_mode(0o755)).unwrap();
+    driver.path = format!("{}:/usr/bin:/bin", stubs.display());
+}
+
+#[tokio::test]
+async fn mdrun_computes_on_the_gpu_of_its_task_and_on_the_cpu_without_one() {
+    let lab = Lab::new(PROGRAMS).await;
+    for (name, gpu, device) in [
+        ("with", Some(("MOLFLEET_GPU", "GPU-5c1f3b0e")), " -nb gpu -gpu_id 0"),
+        ("without", None, " -nb cpu"),
+    ] {
+        let mut driver = Driver::new(&lab, name);
+        stub_gmx(&mut driver, "echo \"$*\" >> calls");
+        driver.told.extend(gpu);
+        driver.run("relax");
+        let calls = fs::read_to_string(driver.folder.join("fep/calls")).unwrap();
+        let mdrun = calls.lines().find(|call| call.contains(" mdrun ")).unwrap();
+        assert!(mdrun.contains("-ntmpi 1 -ntomp 1") && mdrun.ends_with(device), "{mdrun}");
+    }
+}
+
+#[tokio::test]
+async fn a_driver_whose_program_is_killed_ends_by_the_same_signal() {
+    let lab = Lab::new(PROGRAMS).await;
+    for (name, signal) in [("KILL", Signal::SIGKILL), ("SEGV", Signal::SIGSEGV)] {
+        let mut driver = Driver::new(&lab, name);
+        stub_gmx(&mut driver, &format!("kill -{name} $$"));
+        let status = driver.start("relax").wait().unwrap();
+        assert_eq!(status.signal(), Some(signal as i32));
+        assert!(!driver.folder.join("fep/refused.json").exists(), "it is not the molecule's fault");
     }
 }

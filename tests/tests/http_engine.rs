@@ -207,6 +207,36 @@ async fn a_molecule_over_which_the_only_server_is_lost_is_handed_back_twice_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_over_which_the_only_server_is_lost_each_is_asked_about_alone_and_one_is_bad() {
+    let lab = Lab::new(PROGRAMS).await;
+    let mut server =
+        ModelServer::start(
+            |all| {
+                if ids(all.last().unwrap()).contains(&"b") { Act::Hang } else { Act::Score }
+            },
+        )
+        .await;
+    push(&lab, "lost", "CC b\nC a\nCCC c\n", &["--step-seconds-max", "20", "--batch-size", "3"]);
+    let url = server.url();
+    let mut worker = lab.worker("w", &["--run", "lost", "--endpoint", &url]);
+    for attempt in 1..=2 {
+        server.until_asked(usize::try_from(attempt).unwrap()).await;
+        server.crash();
+        lab.until("lost", "the task is handed back", |progress| progress.releases == attempt).await;
+        server.restart().await;
+    }
+    server.until_asked(5).await;
+    server.crash();
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let rows = rows(&lab, "lost");
+    assert_eq!(verdicts(&rows), [("", "server_crashed"), ("-1.0", ""), ("-3.0", "")]);
+    let progress = lab.progress("lost").await;
+    assert_eq!((progress.releases, progress.failures), (2, 0));
+    let asked: Vec<String> = server.asked().iter().map(|asked| ids(asked).concat()).collect();
+    assert_eq!(asked, ["bac", "b", "a", "c", "b"], "those that are suspected least come first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_no_server_is_there_tasks_are_handed_back_and_none_is_leased() {
     let lab = Lab::new(PROGRAMS).await;
     let mut server = ModelServer::start(|all| if all.len() == 1 { Act::Hang } else { Act::Score }).await;

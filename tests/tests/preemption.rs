@@ -329,23 +329,26 @@ async fn a_killed_worker_leaves_its_last_checkpoint_and_no_engine() {
     assert_eq!(bundles(&lab).len(), 1);
 }
 
-/// A double of a platform's metadata server on this machine, which says so in each answer: what `answer` makes of each request's head,
-/// its status and its text, until it is told to change.
+/// A double of a platform's metadata server on this machine, which says so in each answer, until the machine goes.
 struct MetadataDouble {
     url: String,
     goes: watch::Sender<bool>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
+/// Makes the status and the text of an answer from a request's head and whether the machine goes.
+type Answer = Box<dyn Fn(&str, bool) -> (u16, &'static str) + Send + Sync>;
+
 impl MetadataDouble {
-    async fn start(answer: fn(head: &str, goes: bool) -> (u16, &'static str)) -> Self {
+    async fn start(answer: Answer) -> Self {
+        let answer = Arc::new(answer);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (goes, heads) = (watch::Sender::new(false), Arc::new(Mutex::new(Vec::new())));
         let (flag, seen) = (goes.clone(), Arc::clone(&heads));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (flag, seen) = (flag.clone(), Arc::clone(&seen));
+                let (flag, seen, answer) = (flag.clone(), Arc::clone(&seen), Arc::clone(&answer));
                 tokio::spawn(async move {
                     let mut head = String::new();
                     while !head.ends_with("\r\n\r\n") {
@@ -380,8 +383,9 @@ impl MetadataDouble {
     }
 }
 
-/// A worker at work on the run `r`, and another notice than a signal: it leaves, and its task is handed over with its checkpoint.
-async fn leaves_by(flags: &[&str], notice: impl AsyncFnOnce(&Lab)) {
+/// A worker at work on the run `r`, and another notice than a signal: it leaves, and its task is handed over with its checkpoint. Gives
+/// what it logged.
+async fn leaves_by(flags: &[&str], notice: impl AsyncFnOnce(&Lab)) -> String {
     let lab = Lab::new(PROGRAMS).await;
     push(&lab, "r");
     lab.write("gate-r", "");
@@ -392,45 +396,95 @@ async fn leaves_by(flags: &[&str], notice: impl AsyncFnOnce(&Lab)) {
     let task = lab.task("r", 0).await;
     assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 1, 0, 0));
     assert_eq!(bundles(&lab).len(), 1, "its checkpoint is there, and the hold is over");
+    worker.log()
 }
 
+/// Google's server, of a machine that is preempted, and of one whose host is maintained: moved alive first, which is no reason to leave.
 #[tokio::test]
-async fn a_worker_leaves_when_google_preempts_its_machine() {
-    let double = MetadataDouble::start(|head, goes| {
-        let is_asked = head.starts_with("GET /computeMetadata/v1/instance/preempted?wait_for_change=true")
-            && head.to_lowercase().contains("metadata-flavor: google");
-        if is_asked { (200, if goes { "TRUE" } else { "FALSE" }) } else { (403, "a double") }
-    })
-    .await;
-    leaves_by(&["--preemption", "gce", "--metadata-url", &double.url], async |_| {
-        double.until_asked("last_etag=e0").await;
-        double.goes.send_replace(true);
-    })
-    .await;
+async fn a_worker_leaves_when_google_takes_its_machine() {
+    let of_google = |head: &str, key: &str| {
+        head.starts_with(&format!("GET /computeMetadata/v1/instance/{key}?wait_for_change=true"))
+            && head.to_lowercase().contains("metadata-flavor: google")
+    };
+    let preempted = move |head: &str, goes| match () {
+        () if of_google(head, "preempted") => (200, if goes { "TRUE" } else { "FALSE" }),
+        () if of_google(head, "maintenance-event") => (200, "NONE"),
+        () => (403, "a double"),
+    };
+    let maintained = move |head: &str, goes| match () {
+        () if of_google(head, "preempted") => (200, "FALSE"),
+        () if of_google(head, "maintenance-event") && goes => (200, "TERMINATE_ON_HOST_MAINTENANCE"),
+        () if of_google(head, "maintenance-event") => (200, "MIGRATE_ON_HOST_MAINTENANCE"),
+        () => (403, "a double"),
+    };
+    let cases: [(&str, Answer, &str); 2] = [
+        ("preempted", Box::new(preempted), "Google Compute Engine preempts this machine"),
+        ("maintenance-event", Box::new(maintained), "for the maintenance of its host"),
+    ];
+    for (key, answer, notice) in cases {
+        let double = MetadataDouble::start(answer).await;
+        let log = leaves_by(&["--preemption", "gce", "--metadata-url", &double.url], async |_| {
+            double.until_asked(&format!("{key}?wait_for_change=true&last_etag=e0")).await;
+            double.goes.send_replace(true);
+        })
+        .await;
+        assert!(log.contains(notice), "{log}");
+    }
 }
 
+/// A machine that is likely to go works on.
 #[tokio::test]
 async fn a_worker_leaves_when_aws_takes_its_machine_back() {
-    let double = MetadataDouble::start(|head, goes| {
+    let double = MetadataDouble::start(Box::new(|head, goes| {
         let (line, headers) = (head.lines().next().unwrap_or(""), head.to_lowercase());
+        let has_token = headers.contains("token: a-token");
         match line {
             "PUT /latest/api/token HTTP/1.1" if headers.contains("ttl-seconds: 21600") => (200, "a-token"),
-            "GET /latest/meta-data/spot/instance-action HTTP/1.1" if headers.contains("token: a-token") => {
-                if goes {
-                    (200, r#"{"action":"terminate"}"#)
-                } else {
-                    (404, "a double")
-                }
+            "GET /latest/meta-data/spot/instance-action HTTP/1.1" if has_token && goes => {
+                (200, r#"{"action":"terminate"}"#)
+            }
+            "GET /latest/meta-data/spot/instance-action HTTP/1.1" if has_token => (404, "a double"),
+            "GET /latest/meta-data/events/recommendations/rebalance HTTP/1.1" if has_token => {
+                (200, r#"{"noticeTime":"2026-11-26T08:22:00Z"}"#)
             }
             _ => (401, "a double"),
         }
-    })
+    }))
     .await;
-    leaves_by(&["--preemption", "aws", "--metadata-url", &double.url], async |_| {
-        double.until_asked("instance-action").await;
+    let log = leaves_by(&["--preemption", "aws", "--metadata-url", &double.url], async |_| {
+        double.until_asked("recommendations/rebalance").await;
         double.goes.send_replace(true);
     })
     .await;
+    assert!(log.contains("AWS may take this machine away soon"), "{log}");
+    assert!(log.contains(r#"AWS takes this machine away: {\"action\":\"terminate\"}"#), "{log}");
+}
+
+/// All machines of a set hear of each other's events.
+#[tokio::test]
+async fn a_worker_leaves_when_azure_takes_its_machine_and_not_another() {
+    let double = MetadataDouble::start(Box::new(|head, goes| {
+        let line = head.lines().next().unwrap_or("");
+        match line.split_whitespace().nth(1).unwrap_or("") {
+            _ if !head.to_lowercase().contains("metadata: true") => (400, "a double"),
+            "/metadata/instance/compute/name?api-version=2021-02-01&format=text" => (200, "vm_0"),
+            "/metadata/scheduledevents?api-version=2020-07-01" if goes => {
+                (200, r#"{"DocumentIncarnation":2,"Events":[{"EventType":"Preempt","Resources":["vm_0"]}]}"#)
+            }
+            "/metadata/scheduledevents?api-version=2020-07-01" => {
+                (200, r#"{"DocumentIncarnation":1,"Events":[{"EventType":"Preempt","Resources":["vm_1"]}]}"#)
+            }
+            _ => (404, "a double"),
+        }
+    }))
+    .await;
+    let log = leaves_by(&["--preemption", "azure", "--metadata-url", &double.url], async |lab| {
+        double.until_asked("scheduledevents").await;
+        assert_eq!(lab.task("r", 0).await.state, State::Leased);
+        double.goes.send_replace(true);
+    })
+    .await;
+    assert!(log.contains("Azure takes this machine away: Preempt"), "{log}");
 }
 
 #[tokio::test]
@@ -441,6 +495,28 @@ async fn a_worker_leaves_when_the_notice_command_ends_with_0() {
     fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
     leaves_by(&["--notice-command", command.to_str().unwrap()], async |_| fs::write(&notice, "").unwrap())
         .await;
+}
+
+/// The connection on which it listens is cut, and while its engine runs there is nothing that it would ask Redis on it.
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test cuts connections behind the queue's back")]
+async fn a_worker_that_missed_the_message_leaves_when_it_is_next_seen() {
+    let log = leaves_by(&[], async |lab| {
+        let mut redis = lab.redis.connection().await;
+        let id = eventually("a worker in the registry", || async {
+            let workers = lab.queue().workers().await.unwrap();
+            workers.first().map(|worker| worker.id.to_string()).ok_or("none")
+        })
+        .await;
+        let killed: u64 =
+            redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).query_async(&mut redis).await.unwrap();
+        assert_eq!(killed, 1);
+        let ran = lab.launchpad(&["drain", &id]);
+        assert_eq!(ran.code, 75, "{}", ran.stdout);
+        assert!(ran.stderr.contains("leaves once it is connected again"), "{}", ran.stderr);
+    })
+    .await;
+    assert!(log.contains("told to leave"), "{log}");
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ async fn sample_run(redis: &TestRedis) -> TestRun {
     queue.register(id, 0).await.unwrap();
     let card = WorkerCard { fields: vec![("host", "vm1".into())] };
     queue.show_worker(&worker, queue.now_ms().await.unwrap(), &card).await.unwrap();
+    queue.drain(std::slice::from_ref(&worker)).await.unwrap();
     let leases = run.lease(WORKER, 1, 6).await;
     let now = queue.now_ms().await.unwrap();
     let moments = Moments {

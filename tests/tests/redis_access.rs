@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 
 use common::digest::sha256_hex;
-use nix::sys::signal::Signal;
 use tests::{Authority, Outpost, Programs, Server, eventually};
 
 const PROGRAMS: Programs = Programs {
@@ -255,9 +254,12 @@ async fn three_users_can_do_their_jobs() {
     .await;
     chemist.push("r", 3);
     chemist.until_started(1).await;
-    first.signal(Signal::SIGTERM);
+    let drained = chemist.launchpad(&["drain", "--all"]);
+    assert_eq!(drained.code, 0, "{}", drained.stderr);
     assert_eq!(first.left().await, 75);
-    assert_eq!(ask(&server, "admin", &["ZCARD", "molfleet:workers"]), "0", "it took itself off the registry");
+    for key in ["molfleet:workers", "molfleet:drains"] {
+        assert_eq!(ask(&server, "admin", &["ZCARD", key]), "0", "it took itself off `{key}`");
+    }
     let mut killed = worker_post.worker("killed", &["--run", "r"]);
     chemist.until_started(2).await;
     killed.kill9();

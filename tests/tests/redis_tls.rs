@@ -26,6 +26,7 @@ impl Papers {
         // Servers are clients of each other.
         ca.sign("server", &["127.0.0.1"]);
         ca.sign("client", &[]);
+        Authority::new(folder.path(), "other");
         Self { folder }
     }
 
@@ -63,6 +64,19 @@ impl Papers {
         ];
         Outpost::new(PROGRAMS, &environment)
     }
+
+    /// Sees that nobody gets through to a URL who trusts another authority, or has no certificate.
+    fn refuse_strangers(&self, url: &str) {
+        let [ca, other] = ["ca.pem", "other.pem"].map(|name| self.file(name));
+        let mut post = self.post(url);
+        let told = post.with(&[("MOLFLEET_REDIS_CA", &other)]).launchpad(&["status"]);
+        assert!([69, 75].contains(&told.code), "by another authority: {told:?}");
+        let told = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", url), ("MOLFLEET_REDIS_CA", &ca)]);
+        let told = told.launchpad(&["status"]);
+        assert!([69, 75].contains(&told.code), "without a certificate: {told:?}");
+        let told = self.post(url).launchpad(&["status"]);
+        assert_eq!(told.code, 0, "with both: {told:?}");
+    }
 }
 
 #[tokio::test]
@@ -81,7 +95,9 @@ async fn a_fleet_over_tls_goes_on_at_the_new_primary_after_a_fail_over() {
         if told.contains("num-slaves\n1\n") { Ok(()) } else { Err(told) }
     })
     .await;
-    let post = papers.post(&format!("rediss+sentinel://127.0.0.1:{}/fleet", sentinel.port()));
+    let url = format!("rediss+sentinel://127.0.0.1:{}/fleet", sentinel.port());
+    papers.refuse_strangers(&url);
+    let post = papers.post(&url);
     post.close_gate();
     post.push("r", 2);
     let mut worker = post.worker("one", &["--run", "r"]);
@@ -127,7 +143,9 @@ async fn a_fleet_works_over_tls_in_a_cluster() {
         if states.iter().all(is_up) { Ok(()) } else { Err(format!("{told}{states:?}")) }
     })
     .await;
-    let post = papers.post(&format!("rediss+cluster://{}", addresses[0]));
+    let url = format!("rediss+cluster://{}", addresses[0]);
+    papers.refuse_strangers(&url);
+    let post = papers.post(&url);
     // In slots of the first, second and third node.
     let runs = ["b", "c", "a"];
     for run in runs {

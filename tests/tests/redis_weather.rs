@@ -225,19 +225,18 @@ async fn an_idle_worker_of_a_cluster_is_woken() {
     let nodes = cluster().await;
     let post = post_at(&format!("redis+cluster://127.0.0.1:{}", nodes[0].port()));
     post.push("a", 1);
-    let mut worker = post.worker("one", &["--exit-when", "never"]);
-    worker.until_logged("it is idle", |line| line["why"] == "Drained").await;
+    assert_eq!(post.launchpad(&["pause", "a"]).code, 0);
+    let mut worker = post.worker("one", &["--run", "a"]);
+    worker.until_logged("it is idle", |line| line["why"] == "Paused").await;
     let id = worker.until_logged("it starts", |line| line["worker"].is_string()).await;
     let channel = format!("molfleet:worker:{}:wake", id["worker"].as_str().unwrap());
     let listeners =
         nodes.iter().map(|node| node.cli(&["PUBSUB", "NUMSUB", &channel])).filter(|told| told.ends_with('1'));
     assert_eq!(listeners.count(), 1, "it listens at one node; a publish at any reaches it");
-    post.push("b", 1);
-    worker
-        .until_logged("the other run", |line| line["run"] == "b" && line["message"] == "nothing to do")
-        .await;
-    worker.signal(Signal::SIGTERM);
-    assert_eq!(worker.left().await, 75);
+    assert_eq!(post.launchpad(&["resume", "a"]).code, 0);
+    // It would ask again by itself, too, after some seconds.
+    worker.until_logged("it is woken", |line| line["message"] == "woken" && line["wake"] == "Work").await;
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
 }
 
 #[tokio::test]
@@ -365,6 +364,31 @@ async fn turnable_way(to: Arc<AtomicU16>) -> u16 {
         }
     });
     port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_becomes_a_replica_under_a_connection_is_left() {
+    let old = Server::start(|_, _| "repl-diskless-sync-delay 0".to_owned()).await;
+    let port = old.port();
+    let new = Server::start(|_, _| format!("replicaof 127.0.0.1 {port}")).await;
+    let to = Arc::new(AtomicU16::new(port));
+    let post = post_at(&format!("redis://127.0.0.1:{}", turnable_way(Arc::clone(&to)).await));
+    post.close_gate();
+    post.push("r", 2);
+    let mut worker = post.worker("one", &["--run", "r"]);
+    post.until_started(1).await;
+    eventually("the replica has everything", || async {
+        has_copied(&old.cli(&["INFO", "replication"]), &new.cli(&["INFO", "replication"]))
+    })
+    .await;
+    // The roles change, and no connection is cut, as a sentinel would do it.
+    assert_eq!(new.cli(&["REPLICAOF", "NO", "ONE"]), "OK");
+    to.store(new.port(), Ordering::SeqCst);
+    assert_eq!(old.cli(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]), "OK");
+    post.open_gate();
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    post.consolidate("r");
+    assert_eq!(new.cli(&["HGET", "molfleet:{r}:progress", "succeeded"]), "2");
 }
 
 // Programs are waited for in this thread, and the way must go on carrying meanwhile.

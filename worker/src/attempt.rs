@@ -176,11 +176,12 @@ impl Attempt {
             return Ok(stored);
         }
         self.carry().await?;
-        if self.verdicts.next_round().is_some() {
+        let apart = self.serving.engine.keeps_apart();
+        if self.verdicts.next_round(apart).is_some() {
             let shared = self.stage(scratch.path()).await?;
             self.restore(scratch.path()).await?;
             let mut rounds = 0;
-            while let Some(positions) = self.verdicts.next_round() {
+            while let Some(positions) = self.verdicts.next_round(apart) {
                 rounds += 1;
                 let round = self.begin_round(scratch.path(), rounds, positions).await?;
                 self.run(&round, &shared).boxed().await?;

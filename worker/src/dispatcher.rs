@@ -194,7 +194,7 @@ impl Dispatcher {
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
                 Some(Ok((run, progress))) = self.looks.join_next() => self.looked(&run, progress),
-                Some(heard) = self.heard.recv() => self.hear(&heard),
+                Some(heard) = self.heard.recv() => self.hear(heard),
                 Some(notice) = self.notices.recv(), if self.leave_by.is_none() => {
                     tracing::warn!(notice, "this machine is about to go");
                     self.leave();
@@ -249,7 +249,7 @@ impl Dispatcher {
     async fn show_for_the_last_time(&self) -> Result<(), QueueError> {
         let now_ms = insist("goodbye", || self.shared.queue.now_ms()).await?;
         let card = self.card();
-        insist("goodbye", || self.shared.queue.show_worker(&self.worker, now_ms, &card)).await
+        insist("goodbye", || self.shared.queue.show_worker(&self.worker, now_ms, &card)).await.map(drop)
     }
 
     /// Once nothing runs, a quarantined worker tells its runs that it waits for no task: a hint would be lost on it.
@@ -618,13 +618,19 @@ impl Dispatcher {
         }
     }
 
-    fn hear(&self, heard: &Heard) {
-        let key = (heard.run.clone(), heard.task, heard.lease.clone());
-        let Some(running) = self.running.get(&key) else { return };
-        match heard.pulse {
+    fn hear(&mut self, heard: Heard) {
+        let Heard::Lease { lease, task, run, pulse } = heard else {
+            // The note stands until the worker has left.
+            if self.leave_by.is_none() {
+                self.leave();
+            }
+            return;
+        };
+        let Some(running) = self.running.get(&(run, task, lease)) else { return };
+        match pulse {
             Pulse::Held => {}
             Pulse::Unheld => {
-                tracing::warn!(task = %heard.task, "the lease lapsed and nobody has taken the task: going on");
+                tracing::warn!(%task, "the lease lapsed and nobody has taken the task: going on");
             }
             Pulse::Lost => running.control.stop(StopWhy::Lost),
             Pulse::Cancelled => running.control.stop(StopWhy::Cancelled),
@@ -632,6 +638,7 @@ impl Dispatcher {
     }
 
     fn woken(&mut self, wake: &Wake) {
+        tracing::debug!(?wake, "woken");
         match wake {
             Wake::Work => self.runs.wake(),
             Wake::Drain => self.leave(),

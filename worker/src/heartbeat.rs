@@ -47,13 +47,13 @@ struct RunLeases {
     leases: Vec<(TaskId, LeaseName)>,
 }
 
-/// What a heartbeat said of one lease.
+/// What the heartbeat heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Heard {
-    pub(crate) lease: LeaseName,
-    pub(crate) task: TaskId,
-    pub(crate) run: RunId,
-    pub(crate) pulse: Pulse,
+pub(crate) enum Heard {
+    /// What became of a lease.
+    Lease { lease: LeaseName, task: TaskId, run: RunId, pulse: Pulse },
+    /// A person wants the worker to leave.
+    Drain,
 }
 
 impl Held {
@@ -203,7 +203,7 @@ impl Heart {
     fn tell(&self, run: &RunId, leases: Vec<(TaskId, LeaseName)>, pulses: Vec<Pulse>) {
         for ((task, lease), pulse) in leases.into_iter().zip(pulses) {
             // A closed channel: the worker has left.
-            _ = self.heard.send(Heard { lease, task, run: run.clone(), pulse });
+            _ = self.heard.send(Heard::Lease { lease, task, run: run.clone(), pulse });
         }
     }
 
@@ -255,7 +255,7 @@ impl Heart {
             return None;
         }
         let seen = self.queue.see_worker(&self.worker, clock.now_ms()).await;
-        Some(seen.map(|()| Instant::now()))
+        Some(seen.map(|is_to_leave| self.seen(is_to_leave)))
     }
 
     fn note_seen(&mut self, seen: Option<Result<Instant, QueueError>>) {
@@ -280,8 +280,17 @@ impl Heart {
         let now_ms = clock.now_ms();
         let mut whole = card.clone();
         whole.fields.push(("started_at", now_ms.saturating_sub(self.clock.elapsed_ms()).to_string()));
-        self.queue.show_worker(&self.worker, now_ms, &whole).await?;
-        Ok(Shown { card, written_at: Instant::now(), seen_at: Instant::now() })
+        let is_to_leave = self.queue.show_worker(&self.worker, now_ms, &whole).await?;
+        Ok(Shown { card, written_at: Instant::now(), seen_at: self.seen(is_to_leave) })
+    }
+
+    /// The worker was seen now, and heard whether it is to leave: the message that says so may have been lost.
+    fn seen(&self, is_to_leave: bool) -> Instant {
+        if is_to_leave {
+            // A closed channel: the worker has left.
+            _ = self.heard.send(Heard::Drain);
+        }
+        Instant::now()
     }
 }
 

@@ -32,6 +32,7 @@ mod heartbeat;
 mod live;
 mod memory;
 mod mig;
+mod metadata;
 mod output;
 mod patience;
 mod preemption;

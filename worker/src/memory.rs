@@ -5,7 +5,7 @@ use std::fs;
 
 use common::task::Verdict;
 
-use crate::engine::{EngineFailure, Judged, Remedy};
+use crate::engine::{EngineFailure, Judged};
 use crate::failure::OUT_OF_MEMORY;
 
 /// How many processes this machine's kernel has killed for want of memory, in any cgroup, since it started; `None` if it does not tell
@@ -30,9 +30,7 @@ pub(crate) fn spare(judged: Result<Vec<Judged>, EngineFailure>) -> Result<Vec<Ju
 }
 
 fn doubted(failure: EngineFailure) -> EngineFailure {
-    let blames_nobody =
-        failure.is_untried() || matches!(failure.remedy(), Remedy::HandBack | Remedy::AwaitServer);
-    if blames_nobody { failure } else { out_of_memory(&failure.detail) }
+    if failure.is_untried() || failure.is_nobodys() { failure } else { out_of_memory(&failure.detail) }
 }
 
 fn out_of_memory(said: &str) -> EngineFailure {

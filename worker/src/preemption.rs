@@ -1,5 +1,5 @@
-//! Hears from the platform that this machine is about to be taken away: from the metadata server of Google Cloud or AWS, or from a
-//! program. It decides nothing: the dispatcher leaves.
+//! Hears from the platform that this machine is about to be taken away: from the metadata server of Google Cloud, AWS or Azure, or from
+//! a program. It decides nothing: the dispatcher leaves.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,22 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use reqwest::{Client, StatusCode, redirect};
 use tokio::sync::{mpsc, watch};
 use url::Url;
 
 use crate::attempt::Shared;
 use crate::heartbeat::chain;
+use crate::metadata::{GoogleSign, LOOK_EVERY, MAINTAINED, Metadata, PREEMPTED};
 use crate::process::{How, Program, engine_environment};
-
-/// Between two looks; AWS gives two minutes' notice and asks to be looked at every 5 s.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long Google's metadata server is let wait for a change, in seconds.
-const CHANGE_SECONDS: u64 = 60;
-/// How long a request may take beyond that.
-const ANSWER_TIME_LIMIT: Duration = Duration::from_secs(10);
-/// How long a token of AWS is good for, in seconds.
-const TOKEN_SECONDS: &str = "21600";
 
 /// Whose metadata server tells of preemptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,6 +22,8 @@ pub enum Platform {
     Gce,
     /// Amazon EC2, by version 2 of its metadata service.
     Aws,
+    /// Microsoft Azure, by its scheduled events.
+    Azure,
 }
 
 /// From where notices come.
@@ -48,13 +41,10 @@ pub struct Notices {
 pub(crate) fn listen(shared: &Arc<Shared>) -> mpsc::Receiver<String> {
     let (sender, notices) = mpsc::channel(1);
     let Notices { platform, metadata, command } = shared.config.notices.clone();
-    if let Some(platform) = platform {
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            let notice = watch_platform(platform, &metadata).await;
-            // Nobody hears it when the worker has left.
-            _ = sender.send(notice).await;
-        });
+    for look in platform.map_or(&[][..], looks) {
+        let (sender, metadata) = (sender.clone(), metadata.clone());
+        // Nobody hears it when the worker has left.
+        tokio::spawn(async move { _ = sender.send(told_by_server(*look, &metadata).await).await });
     }
     if let Some(command) = command {
         let shared = Arc::clone(shared);
@@ -63,18 +53,32 @@ pub(crate) fn listen(shared: &Arc<Shared>) -> mpsc::Receiver<String> {
     notices
 }
 
-fn client() -> reqwest::Result<Client> {
-    Client::builder().no_proxy().redirect(redirect::Policy::none()).connect_timeout(ANSWER_TIME_LIMIT).build()
+/// Something that a metadata server is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    Google(GoogleSign),
+    Aws,
+    Azure,
+}
+
+/// All that tells of the end of a machine of this platform.
+const fn looks(platform: Platform) -> &'static [Look] {
+    match platform {
+        Platform::Gce => &[Look::Google(PREEMPTED), Look::Google(MAINTAINED)],
+        Platform::Aws => &[Look::Aws],
+        Platform::Azure => &[Look::Azure],
+    }
 }
 
 /// Looks until there is a notice. A metadata server that does not answer is no notice.
-async fn watch_platform(platform: Platform, metadata: &Url) -> String {
+async fn told_by_server(look: Look, server: &Url) -> String {
     let mut was_told = false;
     loop {
-        let looked = match (client(), platform) {
+        let looked = match (Metadata::new(server), look) {
             (Err(error), _) => Err(error),
-            (Ok(client), Platform::Gce) => gce(&client, metadata).await,
-            (Ok(client), Platform::Aws) => aws(&client, metadata).await,
+            (Ok(metadata), Look::Google(sign)) => metadata.google(sign).await,
+            (Ok(metadata), Look::Aws) => metadata.aws().await,
+            (Ok(metadata), Look::Azure) => metadata.azure().await,
         };
         match looked {
             Ok(Some(notice)) => return notice,
@@ -84,57 +88,6 @@ async fn watch_platform(platform: Platform, metadata: &Url) -> String {
                 tracing::warn!(error = %chain(&error), "the metadata server does not tell of preemptions, trying again");
             }
             Err(_) => {}
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn below(metadata: &Url, path: &str) -> Url {
-    let mut url = metadata.clone();
-    url.set_path(path);
-    url
-}
-
-/// Google's server answers at once the first time, and from then on when something changes. `None` if it does not say what it saw.
-async fn gce(client: &Client, metadata: &Url) -> reqwest::Result<Option<String>> {
-    let mut last_seen = "0".to_owned();
-    loop {
-        let mut url = below(metadata, "/computeMetadata/v1/instance/preempted");
-        let query = format!("wait_for_change=true&last_etag={last_seen}&timeout_sec={CHANGE_SECONDS}");
-        url.set_query(Some(&query));
-        let request = client.get(url).header("Metadata-Flavor", "Google");
-        let time_limit = ANSWER_TIME_LIMIT + Duration::from_secs(CHANGE_SECONDS);
-        let response = request.timeout(time_limit).send().await?.error_for_status()?;
-        let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(str::to_owned);
-        if response.text().await?.trim() == "TRUE" {
-            return Ok(Some("Google Compute Engine preempts this machine".to_owned()));
-        }
-        // Without a mark, or with the same one before its time, it would be asked without a pause.
-        let Some(etag) = etag.filter(|etag| *etag != last_seen) else { return Ok(None) };
-        last_seen = etag;
-    }
-}
-
-/// Looks until the token expires, `None`, or there is a notice.
-async fn aws(client: &Client, metadata: &Url) -> reqwest::Result<Option<String>> {
-    let token = client
-        .put(below(metadata, "/latest/api/token"))
-        .header("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS)
-        .timeout(ANSWER_TIME_LIMIT);
-    let token = token.send().await?.error_for_status()?.text().await?;
-    loop {
-        let action = client
-            .get(below(metadata, "/latest/meta-data/spot/instance-action"))
-            .header("X-aws-ec2-metadata-token", token.trim())
-            .timeout(ANSWER_TIME_LIMIT);
-        let response = action.send().await?;
-        match response.status() {
-            StatusCode::NOT_FOUND => {}
-            StatusCode::UNAUTHORIZED => return Ok(None),
-            _ => {
-                let action = response.error_for_status()?.text().await?;
-                return Ok(Some(format!("AWS takes this machine away: {}", action.trim())));
-            }
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

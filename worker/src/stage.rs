@@ -401,7 +401,15 @@ impl Attempt {
         shared: &'a Shared,
     ) -> Workload<'a> {
         let (spec, task) = (&self.serving.info.spec, self.grant.task);
-        Workload { spec, task, molecules, scratch: &round.folder, shared, has_gpu: self.taken.gpu.is_some() }
+        Workload {
+            spec,
+            task,
+            molecules,
+            scratch: &round.folder,
+            shared,
+            has_gpu: self.taken.gpu.is_some(),
+            is_suspect: self.verdicts.is_suspect(&round.positions),
+        }
     }
 }
 

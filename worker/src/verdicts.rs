@@ -68,9 +68,10 @@ impl Verdicts {
         }
     }
 
-    /// The molecules to work on next: all that are beyond suspicion, then each suspect alone, the least suspected first. `None` when
-    /// this attempt has come to all of them, breaks down in vain, or lacks something that others would lack, too.
-    pub(crate) fn next_round(&self) -> Option<Vec<usize>> {
+    /// The molecules to work on next: all that are beyond suspicion, then each suspect alone, the least suspected first; those suspected
+    /// alike together if the engine keeps them apart. `None` when this attempt has come to all of them, breaks down in vain, or lacks
+    /// something that others would lack, too.
+    pub(crate) fn next_round(&self, keeps_apart: bool) -> Option<Vec<usize>> {
         if !self.has_score() && self.suspects().count() >= BREAKDOWNS_IN_VAIN_MAX {
             return None;
         }
@@ -79,12 +80,15 @@ impl Verdicts {
             return None;
         }
         let open = || (0..self.known.len()).filter(|&position| self.is_open(position));
-        let unsuspected: Vec<usize> =
-            open().filter(|&position| self.known[position].former_breakdowns == 0).collect();
-        if !unsuspected.is_empty() {
-            return Some(unsuspected);
-        }
-        open().min_by_key(|&position| self.known[position].former_breakdowns).map(|alone| vec![alone])
+        let breakdowns = |position: &usize| self.known[*position].former_breakdowns;
+        let least = open().map(|position| breakdowns(&position)).min()?;
+        let mut alike = open().filter(|position| breakdowns(position) == least);
+        if least == 0 || keeps_apart { Some(alike.collect()) } else { alike.next().map(|alone| vec![alone]) }
+    }
+
+    /// Whether these molecules are under suspicion; those of a round are all or none.
+    pub(crate) fn is_suspect(&self, round: &[usize]) -> bool {
+        round.iter().any(|&position| self.known[position].former_breakdowns > 0)
     }
 
     fn is_open(&self, position: usize) -> bool {
@@ -249,7 +253,7 @@ mod tests {
     /// An engine that works on one molecule after the other in one process, so that a breakdown leaves those behind it untried.
     fn attempt(verdicts: &mut Verdicts, fate: &dyn Fn(usize) -> &'static str) -> Vec<Vec<usize>> {
         let mut rounds = Vec::new();
-        while let Some(round) = verdicts.next_round() {
+        while let Some(round) = verdicts.next_round(false) {
             let mut is_down = false;
             let go = round.iter().map(|&position| {
                 let word = if is_down { "not_tried" } else { fate(position) };
@@ -381,6 +385,19 @@ mod tests {
             assert_eq!((failure.reason, failure.is_nobodys()), (expect, expect == "server_lost"));
             alone = next(&alone);
         }
+    }
+
+    #[test]
+    fn an_engine_that_keeps_suspects_apart_gets_all_that_are_suspected_alike_at_once() {
+        let mut verdicts = Verdicts::new(4);
+        (1..4).for_each(|position| verdicts.suspect(position));
+        verdicts.suspect(2);
+        let mut rounds = Vec::new();
+        while let Some(round) = verdicts.next_round(true) {
+            rounds.push((round.clone(), verdicts.is_suspect(&round)));
+            verdicts.judged(&round, round.iter().map(|&position| judged(position, "ok")).collect());
+        }
+        assert_eq!(rounds, [(vec![0], false), (vec![1, 3], true), (vec![2], true)]);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use crate::task::{Phase, RunId, TaskId, WorkerId};
 pub const RUNS: &str = "molfleet:runs";
 /// Worker ids by when they were last seen.
 pub const WORKERS: &str = "molfleet:workers";
+/// ZSET: workers that were told to leave, by when.
+pub const DRAINS: &str = "molfleet:drains";
 
 /// A worker's hash: where it runs and what it is doing.
 pub fn worker(id: &WorkerId) -> String {

@@ -1,7 +1,5 @@
 //! What a worker does to the tasks of a run: lease, heartbeat, complete, fail, release; and its own card in the registry.
 
-use redis::AsyncCommands as _;
-
 use super::reply::Reply;
 use super::{Checkpoint, Queue, QueueError, keys, scripts};
 use crate::checkup::chain;
@@ -310,40 +308,50 @@ impl Queue {
         if reply.code() == "ok" { Ok(Ok(())) } else { fate(&reply).map(Err) }
     }
 
-    /// Shows a worker in the registry, seen at this Redis time.
+    /// Shows a worker in the registry, seen at this Redis time. Says whether it was told to leave.
     pub async fn show_worker(
         &self,
         worker: &WorkerId,
         seen_ms: u64,
         card: &WorkerCard,
-    ) -> Result<(), QueueError> {
-        let mut connection = self.connection().await?;
+    ) -> Result<bool, QueueError> {
         let key = keys::worker(worker);
         let mut pipe = redis::pipe();
         if !card.fields.is_empty() {
             pipe.hset_multiple(&key, &card.fields).ignore();
         }
         pipe.expire(&key, CARD_SECONDS).ignore();
-        pipe.zadd(keys::WORKERS, worker.as_str(), seen_ms).ignore();
         let forgotten = seen_ms.saturating_sub(CARD_SECONDS.unsigned_abs() * 1000);
         pipe.zrembyscore(keys::WORKERS, "-inf", forgotten).ignore();
-        pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
+        self.see(worker, seen_ms, pipe).await
     }
 
-    /// Says that a worker whose card has not changed was seen at this Redis time.
-    pub async fn see_worker(&self, worker: &WorkerId, seen_ms: u64) -> Result<(), QueueError> {
+    /// Says that a worker whose card has not changed was seen at this Redis time. Says whether it was told to leave.
+    pub async fn see_worker(&self, worker: &WorkerId, seen_ms: u64) -> Result<bool, QueueError> {
+        self.see(worker, seen_ms, redis::pipe()).await
+    }
+
+    async fn see(
+        &self,
+        worker: &WorkerId,
+        seen_ms: u64,
+        mut pipe: redis::Pipeline,
+    ) -> Result<bool, QueueError> {
+        pipe.zadd(keys::WORKERS, worker.as_str(), seen_ms).ignore();
+        pipe.zrank(keys::DRAINS, worker.as_str());
         let mut connection = self.connection().await?;
-        let seen = connection.zadd(keys::WORKERS, worker.as_str(), seen_ms).await;
-        seen.map_err(|source| self.error(source))
+        let seen: Result<(Option<u64>,), _> = pipe.query_async(&mut connection).await;
+        seen.map(|(note,)| note.is_some()).map_err(|source| self.error(source))
     }
 
-    /// Takes a worker that leaves off the registry.
+    /// Takes a worker that leaves off the registry, and the note that it should.
     pub async fn hide_worker(&self, worker: &WorkerId) -> Result<(), QueueError> {
+        let mut pipe = redis::pipe();
+        pipe.zrem(keys::WORKERS, worker.as_str()).ignore();
+        pipe.zrem(keys::DRAINS, worker.as_str()).ignore();
+        pipe.del(keys::worker(worker)).ignore();
         let mut connection = self.connection().await?;
-        let gone: Result<(), _> = connection.zrem(keys::WORKERS, worker.as_str()).await;
-        gone.map_err(|source| self.error(source))?;
-        let deleted: Result<(), _> = connection.del(keys::worker(worker)).await;
-        deleted.map_err(|source| self.error(source))
+        pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
     }
 
     /// The Redis time in ms.

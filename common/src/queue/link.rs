@@ -1,6 +1,7 @@
 //! One connection to Redis, or to the nodes of a cluster: carries many calls at once, and knows when it is of no more use.
 
 use std::collections::HashMap;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,11 +62,18 @@ impl Link {
                 connection.route_command(command, one).await
             }
         };
-        self.noting(answer)
+        self.noting(answer, slice::from_ref)
     }
 
-    fn noting<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(ends_link) {
+    /// Looks at an answer and at the values in it: redis-rs hands on what a single server refuses as a value, and makes an error of it later.
+    fn noting<T>(&self, answer: RedisResult<T>, values: impl Fn(&T) -> &[Value]) -> RedisResult<T> {
+        let is_refusal =
+            |value: &Value| matches!(value, Value::ServerError(error) if ends_link(&error.clone().into()));
+        let ends = match &answer {
+            Ok(answer) => values(answer).iter().any(is_refusal),
+            Err(error) => ends_link(error),
+        };
+        if ends {
             self.give_up();
         }
         answer
@@ -91,7 +99,7 @@ impl ConnectionLike for Link {
                 Way::Single(connection) => connection.req_packed_command(command).await,
                 Way::Cluster(connection) => connection.req_packed_command(command).await,
             };
-            self.noting(answer)
+            self.noting(answer, slice::from_ref)
         }
         .boxed()
     }
@@ -107,7 +115,7 @@ impl ConnectionLike for Link {
                 Way::Single(connection) => connection.req_packed_commands(pipeline, offset, count).await,
                 Way::Cluster(connection) => by_slot(connection, pipeline).await,
             };
-            self.noting(answer)
+            self.noting(answer, Vec::as_slice)
         }
         .boxed()
     }

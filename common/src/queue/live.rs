@@ -8,7 +8,7 @@ use redis::streams::StreamRangeReply;
 
 use super::keys::{self, RunKeys};
 use super::{Fate, Queue, QueueError, lease, scripts};
-use crate::task::{LeaseName, RunId, TaskId, WorkerId};
+use crate::task::{LeaseName, RunId, TaskId};
 
 /// How long a request for output holds, in ms. Who follows a task asks again well before.
 pub const ASKED_MS: u64 = 15_000;
@@ -44,13 +44,6 @@ impl Queue {
         let asked: Result<(), _> =
             connection.publish(keys::wake(&lease.worker), keys::follow_message(run, task)).await;
         asked.map_err(|source| self.error(source))
-    }
-
-    /// Tells a worker to leave, and says whether it heard.
-    pub async fn drain(&self, worker: &WorkerId) -> Result<bool, QueueError> {
-        let mut connection = self.connection().await?;
-        let heard: Result<u64, _> = connection.publish(keys::wake(worker), keys::DRAIN_MESSAGE).await;
-        Ok(heard.map_err(|source| self.error(source))? > 0)
     }
 
     /// Tells a piece of a log of a task that is held under this lease, which begins at `from`. Repeating it is fine.

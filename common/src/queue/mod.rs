@@ -9,6 +9,7 @@ mod audit;
 mod checkpoint;
 mod client;
 mod connector;
+mod drain;
 mod error;
 mod inspect;
 pub mod keys;

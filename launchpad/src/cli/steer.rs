@@ -66,7 +66,8 @@ Examples:
   launchpad drain --all
 
 A worker that is told to leave leases nothing more, ends its engines, stores their checkpoints, hands its tasks back and leaves with 75. \
-What starts workers may start new ones. Exit codes: 0 all heard it; 75 some did not."
+One that does not hear it, since it is not connected now, leaves once it is. What starts workers may start new ones. \
+Exit codes: 0 all heard it; 75 some did not."
 )]
 pub struct Drain {
     /// Only these workers

@@ -44,15 +44,14 @@ async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), La
     let manifest = read_manifest(&store, &info.spec).await?;
     let mut results = ResultsFile::create(&arguments.output)?;
     let mut receipt = Receipt::new(&info.spec, &info.digest);
-    let stream = info.spec.engine.stream();
-    let mut sums = stream.map(|stream| (Sums::default(), stream.filter.is_some()));
+    let mut sums = Sums::of_run(&info.spec);
     let mut line = context.output.progress("checking", info.spec.manifest.tasks);
     let mut take = |mut checked: Checked| {
         if let Err(fault) = results.agree(&checked)? {
             checked.outcome = Outcome::Missing(fault);
         }
-        if let Some((sums, is_filtered)) = &mut sums
-            && let Err(fault) = sums.take(&checked, *is_filtered)
+        if let Some(sums) = &mut sums
+            && let Err(fault) = sums.take(&checked)
         {
             checked.outcome = Outcome::Missing(fault);
         }
@@ -69,7 +68,7 @@ async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), La
     };
     Walk { queue: &queue, store: &store, spec: &info.spec }.run(&manifest, &mut take).await?;
     line.finish();
-    receipt.enumeration = sums.map(|(sums, _)| sums.finish());
+    receipt.enumeration = sums.map(Sums::finish);
     let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
     if receipt.missing.is_empty() {
         let (sha256, best) = results.finish()?;
@@ -173,7 +172,7 @@ pub(super) fn counted(molecules: u64, verdicts: &Verdicts, bad_reasons: &BTreeMa
 }
 
 /// Structures of formulae, as text: each that was split, as far as they fit on a screen.
-fn enumerated(enumeration: &Enumeration) -> String {
+pub(super) fn enumerated(enumeration: &Enumeration) -> String {
     const SHOWN: usize = 10;
     let mut table = Table::new(&["formula", ">structures"]);
     for (formula, structures) in enumeration.split.iter().take(SHOWN) {

@@ -28,16 +28,21 @@ impl Report for Drained {
 /// Tells each of the workers that it should leave. One that does not hear it is named at the end.
 pub(super) async fn drain(context: &Context, arguments: &cli::Drain) -> Result<(), LaunchpadError> {
     let queue = context.location.queue()?;
-    let mut chosen = arguments.workers.clone();
+    let (mut chosen, mut away) = (arguments.workers.clone(), Vec::new());
     if chosen.is_empty() {
         let (registered, now_ms) = (queue.workers().await?, queue.now_ms().await?);
-        let is_there = |worker: &&WorkerInfo| now_ms.saturating_sub(worker.seen_ms) <= WORKER_GONE_MS;
-        let registered = registered.iter().filter(is_there).filter(|worker| is_so(worker, &arguments.labels));
-        chosen.extend(registered.map(|worker| worker.id.clone()));
+        let is_there = |worker: &WorkerInfo| now_ms.saturating_sub(worker.seen_ms) <= WORKER_GONE_MS;
+        let meant = registered.iter().filter(|worker| is_so(worker, &arguments.labels));
+        // Most of those that are away are gone; one that comes back is meant, too.
+        let (there, gone): (Vec<_>, Vec<_>) = meant.partition(|worker| is_there(worker));
+        chosen.extend(there.into_iter().map(|worker| worker.id.clone()));
+        away.extend(gone.into_iter().map(|worker| worker.id.clone()));
     }
+    let heard = queue.drain(&chosen).await?;
+    queue.drain(&away).await?;
     let (mut told, mut deaf) = (Vec::new(), Vec::new());
-    for worker in chosen {
-        if queue.drain(&worker).await? { told.push(worker) } else { deaf.push(worker) }
+    for (worker, heard) in chosen.into_iter().zip(heard) {
+        if heard { told.push(worker) } else { deaf.push(worker) }
     }
     context.output.report(&Drained { told });
     if deaf.is_empty() { Ok(()) } else { Err(LaunchpadError::Unheard { workers: deaf }) }

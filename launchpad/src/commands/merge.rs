@@ -8,11 +8,11 @@ use common::task::RunId;
 use serde::Serialize;
 
 use super::Context;
-use super::consolidate::{beside, best, compared, counted, incomplete, name_missing};
+use super::consolidate::{beside, best, compared, counted, enumerated, incomplete, name_missing};
 use crate::cli::{self, Prefer};
 use crate::consolidation::{
     Best, Checked, Comparison, ConsolidationError, Measured, Merge, MergedReceipt, Outcome, Receipt,
-    ResultsFile, Settled, TableRow, Walk, read_manifest,
+    ResultsFile, STRUCTURES, Settled, Sums, TableRow, Walk, read_manifest,
 };
 use crate::error::LaunchpadError;
 use crate::new_file::write_whole;
@@ -23,6 +23,8 @@ struct MergedTable {
     results: ResultsFile,
     receipt: MergedReceipt,
     measured: Option<Measured>,
+    /// Of runs that enumerate.
+    sums: Option<Sums>,
 }
 
 /// Makes the table of several runs.
@@ -36,6 +38,7 @@ pub(super) async fn merge(context: &Context, arguments: &cli::Consolidate) -> Re
         measured: arguments.measured.as_ref().map(Measured::read).transpose()?,
         results: ResultsFile::create_merged(&arguments.output)?,
         receipt: MergedReceipt::new(prefer),
+        sums: None,
     };
     let queue = context.location.queue()?;
     let mut merge = Merge::new(prefer);
@@ -67,9 +70,18 @@ impl MergedTable {
         store.confirm(&info.digest).await?;
         let manifest = read_manifest(&store, &info.spec).await?;
         let mut receipt = Receipt::new(&info.spec, &info.digest);
+        let mut sums = Sums::of_run(&info.spec);
+        if sums.is_some() {
+            self.sums.get_or_insert_default();
+        }
         let mut line = context.output.progress("checking", info.spec.manifest.tasks);
         let mut look_at = |mut checked: Checked| {
             if let Err(fault) = self.results.agree(&checked)? {
+                checked.outcome = Outcome::Missing(fault);
+            }
+            if let Some(sums) = &mut sums
+                && let Err(fault) = sums.take(&checked)
+            {
                 checked.outcome = Outcome::Missing(fault);
             }
             name_missing(Some(run), &checked);
@@ -82,6 +94,7 @@ impl MergedTable {
         };
         Walk { queue, store: &store, spec: &info.spec }.run(&manifest, &mut look_at).await?;
         line.finish();
+        receipt.enumeration = sums.map(Sums::finish);
         receipt.close(None);
         Ok(receipt)
     }
@@ -91,6 +104,9 @@ impl MergedTable {
         self.receipt.count(&settled);
         if let Some(measured) = &mut self.measured {
             measured.take(&settled.row);
+        }
+        if let Some(sums) = &mut self.sums {
+            sums.settle(&settled.row, self.results.cell(&settled.row, STRUCTURES));
         }
         self.results.append_row(settled.row)
     }
@@ -103,6 +119,7 @@ impl MergedTable {
             return Err(incomplete(run, &arguments.output).into());
         }
         let (sha256, best) = self.results.finish()?;
+        self.receipt.enumeration = self.sums.map(Sums::finish);
         self.receipt.close(sha256);
         write_whole(&receipt_path, &self.receipt.encode())?;
         context.output.report(&Merged {
@@ -131,7 +148,11 @@ struct Merged {
 impl Report for Merged {
     fn text(&self) -> String {
         let receipt = &self.receipt;
-        let body = self.comparison.as_ref().map_or_else(|| best(&self.best), compared);
+        let body = match (&self.comparison, &receipt.enumeration) {
+            (Some(comparison), _) => compared(comparison),
+            (None, Some(enumeration)) => enumerated(enumeration),
+            (None, None) => best(&self.best),
+        };
         let runs: Vec<&str> = receipt.runs.iter().map(|run| run.run.as_str()).collect();
         let rows = receipt.runs.iter().map(|run| {
             let rows = receipt.rows.get(&run.run).copied().unwrap_or(0);

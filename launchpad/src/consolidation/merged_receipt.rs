@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use common::task::RunId;
 use serde::Serialize;
 
-use super::Receipt;
 use super::merge::Settled;
 use super::receipt::Verdicts;
+use super::{Enumeration, Receipt};
 use crate::cli::Prefer;
 
 /// The receipt of several runs.
@@ -25,6 +25,9 @@ pub(crate) struct MergedReceipt {
     pub(crate) verdicts: Verdicts,
     /// How many molecules are bad for each reason.
     pub(crate) bad_reasons: BTreeMap<String, u64>,
+    /// The structures of all formulae together, of runs that enumerate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enumeration: Option<Enumeration>,
     /// How many rows come from each run.
     pub(crate) rows: BTreeMap<RunId, u64>,
     /// Molecules that are ok in more than one run.
@@ -44,6 +47,7 @@ impl MergedReceipt {
             molecules: 0,
             verdicts: Verdicts::default(),
             bad_reasons: BTreeMap::new(),
+            enumeration: None,
             rows: BTreeMap::new(),
             ok_in_several: Vec::new(),
             runs: Vec::new(),

@@ -12,7 +12,7 @@ mod table_row;
 mod walk;
 
 pub(crate) use check::{Fault, check_shard};
-pub(crate) use enumeration::{Enumeration, Sums};
+pub(crate) use enumeration::{Enumeration, STRUCTURES, Sums};
 pub(crate) use error::ConsolidationError;
 pub(crate) use measured::{Comparison, Measured};
 pub(crate) use merge::{Merge, Settled};

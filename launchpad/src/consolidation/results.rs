@@ -71,6 +71,12 @@ impl ResultsFile {
         Ok(Ok(()))
     }
 
+    /// A row's value in one of the engine's columns.
+    pub(crate) fn cell<'r>(&self, row: &'r TableRow, column: &str) -> Option<&'r str> {
+        let place = self.columns.as_ref()?.iter().position(|name| name == column)?;
+        row.columns.get(place).map(String::as_str)
+    }
+
     /// Appends a row of a task that agrees with the table.
     pub(crate) fn append_row(&mut self, row: TableRow) -> Result<(), LaunchpadError> {
         let Some(columns) = &self.columns else {

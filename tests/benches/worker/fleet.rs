@@ -97,6 +97,18 @@ impl Site {
         Worker { child: command.spawn().unwrap(), log }
     }
 
+    /// Waits until the engine of a run's only task has put down its checkpoint.
+    pub(crate) async fn until_checkpoint(&self, run: &Run) {
+        let below = self.folder.path().join("scratch").join(run.id.as_str());
+        eventually("a checkpoint", || async {
+            let tasks = fs::read_dir(&below).into_iter().flatten().flatten();
+            let attempts = tasks.flat_map(|task| fs::read_dir(task.path()).into_iter().flatten().flatten());
+            let mut states = attempts.map(|attempt| attempt.path().join("checkpoint/state"));
+            states.find(|state| state.is_file()).ok_or(())
+        })
+        .await;
+    }
+
     /// Processor seconds that Redis has used.
     pub(crate) fn redis_seconds(&self) -> f64 {
         let (own, _) = processor_seconds(self.redis.pid());
@@ -211,6 +223,16 @@ impl Worker {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Waits until it has left, and gives the moment, in ms since 1970.
+    pub(crate) async fn gone_ms(&mut self) -> f64 {
+        eventually("the worker leaves", || {
+            let left = self.child.try_wait().unwrap();
+            async move { left.ok_or(()) }
+        })
+        .await;
+        crate::latency::now_us() as f64 / 1_000.0
     }
 
     fn log(&self) -> String {

@@ -1,7 +1,7 @@
 //! How fast a worker is: tasks per second through its whole path, from an idle worker's wake to its engine, and what a task costs.
 //!
 //! Each figure is printed beside its ceiling, which is measured in turns with it since the machine may be busy with other things:
-//! lowest, median and highest of all rounds. `cargo bench -p tests --bench worker [-- [drain] [latency] [lost] [ROUNDS]]`.
+//! lowest, median and highest of all rounds. `cargo bench -p tests --bench worker [-- [drain] [latency] [lost] [leaving] [ROUNDS]]`.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -12,6 +12,7 @@
 mod drain;
 mod fleet;
 mod latency;
+mod leaving;
 mod lost;
 
 /// Rounds of each figure, unless an argument says otherwise.
@@ -32,6 +33,9 @@ async fn main() {
     }
     if wanted("lost") {
         lost::measure().await;
+    }
+    if wanted("leaving") {
+        leaving::measure().await;
     }
 }
 

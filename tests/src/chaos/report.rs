@@ -42,6 +42,11 @@ impl Report {
         self.notes.faults.get(&kind).copied().unwrap_or(0)
     }
 
+    /// How many tasks have succeeded.
+    pub const fn succeeded(&self) -> u64 {
+        self.seen.succeeded
+    }
+
     /// How many bytes of acknowledged writes fail-overs forgot, at least.
     pub const fn forgotten(&self) -> u64 {
         self.forgotten

@@ -257,6 +257,7 @@ mod tests {
             scratch: scratch.path(),
             shared: &BTreeMap::new(),
             has_gpu: false,
+            is_suspect: false,
         };
         let (stdout_tail, stderr_tail) = (stdout.to_owned(), "Traceback\nValueError: x\n".to_owned());
         judge(options, &workload, &Ended { how, elapsed_ms: 12, stdout_tail, stderr_tail })

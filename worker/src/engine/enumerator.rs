@@ -267,6 +267,7 @@ mod tests {
             scratch: &scratch,
             shared: &shared,
             has_gpu: false,
+            is_suspect: false,
         };
         let steps = engine.plan(&workload).steps;
         let ended = Ended { how, elapsed_ms: 7, stdout_tail: String::new(), stderr_tail: told.to_owned() };

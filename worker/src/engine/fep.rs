@@ -11,7 +11,7 @@ use common::task::{FepOptions, FepPart, RunSpec, TaskId};
 use super::reason::FepReason;
 use super::{
     Engine, EngineFailure, GroupSetup, Judged, Needed, Plan, Preparation, Snapshot, Step, StepOutcome,
-    Workload, command, fep_verdict, mmgbsa, task_file,
+    Workload, command, fep_verdict, left_file, mmgbsa, task_file,
 };
 
 /// Steps of the dynamics between two samples of the energy differences.
@@ -20,8 +20,6 @@ pub(crate) const DHDL_EVERY: u64 = 25;
 pub(crate) const ENERGY_EVERY: u64 = 500;
 /// The length of a step in ps. The driver has the same.
 pub(crate) const STEP_PS: f64 = 0.002;
-/// Between two checkpoints of mdrun: some per bundle that a worker keeps.
-const CHECKPOINT_MINUTES: u32 = 5;
 const TEMPERATURE_K: f64 = 298.15;
 const CUTOFF_NM: f64 = 0.9;
 
@@ -75,6 +73,8 @@ const KEPT: [&str; 12] = [
 
 /// What the driver goes on from.
 const STATE: [&str; 2] = ["window/window.cpt", "window/window.tpr"];
+/// How mdrun notes in its log that it writes a checkpoint, before the step's number.
+const CHECKPOINT_NOTE: &str = "Writing checkpoint, step ";
 /// What mdrun appends to, and cuts back to what its checkpoint knows of.
 const APPENDED: [&str; 4] = [LOG, "window/window.edr", "window/window.xtc", DHDL];
 
@@ -88,6 +88,14 @@ impl Fep {
     /// With a run's parameters.
     pub fn new(options: FepOptions) -> Self {
         Self { options }
+    }
+
+    /// The step of the newest checkpoint by mdrun's log, and those of the window. mdrun has its log on disk before the checkpoint is in place.
+    fn progress(&self, scratch: &Path) -> Option<(u64, u64)> {
+        let log = left_file::read(scratch, LOG.as_ref()).ok()?;
+        let steps = self.options.window_steps();
+        let step = checkpoint_step(&String::from_utf8_lossy(&log))?;
+        (step <= steps).then_some((step, steps))
     }
 
     fn task_json(&self, workload: &Workload<'_>) -> Vec<u8> {
@@ -106,7 +114,6 @@ impl Fep {
             "dhdl_every": DHDL_EVERY,
             "energy_every": ENERGY_EVERY,
             "frame_every": ENERGY_EVERY,
-            "checkpoint_minutes": CHECKPOINT_MINUTES,
             "threads": workload.spec.threads_per_task,
             "molecules": task_file::molecules(workload),
         });
@@ -118,6 +125,12 @@ impl Fep {
 fn step(driver: &Path, name: &str, needs: Vec<PathBuf>) -> Step {
     let script = driver.to_string_lossy();
     Step { name: name.to_owned(), argv: ["python3", &script, name].map(str::to_owned).into(), needs }
+}
+
+/// The step of the last checkpoint that a log of mdrun tells of.
+fn checkpoint_step(log: &str) -> Option<u64> {
+    let step = |line: &str| line.strip_prefix(CHECKPOINT_NOTE)?.split_once(" at ")?.0.parse().ok();
+    log.lines().rev().find_map(step)
 }
 
 /// A file of a window, as it is for the reduction.
@@ -201,7 +214,7 @@ impl Engine for Fep {
         let is_done = scratch.join(FINAL).is_file();
         let [state, appended] =
             [STATE.as_slice(), &APPENDED].map(|files| files.iter().map(PathBuf::from).collect());
-        (are_there && !is_done).then_some(Snapshot { state, appended, progress: None })
+        (are_there && !is_done).then(|| Snapshot { state, appended, progress: self.progress(scratch) })
     }
 
     fn score_unit(&self) -> &'static str {

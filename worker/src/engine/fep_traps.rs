@@ -129,6 +129,7 @@ impl Attempt {
             scratch: self.scratch.path(),
             shared: &self.shared,
             has_gpu: false,
+            is_suspect: false,
         };
         let setup = engine.setup(&workload).filter(|_| self.makes_setup);
         let steps = setup.into_iter().flat_map(|setup| setup.steps).chain(engine.plan(&workload).steps);
@@ -207,6 +208,28 @@ fn a_window_is_gone_on_with_from_all_its_files_or_not_at_all() {
     assert_eq!(appended.len(), 4, "{appended:?}");
     attempt.write(FINAL, "x");
     assert_eq!(bundle(), None, "there is nothing left to do");
+}
+
+#[test]
+fn a_checkpoint_tells_the_step_that_mdruns_log_has_of_it() {
+    let attempt = Attempt::window();
+    attempt.remove(FINAL);
+    for name in ["window.cpt", "window.tpr", "window.edr", "window.xtc"] {
+        attempt.write(&format!("window/{name}"), "x");
+    }
+    let engine = Fep::new(attempt.options.clone());
+    let progress = |log: &str| {
+        attempt.write(LOG, log);
+        engine.checkpoint(attempt.scratch.path()).unwrap().progress
+    };
+    let note = |step: u64| format!("\nWriting checkpoint, step {step} at Thu Nov 26 04:06:02 2026\n\n\n");
+    assert_eq!(progress(LOG_TEXT), None);
+    let log =
+        [note(100), note(120), "Received the TERM signal, stopping within 20 steps\n".into(), note(140)];
+    assert_eq!(progress(&log.concat()), Some((140, 500)));
+    let cut_off = log.concat() + "\nWriting checkpoint, step 1";
+    assert_eq!(progress(&cut_off), Some((140, 500)));
+    assert_eq!(progress(&note(501)), None, "of another window");
 }
 
 #[test]

@@ -229,6 +229,7 @@ fn check_plan(spec: &RunSpec, molecules: &[Molecule]) -> TestCaseResult {
         scratch: folder.path(),
         shared: &shared,
         has_gpu: false,
+        is_suspect: false,
     };
     let engine = engine_for(&spec.engine);
     let Plan { files, copies, steps } = engine.plan(&workload);

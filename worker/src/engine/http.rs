@@ -41,12 +41,21 @@ impl Engine for HttpEngine {
         Some(Service { protocol: Protocol::Http, health: &self.options.health })
     }
 
+    /// Its programs are servers, and its call asks about each alone.
+    fn keeps_apart(&self) -> bool {
+        true
+    }
+
     fn preparations(&self, _: &RunSpec, _: &BTreeMap<String, PathBuf>) -> Vec<Preparation> {
         Vec::new()
     }
 
     fn plan(&self, workload: &Workload<'_>) -> Plan {
-        let job = serde_json::json!({ "options": self.options, "molecules": task_file::molecules(workload) });
+        let job = serde_json::json!({
+            "options": self.options,
+            "molecules": task_file::molecules(workload),
+            "are_suspects": workload.is_suspect,
+        });
         Plan {
             files: vec![(PathBuf::from(JOB), job.to_string().into_bytes())],
             steps: vec![call_step(STEP, Protocol::Http)],

@@ -103,6 +103,7 @@ impl<O: Clone> Left<O> {
             scratch,
             shared: &shared,
             has_gpu: false,
+            is_suspect: false,
         };
         (self.judge)(&self.options, &workload, &receptor, &self.outcomes)
     }

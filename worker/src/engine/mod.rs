@@ -86,6 +86,8 @@ pub struct Workload<'a> {
     pub shared: &'a BTreeMap<String, PathBuf>,
     /// Whether its programs were given a GPU; they see that one only.
     pub has_gpu: bool,
+    /// Whether something broke down over each of these molecules before. They come alone, unless the engine keeps them apart itself.
+    pub is_suspect: bool,
 }
 
 /// A program that an engine wants to have run in the scratch folder.
@@ -273,6 +275,11 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// The servers that it can't do without, if its program is one.
     fn server(&self) -> Option<Service<'_>> {
         None
+    }
+
+    /// Whether it works on molecules under suspicion one by one, so that a breakdown over one leaves the others unharmed.
+    fn keeps_apart(&self) -> bool {
+        false
     }
 
     /// Whether it computes on a GPU where there is one.

@@ -167,6 +167,7 @@ mod tests {
             scratch: scratch.path(),
             shared: &shared,
             has_gpu: false,
+            is_suspect: false,
         };
         let engine = Terachem::new(options());
         let ends = [prepare, call].into_iter().zip(engine.plan(&workload).steps);

@@ -23,6 +23,8 @@ const DOUBTFUL_SHARE: f64 = 0.8;
 struct Job {
     options: HttpOptions,
     molecules: Vec<JobMolecule>,
+    /// Whether a server crashed over each of them, or over several of which it was one, in a former attempt.
+    are_suspects: bool,
 }
 
 /// What a server made of some molecules.
@@ -54,7 +56,8 @@ impl Portion {
 #[derive(Debug)]
 pub(super) struct HttpCall {
     options: HttpOptions,
-    molecules: Vec<JobMolecule>,
+    /// What is to be asked about, the first at the end.
+    open: Vec<Portion>,
     client: HttpClient,
     pool: Pool,
     findings: Findings,
@@ -65,18 +68,21 @@ pub(super) struct HttpCall {
 impl HttpCall {
     /// Reads the job and starts the file of rows.
     pub(super) fn begin(call: &Call) -> Result<Self, CallError> {
-        let Job { options, molecules } = call.job()?;
+        let Job { options, molecules, are_suspects } = call.job()?;
+        let at_once = if are_suspects { 1 } else { molecules.len().max(1) };
+        let portion =
+            |molecules: &[JobMolecule]| Portion { molecules: molecules.to_vec(), is_suspect: false };
+        let open = molecules.chunks(at_once).rev().map(portion).collect();
         let findings = Findings::create(&options.rows().rows)?;
         let client = HttpClient::new(call.token_file()).map_err(CallError::Local)?;
         let doubt_at = Instant::now() + call.step().mul_f64(DOUBTFUL_SHARE);
-        Ok(Self { options, molecules, client, pool: call.pool(Protocol::Http), findings, doubt_at })
+        Ok(Self { options, open, client, pool: call.pool(Protocol::Http), findings, doubt_at })
     }
 
-    /// Asks about all molecules at once, and about fewer where a server can't tell what is wrong with which. The rows of the others
-    /// stand when one has none.
+    /// Asks about all molecules at once unless they are suspects, and about fewer where a server can't tell what is wrong with which. The
+    /// rows of the others stand when one has none.
     pub(super) async fn run(&mut self) -> Result<(), CallError> {
-        let all = std::mem::take(&mut self.molecules);
-        let mut open = vec![Portion { molecules: all, is_suspect: false }];
+        let mut open = std::mem::take(&mut self.open);
         let mut last = None;
         while let Some(portion) = open.pop() {
             let alone = (portion.molecules.len() == 1).then(|| portion.molecules[0].id.clone());
