@@ -53,7 +53,7 @@ fn helix() -> String {
     let residue = |line: &str| line.get(22..26).and_then(|number| number.trim().parse::<u32>().ok());
     let atoms = receptor.lines().filter(|line| line.starts_with("ATOM"));
     let atoms = atoms.filter(|line| residue(line).is_some_and(|number| (98..=108).contains(&number)));
-    atoms.map(|line| format!("{line}\n")).collect()
+    atoms.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// A record of benzene with its atoms in the opposite order, 0.1 Å along x.
@@ -70,7 +70,7 @@ fn moved(record: &str) -> String {
         let end = |text: &str| atoms + 1 - number(text);
         *line = format!("{:3}{:3}{}", end(&line[..3]), end(&line[3..6]), &line[6..]);
     }
-    lines[0] = "moved".to_owned();
+    "moved".clone_into(&mut lines[0]);
     lines.join("\n") + "\n"
 }
 
@@ -123,13 +123,15 @@ fn work(lab: &Lab, run: &str, flags: &[&str]) {
 }
 
 fn score(row: &Row) -> f64 {
-    row.score.parse().unwrap_or_else(|_| panic!("{row:?}"))
+    assert_eq!(row.verdict, Verdict::Ok, "{row:?}");
+    row.score.parse().unwrap()
 }
 
 /// How the step of that name ended, and which object has what it makes.
 fn step<'a>(record: &'a AttemptRecord, name: &str) -> (&'a str, Option<&'a str>) {
     let step = record.steps.iter().find(|step| step.name == name);
-    let step = step.unwrap_or_else(|| panic!("no {name}: {:?}", record.steps));
+    assert!(step.is_some(), "no {name}: {:?}", record.steps);
+    let step = step.unwrap();
     (&step.ended, step.shared.as_deref())
 }
 
