@@ -219,7 +219,8 @@ async fn parameters_are_made_once_and_none_is_believed_that_is_spoiled() {
 fn running(lab: &Lab) -> Vec<String> {
     let folder = lab.path("scratch").canonicalize().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let ours = processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
+    let ours =
+        processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
     ours.filter_map(|path| Some(fs::read_to_string(path.join("comm")).ok()?.trim().to_owned())).collect()
 }
 
@@ -266,8 +267,13 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     work(&lab, "r", &[]);
 
     let told = records(&lab, "r", 0);
-    let names = |record: &AttemptRecord| record.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&told[0]), ["receptor", "md_00000"], "it went on with the dynamics, and was told to leave");
+    let names =
+        |record: &AttemptRecord| record.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        names(&told[0]),
+        ["receptor", "md_00000"],
+        "it went on with the dynamics, and was told to leave"
+    );
     assert_eq!(told[0].steps[1].ended, "stopped");
     let last = told.last().unwrap();
     assert!(!names(last).contains(&"parameters_00000".to_owned()), "{:?}", names(last));

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{
-    CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions,
-};
+use common::task::{CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions};
 
 use super::{
     Layout, PushError, command_options, docking_options, fep_options, http_options, mmgbsa_options,
@@ -381,7 +379,9 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use common::task::{ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions};
+    use common::task::{
+        ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions,
+    };
 
     use super::*;
     use crate::cli::{Cli, Command};

@@ -10,8 +10,8 @@ use common::task::{MmgbsaOptions, RunSpec, Solvent};
 
 use super::reason::ComplexReason;
 use super::{
-    Engine, EngineFailure, Judged, Plan, Preparation, Shareable, Snapshot, Step, StepOutcome, Workload, command,
-    mmgbsa_energies, mmgbsa_verdict, task_file,
+    Engine, EngineFailure, Judged, Plan, Preparation, Shareable, Snapshot, Step, StepOutcome, Workload,
+    command, mmgbsa_energies, mmgbsa_verdict, task_file,
 };
 
 /// The step that gives the receptor its topology, once for all molecules.
@@ -146,7 +146,8 @@ impl Mmgbsa {
         let task = std::fs::read(scratch.join(task_file::NAME)).ok()?;
         let task: serde_json::Value = serde_json::from_slice(&task).ok()?;
         let molecules = task["molecules"].as_array()?.len();
-        let is_left = |file: &&PathBuf| stages(self.options.solvent).any(|stage| file.ends_with(stage.leaves));
+        let is_left =
+            |file: &&PathBuf| stages(self.options.solvent).any(|stage| file.ends_with(stage.leaves));
         let steps = molecules * stages(self.options.solvent).count();
         Some((files.iter().filter(is_left).count() as u64, steps as u64))
     }
@@ -193,11 +194,7 @@ impl Engine for Mmgbsa {
         let at = reference.as_ref().map(|(_, at)| at.as_path());
         let task_json = self.task_json(workload, &receptor, at);
         let copies = [(from, receptor), (driver_from, driver)].into_iter().chain(reference);
-        Plan {
-            files: vec![(PathBuf::from(task_file::NAME), task_json)],
-            copies: copies.collect(),
-            steps,
-        }
+        Plan { files: vec![(PathBuf::from(task_file::NAME), task_json)], copies: copies.collect(), steps }
     }
 
     fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Judged>, EngineFailure> {
@@ -212,10 +209,12 @@ impl Engine for Mmgbsa {
     /// All that later steps need of each molecule whose dynamics have begun: what comes before takes minutes at most, and the
     /// ligand's parameters are in the store.
     fn checkpoint(&self, scratch: &Path) -> Option<Snapshot> {
-        let files: BTreeSet<PathBuf> = command::files_below(scratch, Path::new(FOLDER), 2).into_iter().collect();
+        let files: BTreeSet<PathBuf> =
+            command::files_below(scratch, Path::new(FOLDER), 2).into_iter().collect();
         let has_begun = |file: &&PathBuf| BEGUN.iter().any(|name| files.contains(&file.with_file_name(name)));
         let is_one_of = |file: &Path, names: &[&str]| names.iter().any(|name| file.ends_with(name));
-        let is_state = |file: &Path| is_one_of(file, &STATE) || file.extension().is_some_and(|end| end == "itp");
+        let is_state =
+            |file: &Path| is_one_of(file, &STATE) || file.extension().is_some_and(|end| end == "itp");
         let begun = || files.iter().filter(has_begun);
         let snapshot = Snapshot {
             state: begun().filter(|file| is_state(file)).cloned().collect(),

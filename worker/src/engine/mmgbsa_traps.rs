@@ -370,7 +370,11 @@ fn a_step_whose_output_was_there_before_needs_no_process() {
     attempt.left_out.extend(second.map(|name| format!("{name}_00001")));
     assert_eq!(attempt.first().score, "-14.88");
     attempt.remove("em.gro");
-    assert_eq!(attempt.failed().reason, "output_lost", "what it left is gone, and nobody refused the molecule");
+    assert_eq!(
+        attempt.failed().reason,
+        "output_lost",
+        "what it left is gone, and nobody refused the molecule"
+    );
 }
 
 #[test]
