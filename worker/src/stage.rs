@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,8 +65,7 @@ impl Round {
 
 impl Attempt {
     /// Brings shared inputs into the cache.
-    pub(crate) async fn stage(&mut self, scratch: &Path) -> Result<Shared, Halt> {
-        fs::create_dir(scratch.join(LOGS))?;
+    pub(crate) async fn stage(&mut self) -> Result<Shared, Halt> {
         let spec = &self.serving.info.spec;
         let mut shared = BTreeMap::new();
         let mut bytes_down = 0;
@@ -209,13 +209,10 @@ impl Attempt {
     ) -> Result<(), Halt> {
         let plan = self.serving.engine.plan(&self.workload(round, &round.molecules, shared));
         for (path, bytes) in &plan.files {
-            let file = round.folder.join(path);
-            fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
-            fs::write(file, bytes)?;
+            fs::write(place(&round.folder, path)?, bytes)?;
         }
         for (from, to) in &plan.copies {
-            let file = round.folder.join(to);
-            fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
+            let file = place(&round.folder, to)?;
             fs::copy(from, &file)?;
             fs::set_permissions(&file, Permissions::from_mode(0o444))?;
         }
@@ -304,7 +301,7 @@ impl Attempt {
         extra.push(("MOLFLEET_CHECKPOINT_SECONDS".to_owned(), every.as_secs().to_string().into()));
         extra.extend(self.shared.gpus.variables(self.own_gpu()));
         if is_call(&step.argv) {
-            extra.extend(self.servers());
+            extra.extend(self.servers(step));
         }
         Program {
             argv: step.argv.clone(),
@@ -312,7 +309,7 @@ impl Attempt {
             env: engine_environment(&self.serving.path, folder, threads, &extra),
             cores: self.taken.cores.clone(),
             logs,
-            time_limit: self.serving.step_limit(),
+            time_limit: self.serving.step_limit(step),
             grace: self.shared.config.grace,
         }
     }
@@ -323,12 +320,12 @@ impl Attempt {
     }
 
     /// What a step is told that talks to a server; no other step learns where servers are.
-    fn servers(&self) -> Vec<(String, OsString)> {
+    fn servers(&self, step: &Step) -> Vec<(String, OsString)> {
         let servers = &self.shared.config.servers;
         let endpoints: Vec<String> = servers.endpoints.iter().map(ToString::to_string).collect();
         let mut told = vec![
             (env::ENDPOINTS.to_owned(), endpoints.join(",").into()),
-            (env::STEP_SECONDS_MAX.to_owned(), self.serving.step_limit().as_secs().to_string().into()),
+            (env::STEP_SECONDS_MAX.to_owned(), self.serving.step_limit(step).as_secs().to_string().into()),
         ];
         let token = servers.token_file.as_ref();
         told.extend(token.map(|file| (env::ENDPOINT_TOKEN_FILE.to_owned(), file.into())));
@@ -411,6 +408,14 @@ impl Attempt {
             is_suspect: self.verdicts.is_suspect(&round.positions),
         }
     }
+}
+
+/// Where a file is to be made: its path below a folder, which exists, with all folders in between.
+fn place(folder: &Path, path: &Path) -> io::Result<PathBuf> {
+    if let Some(between) = path.parent().filter(|between| !between.as_os_str().is_empty()) {
+        fs::create_dir_all(folder.join(between))?;
+    }
+    Ok(folder.join(path))
 }
 
 fn how_text(how: How) -> String {

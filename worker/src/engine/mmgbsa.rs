@@ -46,7 +46,7 @@ const STAGES: [Stage; 8] = [
     Stage { name: "em", leaves: "em.gro", reason: ComplexReason::MinimisationFailed },
     Stage { name: EQUILIBRATE, leaves: "equilibrate.gro", reason: ComplexReason::EquilibrationFailed },
     Stage { name: "md", leaves: "md.gro", reason: ComplexReason::DynamicsFailed },
-    Stage { name: "whole", leaves: "last.gro", reason: ComplexReason::TrajectoryFailed },
+    Stage { name: "whole", leaves: WHOLE, reason: ComplexReason::TrajectoryFailed },
     Stage { name: "energies", leaves: "energies.dat", reason: ComplexReason::EnergiesFailed },
 ];
 
@@ -62,13 +62,14 @@ pub(crate) fn stages(solvent: Solvent) -> impl Iterator<Item = Stage> {
 const BEGUN: [&str; 2] = ["md.cpt", "md.gro"];
 
 /// What is left of a molecule's steps for later ones, for the judge and to be kept, beside all topologies (`.itp`).
-const STATE: [&str; 19] = [
+const STATE: [&str; 20] = [
     "ligand.json",
     "pose.sdf",
     "structure.sdf",
     "complex.top",
     "complex.gro",
     "boxed.gro",
+    "system.top",
     "groups.ndx",
     "em.gro",
     "equilibrate.gro",
@@ -85,6 +86,9 @@ const STATE: [&str; 19] = [
 ];
 /// What mdrun appends to, and cuts back to what its checkpoint knows of.
 const APPENDED: [&str; 3] = ["md.log", "md.edr", "md.xtc"];
+/// Large files that nobody needs once the trajectory is whole, which this file tells.
+const USED_UP: [&str; 4] = ["md.cpt", "md.tpr", "md.edr", "md.xtc"];
+const WHOLE: &str = "last.gro";
 
 /// What is kept of a molecule: enough to look at it, and to do the dynamics again.
 const KEPT: [&str; 15] = [
@@ -215,7 +219,9 @@ impl Engine for Mmgbsa {
         let is_one_of = |file: &Path, names: &[&str]| names.iter().any(|name| file.ends_with(name));
         let is_state =
             |file: &Path| is_one_of(file, &STATE) || file.extension().is_some_and(|end| end == "itp");
-        let begun = || files.iter().filter(has_begun);
+        let is_used_up =
+            |file: &Path| is_one_of(file, &USED_UP) && files.contains(&file.with_file_name(WHOLE));
+        let begun = || files.iter().filter(has_begun).filter(|file| !is_used_up(file));
         let snapshot = Snapshot {
             state: begun().filter(|file| is_state(file)).cloned().collect(),
             appended: begun().filter(|file| is_one_of(file, &APPENDED)).cloned().collect(),
