@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::crashing::{Crashing, Serve};
 use crate::eventually;
@@ -45,7 +45,7 @@ struct State {
     asked: Vec<Asked>,
     checks: usize,
     is_sick: bool,
-    may_answer: bool,
+    may_answer: watch::Sender<bool>,
     /// Requests that hung, and whose other side has gone.
     abandoned: usize,
     script: Option<Box<Script>>,
@@ -91,7 +91,7 @@ impl ModelServer {
 
     /// Lets it give its late answers from now on.
     pub fn hurry(&self) {
-        self.server.double.lock().unwrap().may_answer = true;
+        self.server.double.lock().unwrap().may_answer.send_replace(true);
     }
 
     /// Waits for this many requests for scores.
@@ -140,9 +140,8 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     let (status, headers, body) = match act {
         Act::Score => (200, "", scores(&asked.json).to_string()),
         Act::Late => {
-            while !state.lock().unwrap().may_answer {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+            let mut may_answer = state.lock().unwrap().may_answer.subscribe();
+            may_answer.wait_for(|may| *may).await.unwrap();
             (200, "", scores(&asked.json).to_string())
         }
         Act::Say(status, headers, body) => (status, headers, body),
