@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -359,16 +359,25 @@ async fn a_program_that_cannot_start_says_whose_fault_it_is() {
     );
     assert!(error.is_machine_fault());
 
-    let logs = Some(Logs { folder: "/nowhere".into(), name: "engine".into(), bytes_max: 1 });
-    let error = refused(Program { logs, ..bench.script("true") }).await;
-    assert!(matches!(error, SpawnError::Log { .. }) && error.is_machine_fault(), "{error}");
-
     // One argument may have 128 KiB.
     let error = refused(bench.program(&["echo", &"C".repeat(200_000)])).await;
     assert!(matches!(error, SpawnError::Start { .. }) && !error.is_machine_fault(), "{error}");
 
     let error = refused(bench.program(&[])).await;
     assert!(matches!(error, SpawnError::NoProgram) && !error.is_machine_fault(), "{error}");
+}
+
+#[tokio::test]
+async fn a_log_is_made_for_something_to_write_and_ends_no_program() {
+    let bench = Bench::new("logs").await;
+    let (there, not_there) = (bench.folder.path().join("logs"), PathBuf::from("/dev/null/logs"));
+    for folder in [&there, &not_there] {
+        let logs = Some(Logs { folder: folder.clone(), name: "engine".into(), bytes_max: 10 });
+        let ended = bench.run(&Program { logs, ..bench.script("echo said") }).await.unwrap();
+        assert_eq!((ended.how, ended.stdout_tail.as_str()), (How::Exited(0), "said\n"));
+    }
+    assert_eq!(std::fs::read_to_string(there.join("engine.stdout")).unwrap(), "said\n");
+    assert!(!there.join("engine.stderr").exists());
 }
 
 #[tokio::test]

@@ -26,7 +26,8 @@ use crate::failure;
 use crate::gpus::Gpus;
 use crate::heartbeat::chain;
 use crate::live::Live;
-use crate::patience::{insist, insist_store};
+use crate::objects::Objects;
+use crate::patience::insist;
 use crate::process::{Launcher, SpawnError};
 use crate::redis_clock::RedisClock;
 use crate::scratch::{Scratch, ScratchRoot};
@@ -57,7 +58,7 @@ pub(crate) struct Shared {
 pub(crate) struct Attempt {
     pub(crate) shared: Arc<Shared>,
     pub(crate) serving: Arc<Serving>,
-    pub(crate) grant: Grant,
+    pub(crate) grant: Arc<Grant>,
     /// Its part of the machine.
     pub(crate) taken: Taken,
     pub(crate) control: Control,
@@ -122,7 +123,7 @@ impl Attempt {
         Self {
             shared,
             serving,
-            grant,
+            grant: Arc::new(grant),
             taken,
             control,
             clock,
@@ -152,7 +153,8 @@ impl Attempt {
             Err(error) => (Err(Halt::Machine(format!("the scratch folder can't be made: {error}"))), None),
         };
         let end = match line {
-            Ok(stored) => self.complete(&stored).await,
+            // While Redis records it: what was worth keeping is stored.
+            Ok(stored) => tokio::join!(self.complete(&stored), async { drop(scratch) }).0,
             Err(halt) => self.end_without_result(halt, scratch.as_ref()).await,
         };
         let elapsed_ms = self.clock.now_ms().saturating_sub(self.moments.leased);
@@ -178,7 +180,7 @@ impl Attempt {
         self.carry().await?;
         let apart = self.serving.engine.keeps_apart();
         if self.verdicts.next_round(apart).is_some() {
-            let shared = self.stage(scratch.path()).await?;
+            let shared = self.stage().await?;
             self.restore(scratch.path()).await?;
             let mut rounds = 0;
             while let Some(positions) = self.verdicts.next_round(apart) {
@@ -188,7 +190,7 @@ impl Attempt {
             }
         }
         let shard = self.conclude()?;
-        self.upload(scratch.path(), shard).await
+        self.upload(scratch.path(), &shard).await
     }
 
     /// The three ways out. A failure is recorded only when its evidence is durable: the next attempt goes on from there.
@@ -351,19 +353,20 @@ impl Attempt {
 
     /// Does something that may take long, unless the attempt has to stop.
     pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
-        tokio::select! {
-            biased;
-            _ = self.control.stopped() => Err(Halt::Stopped),
-            done = work => Ok(done),
-        }
+        self.control.unless_stopped(work).await
     }
 
-    /// A request to the store that is repeated until it is answered or the attempt has to stop: an outage costs nothing but time.
+    /// A request to the store, repeated until it is answered or the attempt has to stop.
     pub(crate) async fn ask_store<T, F>(&self, what: &str, request: impl FnMut() -> F) -> Result<T, Halt>
     where
         F: Future<Output = Result<T, StorageError>>,
     {
-        Ok(self.unless_stopped(insist_store(what, request)).await??)
+        self.objects().ask(what, request).await
+    }
+
+    /// Its way to the store.
+    pub(crate) fn objects(&self) -> Objects {
+        Objects::new(&self.serving, &self.grant, &self.control)
     }
 }
 

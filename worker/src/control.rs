@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::attempt::Halt;
+
 /// Why an attempt has to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopWhy {
@@ -97,8 +99,17 @@ impl Control {
         self.stop.subscribe()
     }
 
+    /// Does something that may take long, unless the attempt has to stop.
+    pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Halt> {
+        tokio::select! {
+            biased;
+            _ = self.stopped() => Err(Halt::Stopped),
+            done = work => Ok(done),
+        }
+    }
+
     /// Waits until the attempt has to stop.
-    pub(crate) async fn stopped(&self) -> StopWhy {
+    async fn stopped(&self) -> StopWhy {
         let mut stopping = self.stop.subscribe();
         stopping.wait_for(|stop| *stop).await.expect("self keeps the sender");
         self.why().expect("the reason is set before the signal")

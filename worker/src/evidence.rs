@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::digest::sha256_hex;
-use common::storage::{Creation, StorageError, key};
+use common::storage::{StorageError, key};
 use common::task::{AttemptFile, AttemptRecord, Ending, Provenance, StepRecord};
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::Attempt;
@@ -22,8 +21,6 @@ use crate::stage::LOGS;
 
 /// How much of an engine's last output a task keeps in Redis.
 const TAIL_BYTES_MAX: usize = 2048;
-/// Files of an attempt that are on their way to the store at once.
-const FILES_AT_ONCE: usize = 8;
 /// How long the evidence of an attempt without a result may hold up the worker.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,6 +32,8 @@ pub(crate) struct Evidence {
     pub(crate) kept: Vec<PathBuf>,
     /// Parts of streams, which were stored while they were made.
     pub(crate) parts: Vec<AttemptFile>,
+    /// The bundle whose files it found in its scratch folder.
+    pub(crate) resumed_from: Option<String>,
     last_words: String,
 }
 
@@ -91,6 +90,7 @@ impl Attempt {
                 .map(|position| self.grant.molecules[position].id.clone())
                 .collect(),
             carried: Vec::new(),
+            resumed_from: self.evidence.resumed_from.clone(),
             provenance: self.provenance(),
             moments: self.moments,
         }
@@ -110,32 +110,6 @@ impl Attempt {
         files
     }
 
-    /// Stores files of the attempt, some at a time: a store takes its time for each, and more at once.
-    pub(crate) async fn put_files(
-        &self,
-        scratch: &Path,
-        paths: &[PathBuf],
-    ) -> Result<Vec<AttemptFile>, StorageError> {
-        let puts: Vec<_> = paths
-            .iter()
-            .map(|path| insist_store("keep a file", move || self.put_file(scratch, path)))
-            .collect();
-        stream::iter(puts).buffered(FILES_AT_ONCE).try_collect().await
-    }
-
-    /// Stores a file of the attempt.
-    async fn put_file(&self, scratch: &Path, path: &Path) -> Result<AttemptFile, StorageError> {
-        let object = key::attempt_file(self.grant.task, &self.grant.lease, &path.to_string_lossy());
-        let local = |source| StorageError::Local { object: object.clone(), source };
-        let bytes = Bytes::from(tokio::fs::read(scratch.join(path)).await.map_err(local)?);
-        let (sha256, size) = (sha256_hex(&bytes), bytes.len() as u64);
-        // The path carries the lease name, so other bytes there can only be our own earlier try, of a log that has grown since.
-        if let Creation::Differs(stored) = self.serving.store.create(&object, bytes).await? {
-            return Ok(AttemptFile { object, sha256: sha256_hex(&stored), bytes: stored.len() as u64 });
-        }
-        Ok(AttemptFile { object, sha256, bytes: size })
-    }
-
     /// Stores the logs, the rows so far with their files, and last the record of an attempt without a result. Tries until they stand in
     /// the run's store: what was written while a disk was away lies hidden below its mount point.
     pub(crate) async fn put_evidence(
@@ -151,7 +125,7 @@ impl Attempt {
         paths.extend(self.evidence.kept.iter().filter(|path| *path != Path::new(ROWS)).cloned());
         loop {
             insist_store("confirm", || store.confirm(&self.serving.info.digest)).await?;
-            let mut files = self.put_files(scratch, &paths).await?;
+            let mut files = self.objects().put_files(scratch, &paths).await?;
             files.extend(self.put_rows().await?);
             files.extend(self.evidence.parts.iter().cloned());
             let record = self.record(ending, reason, files);

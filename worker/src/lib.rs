@@ -33,6 +33,7 @@ mod live;
 mod memory;
 mod metadata;
 mod mig;
+mod objects;
 mod output;
 mod patience;
 mod preemption;
@@ -126,8 +127,9 @@ async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
             return refuse(error.as_ref(), hint.as_deref());
         }
     };
-    let left = Dispatcher::new(parts).run().await;
-    match left {
+    // A task like those that it listens to: each word from one of them would else have to wake this thread.
+    let left = tokio::spawn(Dispatcher::new(parts).run()).await;
+    match left.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
         Ok(Left::Done) => {
             tracing::info!("nothing is left to do");
             ExitCode::from(exit_code::OK)

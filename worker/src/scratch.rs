@@ -45,14 +45,14 @@ impl ScratchRoot {
         Ok(scratch)
     }
 
-    /// Makes the folder `<root>/<run>/<task>/<lease>`; an error if it is there.
+    /// Makes the folder `<root>/<run>/<task>-<lease>`; an error if it is there.
     pub(crate) fn create(&self, run: &RunId, task: TaskId, lease: &LeaseName) -> io::Result<Scratch> {
-        let parent = self.root.join(run.as_str()).join(task.padded());
-        let path = parent.join(lease.to_string());
-        // The end of the run's last other attempt may remove the empty parents in between: then they are made again.
+        let parent = self.root.join(run.as_str());
+        let path = parent.join(format!("{}-{lease}", task.padded()));
+        // The end of the run's last other attempt may remove the empty parent in between: then it is made again.
         for _ in 0..10 {
-            match fs::create_dir_all(&parent).and_then(|()| fs::create_dir(&path)) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&parent)?,
                 made => return made.map(|()| Scratch { path }),
             }
         }
@@ -84,15 +84,13 @@ impl ScratchRoot {
 
     /// Removes the folders of workers that are gone. What can't be removed is left for the next worker.
     fn sweep(&self) {
-        for lease_folder in
-            folders(&self.root).iter().flat_map(|run| folders(run)).flat_map(|task| folders(&task))
-        {
-            let name =
-                lease_folder.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-            let Some(LeaseName { worker, .. }) = name else { continue };
+        for folder in folders(&self.root).iter().flat_map(|run| folders(run)) {
+            let name = folder.file_name().and_then(|name| name.to_str());
+            let lease = name.and_then(|name| name.split_once('-')).and_then(|(_, lease)| lease.parse().ok());
+            let Some(LeaseName { worker, .. }) = lease else { continue };
             if self.is_gone(&worker) {
-                tracing::info!(folder = %lease_folder.display(), "removing what a killed worker left");
-                remove(&lease_folder);
+                tracing::info!(folder = %folder.display(), "removing what a killed worker left");
+                remove(&folder);
             }
         }
     }
@@ -140,15 +138,13 @@ fn folders(of: &Path) -> Vec<PathBuf> {
     visible.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
-fn remove(lease_folder: &Path) {
-    if let Err(error) = fs::remove_dir_all(lease_folder) {
-        tracing::warn!(folder = %lease_folder.display(), %error, "a scratch folder could not be removed");
+fn remove(folder: &Path) {
+    if let Err(error) = fs::remove_dir_all(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "a scratch folder could not be removed");
     }
-    // The task's and the run's folders go with the last of their attempts; until then they are not empty, and stay.
-    for parent in lease_folder.ancestors().skip(1).take(2) {
-        if fs::remove_dir(parent).is_err() {
-            return;
-        }
+    // The run's folder goes with the last of its attempts; until then it is not empty, and stays.
+    if let Some(run) = folder.parent() {
+        _ = fs::remove_dir(run);
     }
 }
 
@@ -166,7 +162,7 @@ mod tests {
         let scratch = ScratchRoot::open(root.path(), &worker("aaa")).unwrap();
         let (run, lease) = ("r1".parse().unwrap(), "1.aaa.1".parse().unwrap());
         let folder = scratch.create(&run, TaskId(3), &lease).unwrap();
-        assert_eq!(folder.path(), root.path().join("r1/0000003/1.aaa.1"));
+        assert_eq!(folder.path(), root.path().join("r1/0000003-1.aaa.1"));
         let again = scratch.create(&run, TaskId(3), &lease).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         drop(folder);
@@ -211,8 +207,8 @@ mod tests {
         let run = "r1".parse().unwrap();
         let used = living.create(&run, TaskId(1), &"1.living.1".parse().unwrap()).unwrap();
         drop(ScratchRoot::open(root.path(), &worker("dead")).unwrap());
-        let left = root.path().join("r1/0000002/1.dead.1");
-        let unclear = root.path().join("r1/0000002/1.nosign.1");
+        let left = root.path().join("r1/0000002-1.dead.1");
+        let unclear = root.path().join("r1/0000002-1.nosign.1");
         for folder in [&left, &unclear] {
             fs::create_dir_all(folder).unwrap();
         }

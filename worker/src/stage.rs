@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,8 +65,7 @@ impl Round {
 
 impl Attempt {
     /// Brings shared inputs into the cache.
-    pub(crate) async fn stage(&mut self, scratch: &Path) -> Result<Shared, Halt> {
-        fs::create_dir(scratch.join(LOGS))?;
+    pub(crate) async fn stage(&mut self) -> Result<Shared, Halt> {
         let spec = &self.serving.info.spec;
         let mut shared = BTreeMap::new();
         let mut bytes_down = 0;
@@ -209,13 +209,10 @@ impl Attempt {
     ) -> Result<(), Halt> {
         let plan = self.serving.engine.plan(&self.workload(round, &round.molecules, shared));
         for (path, bytes) in &plan.files {
-            let file = round.folder.join(path);
-            fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
-            fs::write(file, bytes)?;
+            fs::write(place(&round.folder, path)?, bytes)?;
         }
         for (from, to) in &plan.copies {
-            let file = round.folder.join(to);
-            fs::create_dir_all(file.parent().unwrap_or(&round.folder))?;
+            let file = place(&round.folder, to)?;
             fs::copy(from, &file)?;
             fs::set_permissions(&file, Permissions::from_mode(0o444))?;
         }
@@ -411,6 +408,14 @@ impl Attempt {
             is_suspect: self.verdicts.is_suspect(&round.positions),
         }
     }
+}
+
+/// Where a file is to be made: its path below a folder, which exists, with all folders in between.
+fn place(folder: &Path, path: &Path) -> io::Result<PathBuf> {
+    if let Some(between) = path.parent().filter(|between| !between.as_os_str().is_empty()) {
+        fs::create_dir_all(folder.join(between))?;
+    }
+    Ok(folder.join(path))
 }
 
 fn how_text(how: How) -> String {

@@ -22,7 +22,8 @@ impl Store {
     pub async fn probe(&self, probe: &str) -> Vec<Check> {
         let pause = Backoff { first: LIMIT / 100, longest: LIMIT / 100 };
         let retry = RetryPolicy { tries_max: TRIES_MAX, total_max: LIMIT, try_max: LIMIT, backoff: pause };
-        let store = RunStore { store: self.clone().with_retry(retry), root: Path::from(FOLDER) };
+        let store =
+            RunStore { store: self.clone().with_retry(retry), root: Path::from(FOLDER), may_wait: false };
         let clock = SystemClock::start();
         let first = match store.create(probe, Bytes::from_static(FIRST)).await {
             // `Same` is our own first try, whose answer was lost.

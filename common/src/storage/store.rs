@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
+use object_store::{
+    Error, Extensions, GetOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload,
+};
 
-use super::local::LocalStore;
+use super::local::{InPlace, LocalStore};
 use super::retry::GaveUp;
 use super::{RetryPolicy, StorageError, key};
 use crate::digest::sha256_hex;
@@ -44,9 +45,7 @@ impl Store {
         let failed = |source| StorageError::Open { url: url.to_owned(), source: Box::new(source) };
         std::fs::create_dir_all(&folder)
             .map_err(|source| failed(Error::Generic { store: "LocalFileSystem", source: source.into() }))?;
-        let files = LocalFileSystem::new_with_prefix(&folder).map_err(failed)?;
-        let files = files.with_fsync(true).with_automatic_cleanup(true);
-        Ok(Self::over(Arc::new(LocalStore::over(files)), url))
+        Ok(Self::over(Arc::new(LocalStore::open(&folder, true).map_err(failed)?), url))
     }
 
     /// A store over an object store that the caller made.
@@ -63,19 +62,19 @@ impl Store {
 
     /// The part of the store that belongs to a run.
     pub fn run(&self, run: &RunId) -> RunStore {
-        RunStore { store: self.clone(), root: Path::from(run.as_str()) }
+        RunStore { store: self.clone(), root: Path::from(run.as_str()), may_wait: false }
     }
 
     /// The part of the store that holds published drivers, by [`key::published_driver`]. A run of that name is not disturbed: none of its
     /// objects begins with a digest.
     pub fn drivers(&self) -> RunStore {
-        RunStore { store: self.clone(), root: Path::from("drivers") }
+        RunStore { store: self.clone(), root: Path::from("drivers"), may_wait: false }
     }
 
     /// The part of the store that holds what runs share of what their steps make, by [`key::shared_output`]. A run of that name is not
     /// disturbed: none of its objects begins with a digest.
     pub fn shared(&self) -> RunStore {
-        RunStore { store: self.clone(), root: Path::from("shared") }
+        RunStore { store: self.clone(), root: Path::from("shared"), may_wait: false }
     }
 }
 
@@ -84,12 +83,21 @@ impl Store {
 pub struct RunStore {
     pub(super) store: Store,
     pub(super) root: Path,
+    /// Whether small requests may keep the thread that makes them waiting for a disk.
+    pub(super) may_wait: bool,
 }
 
 impl RunStore {
     /// The store's URL.
     pub fn url(&self) -> &str {
         &self.store.url
+    }
+
+    /// The same for a thread that may wait for a disk: a local store creates and reads objects on it, and not on another one. All
+    /// other requests and stores are as they were.
+    #[must_use]
+    pub fn in_place(&self) -> Self {
+        Self { may_wait: true, ..self.clone() }
     }
 
     /// An object's name below the store.
@@ -112,11 +120,20 @@ impl RunStore {
         }
     }
 
+    fn extensions(&self) -> Extensions {
+        let mut extensions = Extensions::new();
+        if self.may_wait {
+            extensions.insert(InPlace);
+        }
+        extensions
+    }
+
     /// Writes an object that must not be there, or has these very bytes. Never changes stored bytes.
     pub async fn create(&self, object: &str, bytes: Bytes) -> Result<Creation, StorageError> {
         let path = self.path(object);
         let put = self.store.retry.run(|| {
-            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            let mut options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            options.extensions = self.extensions();
             self.store.objects.put_opts(&path, PutPayload::from_bytes(bytes.clone()), options)
         });
         match put.await {
@@ -141,7 +158,10 @@ impl RunStore {
     /// Reads an object.
     pub async fn read(&self, object: &str) -> Result<Bytes, StorageError> {
         let path = self.path(object);
-        let get = self.store.retry.run(|| async { self.store.objects.get(&path).await?.bytes().await });
+        let get = self.store.retry.run(|| async {
+            let options = GetOptions::new().with_extensions(self.extensions());
+            self.store.objects.get_opts(&path, options).await?.bytes().await
+        });
         get.await.map_err(|gave_up| self.error(object, gave_up))
     }
 

@@ -1,5 +1,5 @@
-//! What the figures are measured on: a Redis as `launchpad local` starts it, a store, runs of the engine `command` whose program is
-//! `one-row`, and real workers in processes of their own.
+//! What the figures are measured on: a Redis as `launchpad local` starts it, a store, runs of the engine `command` whose program
+//! writes one row, and real workers in processes of their own.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use redis::AsyncCommands as _;
 use tempfile::TempDir;
 use tests::{Persistence, TestRedis, eventually, sample_input, sample_spec};
 
-/// The program that every task runs.
+/// A program that writes one row with the moment of its start.
 pub(crate) const ONE_ROW: &str = env!("CARGO_BIN_EXE_one-row");
 /// The worker with the store that ships, which has every write on disk before it goes on.
 pub(crate) const AS_SHIPPED: &str = env!("CARGO_BIN_EXE_worker-as-shipped");
@@ -235,7 +235,7 @@ impl Worker {
         crate::latency::now_us() as f64 / 1_000.0
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

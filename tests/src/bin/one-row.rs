@@ -1,4 +1,4 @@
-//! The quickest engine that is legal: for a task with the one molecule `m<task>` it writes the row that the engine `command` wants to
+//! A quick engine that is legal: for a task with the one molecule `m<task>` it writes the row that the engine `command` wants to
 //! see, with the moment at which it started, in µs since 1970. `/bin/true` writes none, so every molecule would be without a verdict.
 
 use std::fs::OpenOptions;

@@ -20,14 +20,6 @@ pub enum SpawnError {
         /// The `PATH` that was searched.
         path: OsString,
     },
-    /// A log file could not be made.
-    #[error("create log file `{}`", path.display())]
-    Log {
-        /// The log file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
     /// The system refused to start it.
     #[error("start `{}` in folder `{}`", program.display(), folder.display())]
     Start {
@@ -63,7 +55,7 @@ impl SpawnError {
                 // Too many arguments, or a NUL in one of them: it would be the same everywhere.
                 !matches!(source.kind(), io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput)
             }
-            Self::NotFound { .. } | Self::Log { .. } | Self::Guardian { .. } | Self::Wait { .. } => true,
+            Self::NotFound { .. } | Self::Guardian { .. } | Self::Wait { .. } => true,
         }
     }
 
@@ -71,7 +63,6 @@ impl SpawnError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotFound { .. } => Some("install it, or put its folder on the worker's PATH"),
-            Self::Log { .. } => Some("see whether the disk of the scratch folder is full"),
             Self::Start { .. } => {
                 Some("see that its folder and, for a script, its interpreter exist, and `ulimit -u`")
             }

@@ -4,15 +4,18 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::os::fd::OwnedFd;
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{self, SignalKind};
+use rustix::process::{PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::procfs;
 
@@ -27,24 +30,31 @@ pub(super) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// What becomes readable at the end of a process that is not reaped yet.
+fn watch_for_end(process: i32) -> Option<AsyncFd<OwnedFd>> {
+    let process = rustix::process::Pid::from_raw(process)?;
+    let end = pidfd_open(process, PidfdFlags::empty()).ok()?;
+    #[expect(unsafe_code, reason = "tokio has no other way")]
+    // SAFETY: an `OwnedFd` is open and the same descriptor until it is dropped, and nothing takes it out before.
+    unsafe { AsyncFd::register_with_interest(end, Interest::READABLE) }.ok()
+}
+
 /// A running process group. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Group {
-    leader: Child,
+    /// `None` once it is reaped.
+    leader: Option<Child>,
     id: Pid,
-    children: unix::Signal,
-    reaped: bool,
+    /// Becomes readable when the leader has ended; `None` if the system has no such thing.
+    end: Option<AsyncFd<OwnedFd>>,
 }
 
 impl Group {
     /// Starts a command as the leader of a new group.
     pub(super) fn start(command: &mut Command) -> io::Result<Self> {
-        // Before the start, lest the end of a quick program go unheard.
-        let children = unix::signal(SignalKind::child())?;
-        let leader = command.process_group(0).spawn()?;
-        let id =
-            leader.id().and_then(|id| i32::try_from(id).ok()).expect("not reaped yet, and pid_max is 2²²");
-        Ok(Self { leader, id: Pid::from_raw(id), children, reaped: false })
+        let leader = command.process_group(0).as_std_mut().spawn()?;
+        let id = i32::try_from(leader.id()).expect("pid_max is 2²²");
+        Ok(Self { leader: Some(leader), id: Pid::from_raw(id), end: watch_for_end(id) })
     }
 
     /// Its id, which is its leader's process id.
@@ -52,9 +62,12 @@ impl Group {
         self.id
     }
 
-    /// The leader, for its pipes.
-    pub(super) fn leader(&mut self) -> &mut Child {
-        &mut self.leader
+    /// The leader's standard output and error, which were piped. They can be taken once.
+    pub(super) fn output(&mut self) -> io::Result<(ChildStdout, ChildStderr)> {
+        let leader = self.leader.as_mut();
+        let (stdout, stderr) =
+            leader.and_then(|leader| leader.stdout.take().zip(leader.stderr.take())).ok_or(Errno::EBADF)?;
+        Ok((ChildStdout::from_std(stdout)?, ChildStderr::from_std(stderr)?))
     }
 
     /// Waits until the leader has ended, and leaves it unreaped.
@@ -62,7 +75,10 @@ impl Group {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         // An error means that it can't be running: nix knows no real-time signals, and ECHILD is for `reap` to report.
         while matches!(waitid(Id::Pid(self.id), look), Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)) {
-            self.children.recv().await;
+            match &self.end {
+                Some(end) if let Ok(mut heard) = end.readable().await => heard.clear_ready(),
+                _ => tokio::time::sleep(LOOK_EVERY).await,
+            }
         }
     }
 
@@ -85,17 +101,20 @@ impl Group {
     /// Kills whatever is left and reaps the leader.
     pub(super) async fn reap(&mut self) -> io::Result<ExitStatus> {
         self.signal(Signal::SIGKILL);
-        let status = self.leader.wait().await;
-        self.reaped = true;
-        status
+        self.leader_ended().await;
+        match self.leader.take() {
+            Some(mut leader) => leader.wait(),
+            None => Err(Errno::ECHILD.into()),
+        }
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if !self.reaped {
-            // Tokio reaps the leader of a dropped child.
+        if let Some(mut leader) = self.leader.take() {
             self.signal(Signal::SIGKILL);
+            // It may take its time to die. Without a thread to wait for it, it is a zombie until the worker ends.
+            _ = std::thread::Builder::new().spawn(move || leader.wait());
         }
     }
 }

@@ -10,12 +10,13 @@ use std::os::unix::process::ExitStatusExt as _;
 use bytes::Bytes;
 use common::clock::{Clock as _, SystemClock};
 use nix::sys::signal::Signal;
+use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::{mpsc, watch};
 
 use super::affinity::start_on;
 use super::group::{self, Group};
 use super::output::{Log, forward, record};
-use super::{Ended, Guardian, How, Logs, Program, SpawnError, find_program, guardian};
+use super::{Ended, Guardian, How, Program, SpawnError, find_program, guardian};
 
 /// How much of each stream [`Ended`] has.
 const TAIL_BYTES_MAX: usize = 2048;
@@ -111,13 +112,11 @@ impl Launcher {
             });
         }
         let executable = locate(program)?;
-        let (stdout_log, stderr_log) = create_logs(program.logs.as_ref())?;
-        let mut group = self.start(program, &executable, streams.input)?;
+        let (stdout_log, stderr_log) = (log(program, "stdout"), log(program, "stderr"));
+        let (mut group, stdout, stderr) = self.start(program, &executable, streams.input)?;
         let clock = SystemClock::start();
         let registration =
             self.guardian.register(group.id()).await.map_err(|source| SpawnError::Guardian { source })?;
-        let stdout = group.leader().stdout.take().expect("it was asked for");
-        let stderr = group.leader().stderr.take().expect("it was asked for");
 
         let (ended, _) = watch::channel(false);
         let oversee = async {
@@ -145,7 +144,12 @@ impl Launcher {
         Ok(Ended { how: ours.unwrap_or_else(|| by_itself(status)), elapsed_ms, stdout_tail, stderr_tail })
     }
 
-    fn start(&self, program: &Program, executable: &Path, input: Stdio) -> Result<Group, SpawnError> {
+    fn start(
+        &self,
+        program: &Program,
+        executable: &Path,
+        input: Stdio,
+    ) -> Result<(Group, ChildStdout, ChildStderr), SpawnError> {
         let mut command = group::command(executable);
         command
             .args(program.argv.iter().skip(1))
@@ -155,7 +159,11 @@ impl Launcher {
             .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        start_on(&program.cores, || Group::start(&mut command)).map_err(|source| SpawnError::Start {
+        let started = start_on(&program.cores, || Group::start(&mut command)).and_then(|mut group| {
+            let (stdout, stderr) = group.output()?;
+            Ok((group, stdout, stderr))
+        });
+        started.map_err(|source| SpawnError::Start {
             program: executable.to_owned(),
             folder: program.folder.clone(),
             source,
@@ -206,11 +214,7 @@ fn locate(program: &Program) -> Result<PathBuf, SpawnError> {
     found.ok_or_else(|| SpawnError::NotFound { program: name.clone(), path: path.to_owned() })
 }
 
-fn create_logs(logs: Option<&Logs>) -> Result<(Option<Log>, Option<Log>), SpawnError> {
-    let Some(logs) = logs else { return Ok((None, None)) };
-    let create = |ending: &str| {
-        let path = logs.folder.join(format!("{}.{ending}", logs.name));
-        Log::create(&path, logs.bytes_max).map_err(|source| SpawnError::Log { path, source })
-    };
-    Ok((Some(create("stdout")?), Some(create("stderr")?)))
+fn log(program: &Program, ending: &str) -> Option<Log> {
+    let logs = program.logs.as_ref()?;
+    Some(Log::new(logs.folder.join(format!("{}.{ending}", logs.name)), logs.bytes_max))
 }

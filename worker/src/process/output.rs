@@ -10,6 +10,9 @@ use tokio::fs::File;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
+/// How much is read for a log at once.
+const READ_BYTES: usize = 16 * 1024;
+
 /// Copies a pipe until its end, or until `enough`, into a log file and returns the last bytes as text.
 pub(super) async fn record(
     mut pipe: impl AsyncRead + Unpin,
@@ -19,21 +22,21 @@ pub(super) async fn record(
 ) -> String {
     let mut enough = std::pin::pin!(enough);
     let mut tail = Tail::new(tail_bytes_max);
-    let mut chunk = vec![0; 16 * 1024];
+    let mut chunk = BytesMut::with_capacity(READ_BYTES);
     loop {
+        chunk.clear();
         let read = tokio::select! {
             // First, or a process that writes without end is never left.
             biased;
             () = &mut enough => break,
-            read = pipe.read(&mut chunk) => read,
+            read = pipe.read_buf(&mut chunk) => read,
         };
-        let Some(bytes) = read.ok().and_then(|count| chunk.get(..count)).filter(|bytes| !bytes.is_empty())
-        else {
+        if read.is_err() || chunk.is_empty() {
             break;
-        };
-        tail.push(bytes);
+        }
+        tail.push(&chunk);
         if let Some(log) = &mut log {
-            log.write(bytes).await;
+            log.write(&chunk).await;
         }
     }
     if let Some(log) = log {
@@ -82,23 +85,21 @@ pub(super) async fn forward(
     }
 }
 
-/// A log file of bounded size. A write that fails ends the log, not the program.
+/// A log file of bounded size, made with its folder when there is something to write. A write that fails ends the log, not the program.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    /// `None` after a failed write.
+    /// `None` before the first write.
     file: Option<File>,
+    has_failed: bool,
     kept_bytes: u64,
     dropped_bytes: u64,
     bytes_max: u64,
 }
 
 impl Log {
-    /// Creates the file, or empties it.
-    pub(super) fn create(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        // In place, like all that an attempt does in its scratch folder: a local disk takes less time for it than another thread.
-        let file = Some(File::from_std(std::fs::File::create(path)?));
-        Ok(Self { path: path.to_owned(), file, kept_bytes: 0, dropped_bytes: 0, bytes_max })
+    pub(super) fn new(path: PathBuf, bytes_max: u64) -> Self {
+        Self { path, file: None, has_failed: false, kept_bytes: 0, dropped_bytes: 0, bytes_max }
     }
 
     async fn write(&mut self, bytes: &[u8]) {
@@ -110,16 +111,23 @@ impl Log {
     }
 
     async fn append(&mut self, bytes: &[u8]) {
-        let Some(file) = self.file.as_mut().filter(|_| !bytes.is_empty()) else { return };
-        let written = async {
-            file.write_all(bytes).await?;
-            // Tokio reports a failed write only at the next call.
-            file.flush().await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(path = %self.path.display(), %error, "log ends here");
-            self.file = None;
+        if bytes.is_empty() || self.has_failed {
+            return;
         }
+        if let Err(error) = self.try_append(bytes).await {
+            tracing::warn!(path = %self.path.display(), %error, "log ends here");
+            self.has_failed = true;
+        }
+    }
+
+    async fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(create(&self.path)?),
+        };
+        file.write_all(bytes).await?;
+        // Tokio reports a failed write only at the next call.
+        file.flush().await
     }
 
     /// Notes in the file how much was dropped, if anything.
@@ -132,6 +140,15 @@ impl Log {
             self.append(note.as_bytes()).await;
         }
     }
+}
+
+/// Creates a log, or empties it. In place, like all that an attempt does in its scratch folder: a local disk takes less time for it than
+/// another thread.
+fn create(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(File::from_std(std::fs::File::create(path)?))
 }
 
 /// The last bytes of a stream.
@@ -201,7 +218,7 @@ mod tests {
     async fn a_log_keeps_its_limit_and_counts_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vina.stdout");
-        let log = Log::create(&path, 5).unwrap();
+        let log = Log::new(path.clone(), 5);
         let tail = record(&b"0123456789"[..], Some(log), 3, std::future::pending()).await;
         assert_eq!(tail, "789");
         let kept = std::fs::read_to_string(&path).unwrap();
@@ -212,7 +229,7 @@ mod tests {
     async fn output_within_the_limit_is_kept_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vina.stdout");
-        let log = Log::create(&path, 10).unwrap();
+        let log = Log::new(path.clone(), 10);
         record(&b"0123456789"[..], Some(log), 3, std::future::pending()).await;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "0123456789");
     }
@@ -275,7 +292,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_disk_does_not_end_the_reading() {
-        let log = Log::create(Path::new("/dev/full"), 1 << 20).unwrap();
+        let log = Log::new("/dev/full".into(), 1 << 20);
         let output = vec![b'x'; 100_000];
         let tail = record(&output[..], Some(log), 2, std::future::pending()).await;
         assert_eq!(tail, "xx");

@@ -27,10 +27,10 @@ pub struct Program {
     pub grace: Duration,
 }
 
-/// The log files of a program, `<name>.stdout` and `<name>.stderr`.
+/// The log files of a program, `<name>.stdout` and `<name>.stderr`. One to which nothing is written is not made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logs {
-    /// The folder that they are made in, which must exist.
+    /// The folder that they are made in, and which is made with them if it is not there.
     pub folder: PathBuf,
     /// Their name without the ending.
     pub name: String,

@@ -14,6 +14,7 @@ use super::parts::{Cut, LineCount, Part, cut};
 use super::{FilterReport, StreamReport};
 use crate::attempt::{Attempt, Halt};
 use crate::engine::{Step, Streaming};
+use crate::objects::Objects;
 use crate::process::{Ended, Program};
 
 /// Pieces of a stream that wait in front of the filter and of the cutting, 64 KiB each.
@@ -116,13 +117,15 @@ impl Attempt {
         }
         Ok(())
     }
+}
 
+impl Objects {
     /// Makes sure that every part stands in the run's store to its last byte: a disk that was away for a while may have taken some
     /// below its mount point. They can't be uploaded again, so the attempt is lost with them.
-    pub(crate) async fn check_parts(&self) -> Result<(), Halt> {
-        for AttemptFile { object, bytes, .. } in &self.evidence.parts {
+    pub(crate) async fn check_parts(&self, parts: &[AttemptFile]) -> Result<(), Halt> {
+        for AttemptFile { object, bytes, .. } in parts {
             let last = || self.serving.store.read_range(object, bytes.saturating_sub(1), 1);
-            match self.ask_store("look for a part", last).await {
+            match self.ask("look for a part", last).await {
                 Ok(_) => {}
                 Err(Halt::Stopped) => return Err(Halt::Stopped),
                 Err(_) => {
