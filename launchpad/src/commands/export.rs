@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use common::queue::{Queue, TaskInfo};
 use common::storage::{RunStore, key};
-use common::task::{AttemptRecord, LeaseName, RunId, State, StepRecord, TaskId, WorkerId};
+use common::task::{AttemptRecord, LeaseName, RunId, State, StepRecord, TaskId, WorkerId, step_kind};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
@@ -89,14 +89,6 @@ struct ExportedStep<'a> {
     /// How its program ended, such as `exit 0`.
     ended: &'a str,
     elapsed_ms: u64,
-}
-
-/// `round_2_dock_00004` is a `dock`.
-fn kind(step: &str) -> &str {
-    let of_round = step.strip_prefix("round_").and_then(|rest| rest.split_once('_'));
-    let step = of_round.map_or(step, |(_, step)| step);
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    step.rsplit_once('_').filter(|(_, number)| is_number(number)).map_or(step, |(kind, _)| kind)
 }
 
 /// How lines are written.
@@ -205,7 +197,7 @@ impl Source<'_> {
         let mut looks = futures::stream::iter(looks).buffered(FETCHES);
         while let Some((task, lease, steps)) = looks.try_next().await? {
             for StepRecord { name, ended, elapsed_ms, .. } in &steps {
-                let (lease, step, kind, elapsed_ms) = (&lease, name.as_str(), kind(name), *elapsed_ms);
+                let (lease, step, kind, elapsed_ms) = (&lease, name.as_str(), step_kind(name), *elapsed_ms);
                 sink.write(&ExportedStep { task, lease, step, kind, ended, elapsed_ms }).map_err(failed)?;
             }
         }
@@ -217,18 +209,5 @@ impl Source<'_> {
         let record = self.store.find(&key::attempt_record(task, &lease)).await?;
         let record = record.and_then(|bytes| serde_json::from_slice::<AttemptRecord>(&bytes).ok());
         Ok((task, lease, record.map(|record| record.steps).unwrap_or_default()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_of_all_molecules_and_rounds_are_of_one_kind() {
-        let kinds =
-            ["dock_00000", "round_2_dock_00004", "window", "prepare", "round_3_command", "gb_radii", "x_"]
-                .map(kind);
-        assert_eq!(kinds, ["dock", "dock", "window", "prepare", "command", "gb_radii", "x_"]);
     }
 }
