@@ -76,14 +76,6 @@ pub(crate) struct ExportedStep<'a> {
     pub(crate) elapsed_ms: u64,
 }
 
-/// `round_2_dock_00004` is a `dock`.
-pub(crate) fn kind(step: &str) -> &str {
-    let of_round = step.strip_prefix("round_").and_then(|rest| rest.split_once('_'));
-    let step = of_round.map_or(step, |(_, step)| step);
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    step.rsplit_once('_').filter(|(_, number)| is_number(number)).map_or(step, |(kind, _)| kind)
-}
-
 /// How lines are written.
 pub(crate) enum Sink<W: Write> {
     Csv(Box<csv::Writer<W>>),
@@ -118,18 +110,5 @@ fn as_io(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
         other => io::Error::other(format!("{other:?}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_of_all_molecules_and_rounds_are_of_one_kind() {
-        let kinds =
-            ["dock_00000", "round_2_dock_00004", "window", "prepare", "round_3_command", "gb_radii", "x_"]
-                .map(kind);
-        assert_eq!(kinds, ["dock", "dock", "window", "prepare", "command", "gb_radii", "x_"]);
     }
 }

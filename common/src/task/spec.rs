@@ -310,17 +310,25 @@ impl Limits {
     }
 }
 
-/// The kind of a step: its name without the number of a molecule.
+/// The kind of a step: its name without the round and the number of a molecule. `round_2_dock_00004` is a `dock`.
 pub fn step_kind(step: &str) -> &str {
-    match step.rsplit_once('_') {
-        Some((kind, number)) if number.bytes().all(|digit| digit.is_ascii_digit()) => kind,
-        _ => step,
-    }
+    let of_round = step.strip_prefix("round_").and_then(|rest| rest.split_once('_'));
+    let step = of_round.map_or(step, |(_, step)| step);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    step.rsplit_once('_').filter(|(_, number)| is_number(number)).map_or(step, |(kind, _)| kind)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_of_all_molecules_and_rounds_are_of_one_kind() {
+        let kinds =
+            ["dock_00000", "round_2_dock_00004", "window", "prepare", "round_3_command", "gb_radii", "x_"]
+                .map(step_kind);
+        assert_eq!(kinds, ["dock", "dock", "window", "prepare", "command", "gb_radii", "x_"]);
+    }
 
     #[test]
     fn a_kind_of_step_has_its_own_limit() {

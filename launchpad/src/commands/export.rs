@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use common::queue::Queue;
 use common::storage::{RunStore, key};
-use common::task::{AttemptRecord, LeaseName, RunId, State, StepRecord, TaskId};
+use common::task::{AttemptRecord, LeaseName, RunId, State, StepRecord, TaskId, step_kind};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::exported::{Exported, ExportedStep, Sink, kind};
+use crate::exported::{Exported, ExportedStep, Sink};
 use crate::new_file::NewFile;
 use crate::output::{self, Report, thousands};
 use crate::task_scan::scan;
@@ -91,7 +91,7 @@ impl Source<'_> {
         let mut looks = futures::stream::iter(looks).buffered(FETCHES);
         while let Some((task, lease, steps)) = looks.try_next().await? {
             for StepRecord { name, ended, elapsed_ms, .. } in &steps {
-                let (lease, step, kind, elapsed_ms) = (&lease, name.as_str(), kind(name), *elapsed_ms);
+                let (lease, step, kind, elapsed_ms) = (&lease, name.as_str(), step_kind(name), *elapsed_ms);
                 sink.write(&ExportedStep { task, lease, step, kind, ended, elapsed_ms }).map_err(failed)?;
             }
         }

@@ -91,8 +91,9 @@ const USED_UP: [&str; 4] = ["md.cpt", "md.tpr", "md.edr", "md.xtc"];
 const WHOLE: &str = "last.gro";
 
 /// What is kept of a molecule: enough to look at it, and to do the dynamics again.
-const KEPT: [&str; 15] = [
+const KEPT: [&str; 16] = [
     "pose.sdf",
+    "parameters.itp",
     "ligand_types.itp",
     "ligand_molecule.itp",
     "complex.top",
