@@ -159,15 +159,22 @@ def complaint(output):
     return " ".join(" ".join(chosen).split())[:300]
 
 
-def run(argv, folder, answer="", name=None, quiet=False):
-    """Runs a program to its end and prints what it says; a failure that the machine made is passed on as such."""
-    name = name or argv[0]
-    print(">>", " ".join(argv), flush=True)
-    env = {**os.environ, "GMX_MAXBACKUP": "-1"}
+def end_by(number):
+    """Ends this process by a signal."""
+    if number != signal.SIGKILL:  # It can't be handled, so there is nothing to restore.
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def listen(argv, folder, answer):
+    """Runs a program to its end. SIGTERM goes to all processes of a step: mdrun then writes a last checkpoint, but dies before if nobody
+    reads what it says about that. So this process outlives it, and ends by the signal then."""
+    told = []
+    before = signal.signal(signal.SIGTERM, lambda *_: told.append(True))
     ended = subprocess.run(
         argv,
         cwd=folder,
-        env=env,
+        env={**os.environ, "GMX_MAXBACKUP": "-1"},
         input=answer,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -175,13 +182,24 @@ def run(argv, folder, answer="", name=None, quiet=False):
         errors="replace",
         check=False,
     )
+    signal.signal(signal.SIGTERM, before)
+    if told:
+        print(ended.stdout, flush=True)
+        end_by(signal.SIGTERM)
+    return ended
+
+
+def run(argv, folder, answer="", name=None, quiet=False):
+    """Runs a program to its end and prints what it says; a failure that the machine made is passed on as such."""
+    name = name or argv[0]
+    print(">>", " ".join(argv), flush=True)
+    ended = listen(argv, folder, answer)
     # gmx_MMPBSA draws its progress a hundred times a minute.
     said = "\n".join(line for line in ended.stdout.splitlines() if "\x1b[" not in line)
     if not quiet:
         print(said, flush=True)
     if ended.returncode < 0:
-        signal.signal(-ended.returncode, signal.SIG_DFL)
-        os.kill(os.getpid(), -ended.returncode)
+        end_by(-ended.returncode)
     if re.search(r"Received the \w+ signal", said):
         raise OSError(f"{name} was told to stop by a signal from elsewhere")
     if ended.returncode != 0:

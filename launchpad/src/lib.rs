@@ -14,6 +14,7 @@ mod commands;
 mod consolidation;
 mod drivers;
 mod error;
+mod exported;
 mod followed;
 mod formulae;
 pub mod input;

@@ -112,6 +112,7 @@ pub(crate) struct LimitsTable {
     pub(crate) backoff_ms: Option<u64>,
     pub(crate) backoff_max_ms: Option<u64>,
     pub(crate) step_seconds_max: Option<u64>,
+    pub(crate) step_seconds: Option<BTreeMap<String, u64>>,
     pub(crate) checkpoint_seconds: Option<u64>,
     pub(crate) checkpoint_jitter_seconds: Option<u64>,
 }
@@ -304,6 +305,7 @@ const LIMITS_KEYS: &[&str] = &[
     "backoff_ms",
     "backoff_max_ms",
     "step_seconds_max",
+    "step_seconds",
     "checkpoint_seconds",
     "checkpoint_jitter_seconds",
 ];
@@ -427,7 +429,7 @@ mod tests {
              request = {model = 'm', top = 3}\nmolecules = 'l'\nfields = {id = 'id', mol = 'structure'}\nanswer = '/rows'\nmethod = 'b3lyp'\nbasis = '6-31g*'\ncharge = -1\n\
              multiplicity = 2\nsettings = {threall = '1.0e-14'}\ninputs = {site = 's.pdb'}\n\
              versions = {rdkit = ['r', '-V']}\ncolumns = [{name = 'mw', unit = 'g/mol', min = 1}]\n[limits]\nparallelism = 1\nfailures_max = 2\nlapses_max = 3\n\
-             lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\n\
+             lease_ms = 4\nheartbeat_ms = 5\nbackoff_ms = 6\nbackoff_max_ms = 7\nstep_seconds_max = 8\nstep_seconds = {md = 9}\n\
              checkpoint_seconds = 9\ncheckpoint_jitter_seconds = 0\n\
              [labels]\ntarget = 't4l'\n[needs]\ngpu = true\n",
         )
@@ -438,7 +440,7 @@ mod tests {
         assert_eq!((file.options.charges, file.options.md_ps), (Some(Charges::Gasteiger), Some(1.0)));
         let stream = file.options.stream.unwrap();
         assert_eq!((stream.lines_per_part, stream.filter.unwrap().batch_lines), (Some(4), 100_000));
-        assert_eq!(file.limits.step_seconds_max, Some(8));
+        assert_eq!((file.limits.step_seconds_max, file.limits.step_seconds.unwrap()["md"]), (Some(8), 9));
         assert_eq!(
             (file.limits.checkpoint_seconds, file.limits.checkpoint_jitter_seconds),
             (Some(9), Some(0))

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use crate::crashing::{Crashing, Serve};
 use crate::eventually;
@@ -23,6 +24,8 @@ pub enum Act {
     Reset,
     /// Says nothing for ever.
     Hang,
+    /// Scores every molecule, once it may.
+    Late,
 }
 
 /// A request as it came.
@@ -42,6 +45,7 @@ struct State {
     asked: Vec<Asked>,
     checks: usize,
     is_sick: bool,
+    may_answer: watch::Sender<bool>,
     /// Requests that hung, and whose other side has gone.
     abandoned: usize,
     script: Option<Box<Script>>,
@@ -83,6 +87,11 @@ impl ModelServer {
     /// Lets it say that it is not well, or that it is again.
     pub fn sicken(&self, is_sick: bool) {
         self.server.double.lock().unwrap().is_sick = is_sick;
+    }
+
+    /// Lets it give its late answers from now on.
+    pub fn hurry(&self) {
+        self.server.double.lock().unwrap().may_answer.send_replace(true);
     }
 
     /// Waits for this many requests for scores.
@@ -130,6 +139,11 @@ async fn answer(mut stream: TcpStream, state: &Mutex<State>) {
     };
     let (status, headers, body) = match act {
         Act::Score => (200, "", scores(&asked.json).to_string()),
+        Act::Late => {
+            let mut may_answer = state.lock().unwrap().may_answer.subscribe();
+            may_answer.wait_for(|may| *may).await.unwrap();
+            (200, "", scores(&asked.json).to_string())
+        }
         Act::Say(status, headers, body) => (status, headers, body),
         Act::Half => {
             let head =

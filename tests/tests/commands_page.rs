@@ -131,6 +131,7 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"some [\d,]+ tasks", "some N tasks"),
         // Which of them is quickest is the machine's to say.
         (r"(?m)^\d+ side by side do .*$", "BEST"),
+        (r"(?m)^(\d+,\w+,\w+,exit 0),\d+$", "$1,MS"),
         (r"-?\d+\.\d+", "NUMBER"),
         (r"[ \t]+", " "),
         (r"(?m) $", ""),

@@ -237,6 +237,29 @@ async fn of_a_batch_over_which_the_only_server_is_lost_each_is_asked_about_alone
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn suspects_that_take_long_one_by_one_share_no_time_limit() {
+    let lab = Lab::new(PROGRAMS).await;
+    let mut server = ModelServer::start(|all| if all.len() == 1 { Act::Hang } else { Act::Late }).await;
+    push(&lab, "slow", "C a\nCC b\n", &["--step-seconds-max", "40", "--batch-size", "2"]);
+    let url = server.url();
+    let mut worker = lab.worker("w", &["--run", "slow", "--endpoint", &url]);
+    server.until_asked(1).await;
+    server.crash();
+    lab.until("slow", "the task is handed back", |progress| progress.releases == 1).await;
+    server.restart().await;
+    server.until_asked(2).await;
+    // More than half of the step for the first one alone.
+    lab.until_lease_clock("slow", 21_000).await;
+    server.hurry();
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    assert_eq!(verdicts(&rows(&lab, "slow")), [("-1.0", ""), ("-2.0", "")]);
+    let progress = lab.progress("slow").await;
+    assert_eq!((progress.releases, progress.failures), (1, 0));
+    let log = lab.launchpad(&["logs", "slow", "0"]).stdout;
+    assert!(log.contains("half of the step's time is over"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_no_server_is_there_tasks_are_handed_back_and_none_is_leased() {
     let lab = Lab::new(PROGRAMS).await;
     let mut server = ModelServer::start(|all| if all.len() == 1 { Act::Hang } else { Act::Score }).await;

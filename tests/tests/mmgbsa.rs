@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::task::{AttemptRecord, Row, Shard, Verdict};
+use common::task::{AttemptRecord, Row, Shard, State, Verdict};
 use nix::sys::signal::Signal;
 use tests::{Lab, LabWorker, Programs, eventually};
 
@@ -53,7 +53,7 @@ fn helix() -> String {
     let residue = |line: &str| line.get(22..26).and_then(|number| number.trim().parse::<u32>().ok());
     let atoms = receptor.lines().filter(|line| line.starts_with("ATOM"));
     let atoms = atoms.filter(|line| residue(line).is_some_and(|number| (98..=108).contains(&number)));
-    atoms.map(|line| format!("{line}\n")).collect()
+    atoms.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// A record of benzene with its atoms in the opposite order, 0.1 Å along x.
@@ -70,7 +70,7 @@ fn moved(record: &str) -> String {
         let end = |text: &str| atoms + 1 - number(text);
         *line = format!("{:3}{:3}{}", end(&line[..3]), end(&line[3..6]), &line[6..]);
     }
-    lines[0] = "moved".to_owned();
+    "moved".clone_into(&mut lines[0]);
     lines.join("\n") + "\n"
 }
 
@@ -123,13 +123,15 @@ fn work(lab: &Lab, run: &str, flags: &[&str]) {
 }
 
 fn score(row: &Row) -> f64 {
-    row.score.parse().unwrap_or_else(|_| panic!("{row:?}"))
+    assert_eq!(row.verdict, Verdict::Ok, "{row:?}");
+    row.score.parse().unwrap()
 }
 
 /// How the step of that name ended, and which object has what it makes.
 fn step<'a>(record: &'a AttemptRecord, name: &str) -> (&'a str, Option<&'a str>) {
     let step = record.steps.iter().find(|step| step.name == name);
-    let step = step.unwrap_or_else(|| panic!("no {name}: {:?}", record.steps));
+    assert!(step.is_some(), "no {name}: {:?}", record.steps);
+    let step = step.unwrap();
     (&step.ended, step.shared.as_deref())
 }
 
@@ -219,7 +221,8 @@ async fn parameters_are_made_once_and_none_is_believed_that_is_spoiled() {
 fn running(lab: &Lab) -> Vec<String> {
     let folder = lab.path("scratch").canonicalize().unwrap();
     let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let ours = processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
+    let ours =
+        processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
     ours.filter_map(|path| Some(fs::read_to_string(path.join("comm")).ok()?.trim().to_owned())).collect()
 }
 
@@ -242,7 +245,7 @@ async fn until_nothing_runs(lab: &Lab) {
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     let lab = lab().await;
-    let options = helical(&lab, "md_ps = 100\nframes = 500\n");
+    let options = helical(&lab, "md_ps = 150\nframes = 500\n");
     let limits = "[limits]\nlease_ms = 2400\nheartbeat_ms = 400\ncheckpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n";
     push(&lab, "r", &pose("benzene.sdf"), &format!("{options}{limits}"));
     // Killed in its dynamics, after a checkpoint got to the store.
@@ -266,8 +269,13 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     work(&lab, "r", &[]);
 
     let told = records(&lab, "r", 0);
-    let names = |record: &AttemptRecord| record.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
-    assert_eq!(names(&told[0]), ["receptor", "md_00000"], "it went on with the dynamics, and was told to leave");
+    let names =
+        |record: &AttemptRecord| record.steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        names(&told[0]),
+        ["receptor", "md_00000"],
+        "it went on with the dynamics, and was told to leave"
+    );
     assert_eq!(told[0].steps[1].ended, "stopped");
     let last = told.last().unwrap();
     assert!(!names(last).contains(&"parameters_00000".to_owned()), "{:?}", names(last));
@@ -278,6 +286,23 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     work(&lab, "quiet", &[]);
     let shard = |run| fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
     assert_eq!(String::from_utf8(shard("r")).unwrap(), String::from_utf8(shard("quiet")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_step_has_its_own_time_limit() {
+    let lab = lab().await;
+    let options = helical(&lab, "md_ps = 10000\nframes = 1\n");
+    let limits = "[limits]\nfailures_max = 1\nstep_seconds = { md = 1 }\n";
+    push(&lab, "limited", &pose("benzene.sdf"), &format!("{options}{limits}"));
+    let mut worker = lab.worker("limited", &["--run", "limited", "--exit-when", "drained"]);
+    worker.left_in_its_own_time();
+    let task = lab.task("limited", 0).await;
+    assert_eq!((task.state, task.reason.as_deref()), (State::Dead, Some("time_limit")));
+    let record = records(&lab, "limited", 0).remove(0);
+    let ended: Vec<_> = record.steps.iter().map(|step| (step.name.as_str(), step.ended.as_str())).collect();
+    let last = ended.last().unwrap();
+    assert_eq!(*last, ("md_00000", "time limit"), "{ended:?}");
+    assert!(ended.iter().rev().skip(1).all(|(_, ended)| *ended == "exit 0"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

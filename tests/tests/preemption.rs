@@ -30,6 +30,8 @@ folder, lab, run = os.environ["MOLFLEET_CHECKPOINT_DIR"], LAB, os.environ["MOLFL
 step, chain = 0, ""
 if os.path.exists(folder + "/state"):
     step, chain = json.load(open(folder + "/state"))
+    if os.path.exists(lab + "/poison-" + run) and step == int(open(lab + "/poison-" + run).read()):
+        os._exit(1)
 def keep(name, text):
     with open("new", "w") as file:
         file.write(text)
@@ -131,6 +133,7 @@ async fn fifty_preemptions_in_a_row_lose_no_step_and_change_no_byte() {
     assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Pending, 50, 0, 0));
     let shown = lab.launchpad(&["show", "r", "0"]).stdout;
     assert!(shown.contains(&format!("50 releases; step 50 of {STEPS} is kept")), "{shown}");
+    assert_eq!(shown.matches("\n  went on from checkpoints/0000000/").count(), 49, "{shown}");
     let listed = lab.launchpad(&["tasks", "r"]).stdout;
     assert!(listed.contains(&format!(" 50/{STEPS} ")), "{listed}");
     let known = lab.task("r", 0).await.checkpoint;
@@ -224,6 +227,23 @@ async fn a_bundle_of_other_bytes_than_registered_is_not_gone_on_with() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_from_which_the_engine_fails_is_left_for_the_older_one() {
+    let lab = Lab::new(PROGRAMS).await;
+    push_with(&lab, "r", "[limits]\nbackoff_ms = 10\n");
+    lab.write("gate-r", "");
+    for steps in 1..=2 {
+        preempted(&lab, steps).await;
+    }
+    fs::remove_file(lab.path("gate-r")).unwrap();
+    lab.write("poison-r", "2");
+    assert_eq!(lab.worker("last", &["--run", "r"]).left().await, 0);
+    let expected: Vec<u64> = [1, 2].into_iter().chain(2..=STEPS).collect();
+    assert_eq!(lines(&lab, "steps-r"), expected, "the second time from the older one");
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.releases, task.failures, task.lapses), (State::Succeeded, 2, 1, 0));
+}
+
+#[tokio::test]
 async fn a_bundle_of_another_number_of_threads_is_refused() {
     let lab = Lab::new(PROGRAMS).await;
     push(&lab, "r");
@@ -279,6 +299,29 @@ async fn a_store_that_fails_in_mid_upload_keeps_nobody_and_the_older_bundle_wins
         assert_eq!(lines(&lab, "steps-r"), [1, 2, 2], "from the older one");
         assert_eq!(lab.task("r", 0).await.checkpoint.progress, Some((2, STEPS)));
     }
+}
+
+/// The store is slow, and another worker has nothing else to do.
+#[tokio::test]
+async fn an_idle_worker_waits_for_the_last_bundle() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    lab.write("gate-r", "");
+    let mut worker = lab.worker("leaving", &["--run", "r"]);
+    until_steps(&lab, &worker, 1).await;
+    let next = lab.worker("next", &["--run", "r"]);
+    next.until_logged("an idle worker", |line| line["message"] == "nothing to do").await;
+    let stall = lab.write("store.stall", "");
+    worker.signal(Signal::SIGTERM);
+    eventually("the task is held", || async {
+        let state = lab.task("r", 0).await.state;
+        if state == State::Delayed { Ok(()) } else { Err(state) }
+    })
+    .await;
+    fs::remove_file(stall).unwrap();
+    until_steps(&lab, &next, 2).await;
+    assert_eq!(lines(&lab, "steps-r"), [1, 2]);
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
 }
 
 /// Google gives notice, and SIGTERM follows while the engine writes its checkpoint.

@@ -65,6 +65,8 @@ async fn successes_that_meet_are_recorded_together() {
         if stored == 4 { Ok(()) } else { Err(stored) }
     })
     .await;
+    // The first success is tried again and again, while the others come to wait for it.
+    until_lost(&proxy, "complete", proxy.lost("complete") + 2).await;
     proxy.lose("complete", 0);
     assert_eq!(worker.left().await, 0);
     assert_eq!(lab.progress("r").await.succeeded, 4);
@@ -230,7 +232,7 @@ async fn a_run_with_damaged_keys_holds_up_no_other() {
     let _: () = connection.set("molfleet:{z-damaged}:pending", "no list").await.unwrap();
     let worker = lab.worker("one", &["--run", "z-damaged", "--run", "r"]);
     lab.until("r", "the other run is done", |progress| progress.succeeded == 1).await;
-    assert!(worker.log().contains("WRONGTYPE"), "{}", worker.log());
+    worker.until_logged("the damage", |line| line.to_string().contains("WRONGTYPE")).await;
 }
 
 #[tokio::test]

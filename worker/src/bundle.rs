@@ -1,4 +1,4 @@
-//! A checkpoint as one object: a tar of all files that resuming needs, and a note of what it was made for. Its digest stands in Redis.
+//! A checkpoint as one object: a tar of all files that resuming needs, then a note of what it was made for. Its digest stands in Redis.
 //!
 //! The same files give the same bytes. Whether a checkpoint has changed is told by the files that hold its state. Nothing in here talks to
 //! the store.
@@ -9,13 +9,13 @@ use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use common::digest::{Sha256Writer, sha256_hex};
+use common::digest::Sha256Writer;
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::engine::Snapshot;
 
-/// The first entry: what the bundle was made for.
+/// The last entry: what the bundle was made for.
 const NOTE: &str = "molfleet-checkpoint.json";
 /// Larger ones are not made: they are held in memory on their way.
 pub(crate) const BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -25,7 +25,7 @@ pub(crate) const BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(crate) struct Note {
     /// Threads of the engine: with another number the bytes of a result differ.
     pub(crate) threads: u32,
-    /// Of the files that hold the state: another checkpoint has another one.
+    /// Of the entries before it that hold the state: another checkpoint has another one.
     pub(crate) state_sha256: String,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum Packing {
 }
 
 /// Packs the files of a snapshot, unless their state is that of the newest bundle. The state is read first: what is appended to may only
-/// be longer than what it was written after.
+/// be longer than what it was written after. Each byte is digested once, since a worker that leaves has no time.
 pub(crate) fn pack(
     folder: &Path,
     snapshot: &Snapshot,
@@ -65,40 +65,30 @@ pub(crate) fn pack(
     if total > BYTES_MAX {
         return Err(io::Error::other(format!("its files have {total} bytes (expected at most {BYTES_MAX})")));
     }
-    let held = read(folder, state)?;
-    let state_sha256 = digest(&held)?;
+    let mut tar = Builder::new(Vec::new());
+    add_files(&mut tar, folder, state)?;
+    let state_length = tar.get_ref().len();
+    let mut digest = Sha256Writer::default();
+    digest.write_all(tar.get_ref())?;
+    let (state_sha256, _) = digest.clone().finish();
     if newest_state == Some(&state_sha256) {
         return Ok(Packing::Unchanged);
     }
+    add_files(&mut tar, folder, appended)?;
     let note = Note { threads, state_sha256 };
-    let mut tar = Builder::new(Vec::new());
     add(&mut tar, Path::new(NOTE), &serde_json::to_vec(&note)?)?;
-    for (file, content) in &held {
-        add(&mut tar, file, content)?;
-    }
-    for file in appended {
-        add(&mut tar, file, &fs::read(folder.join(file))?)?;
-    }
-    let bytes = Bytes::from(tar.into_inner()?);
+    let bytes = tar.into_inner()?;
     let are_longer = || marks(folder, appended).map(|now| now.iter().zip(&lengths).all(|(a, b)| a.0 >= b.0));
     if marks(folder, state)? != before || !are_longer()? {
         return Ok(Packing::Torn);
     }
-    Ok(Packing::New(Packed { sha256: sha256_hex(&bytes), bytes, state_sha256: note.state_sha256 }))
+    digest.write_all(&bytes[state_length..])?;
+    let (sha256, _) = digest.finish();
+    Ok(Packing::New(Packed { bytes: bytes.into(), sha256, state_sha256: note.state_sha256 }))
 }
 
-fn read(folder: &Path, files: &[PathBuf]) -> io::Result<Files> {
-    files.iter().map(|file| Ok((file.clone(), fs::read(folder.join(file))?))).collect()
-}
-
-/// Of names, lengths and bytes.
-fn digest(files: &Files) -> io::Result<String> {
-    let mut digest = Sha256Writer::default();
-    for (file, content) in files {
-        writeln!(digest, "{} {}", file.display(), content.len())?;
-        digest.write_all(content)?;
-    }
-    Ok(digest.finish().0)
+fn add_files(tar: &mut Builder<Vec<u8>>, folder: &Path, files: &[PathBuf]) -> io::Result<()> {
+    files.iter().try_for_each(|file| add(tar, file, &fs::read(folder.join(file))?))
 }
 
 /// Length and time of the last change of each file.
@@ -169,6 +159,7 @@ mod tests {
         let files = snapshot(&["a/state.cpt"], &["md.log"]);
         let first = packed(folder.path(), &files);
         let expected = vec![("a/state.cpt".into(), b"step 3".to_vec()), ("md.log".into(), Vec::new())];
+        assert_eq!(first.sha256, common::digest::sha256_hex(&first.bytes));
         let note = Note { threads: 1, state_sha256: first.state_sha256.clone() };
         assert_eq!(unpack(&first.bytes).unwrap(), (note, expected));
         // Written again, with another date.

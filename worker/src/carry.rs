@@ -13,11 +13,13 @@ use crate::failure::ALL_BAD;
 /// The rows of an attempt without a result, in the format of a shard.
 pub(crate) const ROWS: &str = "rows.csv";
 
-/// What the record of the attempt that goes on says of former ones.
+/// What the attempt that goes on has of former ones, for its record and for itself.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {
     pub(crate) rows: Vec<CarriedRows>,
     pub(crate) files: Vec<AttemptFile>,
+    /// Bundles that attempts went on from which then failed.
+    pub(crate) failed_from: Vec<String>,
 }
 
 impl Attempt {
@@ -28,6 +30,9 @@ impl Attempt {
                 continue;
             }
             let Some(record) = self.former_record(&lease).await? else { continue };
+            if ending == Ending::Failed {
+                self.carried.failed_from.extend(record.resumed_from.clone());
+            }
             for suspect in &record.suspects {
                 if let Some(position) = position(&self.grant.molecules, suspect) {
                     self.verdicts.suspect(position);
@@ -35,7 +40,7 @@ impl Attempt {
             }
             if record.reason.as_deref() == Some(ALL_BAD) {
                 self.verdicts.distrust();
-                self.carried = Carried::default();
+                (self.carried.rows, self.carried.files) = <_>::default();
                 continue;
             }
             let rows = self.former_rows(&record).await?;

@@ -15,7 +15,7 @@ use common::task::{LeaseName, Limits, TaskId};
 use rand::RngExt as _;
 
 use crate::attempt::{Attempt, Halt, Shared};
-use crate::bundle::{Packed, Packing, pack, unpack};
+use crate::bundle::{Files, Note, Packed, Packing, pack, unpack};
 use crate::config::Config;
 use crate::failure;
 use crate::heartbeat::chain;
@@ -24,6 +24,8 @@ use crate::serving::Serving;
 
 /// How long until files that changed while they were bundled are looked at again.
 const AFTER_TORN: Duration = Duration::from_secs(1);
+/// How often at most; a program that never leaves them alone is left alone until the next time.
+const TRIES_MAX: u32 = 10;
 
 /// How often at most to store the checkpoint of a task, and up to how much longer: what this worker was told counts, then the run.
 pub(crate) fn pace(config: &Config, limits: &Limits) -> [Duration; 2] {
@@ -79,7 +81,10 @@ impl Checkpointer {
             tokio::time::sleep(pause).await;
             // What was caught while it was written is whole soon after.
             let mut made = self.pack().await;
-            while matches!(made, Some((Packing::Torn, _))) {
+            for _ in 1..TRIES_MAX {
+                if !matches!(made, Some((Packing::Torn, _))) {
+                    break;
+                }
                 tokio::time::sleep(AFTER_TORN).await;
                 made = self.pack().await;
             }
@@ -166,26 +171,12 @@ impl Attempt {
         let threads = self.serving.info.spec.threads_per_task;
         for bundle in self.grant.checkpoint.bundles.clone() {
             let object = key::bundle(self.grant.task, &bundle.lease, bundle.number);
-            let found = self.ask_store("read a checkpoint", || self.serving.store.find(&object)).await?;
-            let bytes = found.unwrap_or_default();
-            self.bytes_down += bytes.len() as u64;
-            if sha256_hex(&bytes) != bundle.sha256 {
-                let (theirs, ours) = (bytes.len(), &bundle.sha256);
-                tracing::warn!(
-                    object,
-                    bytes = theirs,
-                    sha256 = ours,
-                    "not the bundle that was registered, doing without it"
-                );
+            if self.carried.failed_from.contains(&object) {
+                // What an engine wrote may be whole and yet lead nowhere: a state that has blown up, say.
+                tracing::warn!(object, "an attempt that went on from this bundle failed, doing without it");
                 continue;
             }
-            let (note, files) = match unpack(&bytes) {
-                Ok(unpacked) => unpacked,
-                Err(error) => {
-                    tracing::warn!(object, %error, "the bundle can't be read, doing without it");
-                    continue;
-                }
-            };
+            let Some((note, files)) = self.read_bundle(&object, &bundle.sha256).await? else { continue };
             if note.threads != threads {
                 return Err(Halt::Failed {
                     reason: failure::THREADS_CHANGED.to_owned(),
@@ -203,9 +194,27 @@ impl Attempt {
             }
             tracing::info!(object, progress = ?self.grant.checkpoint.progress, "going on from a checkpoint");
             checkpointer.newest_state = Some(note.state_sha256);
+            self.evidence.resumed_from = Some(object);
             break;
         }
         self.checkpointer = Some(checkpointer);
         Ok(())
+    }
+
+    /// What a bundle holds, if it is the one that was registered and can be read.
+    async fn read_bundle(&mut self, object: &str, sha256: &str) -> Result<Option<(Note, Files)>, Halt> {
+        let found = self.ask_store("read a checkpoint", || self.serving.store.find(object)).await?;
+        let bytes = found.unwrap_or_default();
+        self.bytes_down += bytes.len() as u64;
+        if sha256_hex(&bytes) != sha256 {
+            let bytes = bytes.len();
+            tracing::warn!(object, bytes, sha256, "not the bundle that was registered, doing without it");
+            return Ok(None);
+        }
+        let unpacked = unpack(&bytes);
+        if let Err(error) = &unpacked {
+            tracing::warn!(object, %error, "the bundle can't be read, doing without it");
+        }
+        Ok(unpacked.ok())
     }
 }

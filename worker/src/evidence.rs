@@ -32,6 +32,8 @@ pub(crate) struct Evidence {
     pub(crate) kept: Vec<PathBuf>,
     /// Parts of streams, which were stored while they were made.
     pub(crate) parts: Vec<AttemptFile>,
+    /// The bundle whose files it found in its scratch folder.
+    pub(crate) resumed_from: Option<String>,
     last_words: String,
 }
 
@@ -88,6 +90,7 @@ impl Attempt {
                 .map(|position| self.grant.molecules[position].id.clone())
                 .collect(),
             carried: Vec::new(),
+            resumed_from: self.evidence.resumed_from.clone(),
             provenance: self.provenance(),
             moments: self.moments,
         }

@@ -10,7 +10,7 @@ use common::storage::{RunStore, StorageError, Store};
 use common::task::{EngineOptions, Provenance, RunId};
 use tokio::time::Instant;
 
-use crate::engine::{Engine, engine_for};
+use crate::engine::{Engine, Step, engine_for};
 use crate::patience::say_while_waiting;
 use crate::process::{How, Launcher, engine_environment};
 use crate::server::Servers;
@@ -186,9 +186,9 @@ impl Serving {
         Need { threads: self.info.spec.threads_per_task, gpu: self.takes_gpu }
     }
 
-    /// The time limit of one step.
-    pub(crate) fn step_limit(&self) -> Duration {
-        Duration::from_secs(self.info.limits.step_seconds_max)
+    /// The time limit of a step.
+    pub(crate) fn step_limit(&self, step: &Step) -> Duration {
+        Duration::from_secs(self.info.limits.seconds_of_step(&step.name))
     }
 
     /// How often this run wants a heartbeat.

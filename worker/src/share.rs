@@ -75,10 +75,10 @@ impl Attempt {
             let found = self.ask_store("look for what is shared", || store.find(&object)).await;
             let Some(stored) = unless_broken(found)?.flatten() else { return Ok(None) };
             self.bytes_down += stored.len() as u64;
-            match opened(&stored) {
-                Some(bytes) => return Ok(Some((self.serving.shared.name(&object), bytes))),
-                None => tracing::warn!(object, "what was shared is spoiled, doing without it"),
+            if let Some(bytes) = opened(&stored) {
+                return Ok(Some((self.serving.shared.name(&object), bytes)));
             }
+            tracing::warn!(object, "what was shared is spoiled, doing without it");
         }
         Ok(None)
     }

@@ -301,7 +301,7 @@ impl Attempt {
         extra.push(("MOLFLEET_CHECKPOINT_SECONDS".to_owned(), every.as_secs().to_string().into()));
         extra.extend(self.shared.gpus.variables(self.own_gpu()));
         if is_call(&step.argv) {
-            extra.extend(self.servers());
+            extra.extend(self.servers(step));
         }
         Program {
             argv: step.argv.clone(),
@@ -309,7 +309,7 @@ impl Attempt {
             env: engine_environment(&self.serving.path, folder, threads, &extra),
             cores: self.taken.cores.clone(),
             logs,
-            time_limit: self.serving.step_limit(),
+            time_limit: self.serving.step_limit(step),
             grace: self.shared.config.grace,
         }
     }
@@ -320,12 +320,12 @@ impl Attempt {
     }
 
     /// What a step is told that talks to a server; no other step learns where servers are.
-    fn servers(&self) -> Vec<(String, OsString)> {
+    fn servers(&self, step: &Step) -> Vec<(String, OsString)> {
         let servers = &self.shared.config.servers;
         let endpoints: Vec<String> = servers.endpoints.iter().map(ToString::to_string).collect();
         let mut told = vec![
             (env::ENDPOINTS.to_owned(), endpoints.join(",").into()),
-            (env::STEP_SECONDS_MAX.to_owned(), self.serving.step_limit().as_secs().to_string().into()),
+            (env::STEP_SECONDS_MAX.to_owned(), self.serving.step_limit(step).as_secs().to_string().into()),
         ];
         let token = servers.token_file.as_ref();
         told.extend(token.map(|file| (env::ENDPOINT_TOKEN_FILE.to_owned(), file.into())));

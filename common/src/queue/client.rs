@@ -213,6 +213,10 @@ impl Queue {
         for (name, value) in limit_fields(limits) {
             field(name, value.to_string());
         }
+        if !limits.step_seconds.is_empty() {
+            let seconds = limits.step_seconds.iter().map(|(kind, seconds)| format!("{kind}={seconds}"));
+            field("step_seconds", seconds.collect::<Vec<_>>().join(" "));
+        }
         if let Some(tasks) = definition.group_tasks {
             field("group_tasks", tasks.to_string());
         }

@@ -350,6 +350,15 @@ impl Queue {
     }
 }
 
+/// Limits of kinds of steps, such as `md=36000 parameters=600`.
+fn step_seconds(text: &str) -> Option<BTreeMap<String, u64>> {
+    let limit = |limit: &str| {
+        let (kind, seconds) = limit.split_once('=')?;
+        Some((kind.to_owned(), seconds.parse().ok()?))
+    };
+    text.split(' ').map(limit).collect()
+}
+
 fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
     let unreadable = |field: &'static str, value: Option<&String>| QueueError::Field {
         run: run.clone(),
@@ -360,7 +369,12 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
         let value = fields.get(field);
         value.and_then(|value| value.parse::<u64>().ok()).ok_or_else(|| unreadable(field, value))
     };
+    let step_seconds = match fields.get("step_seconds") {
+        None => BTreeMap::new(),
+        Some(text) => step_seconds(text).ok_or_else(|| unreadable("step_seconds", Some(text)))?,
+    };
     let limits = Limits {
+        step_seconds,
         parallelism: number("parallelism")?,
         failures_max: number("failures_max")?,
         lapses_max: number("lapses_max")?,

@@ -291,8 +291,8 @@ impl Model {
     fn promote(&mut self, now_ms: u64) {
         let ready = self.delayed.iter().filter(|(ready_at, _)| *ready_at <= now_ms).take(BOUND);
         for id in ids_of(ready) {
-            let was_held = self.tasks[at(id)].ending == Some(Ending::Released);
-            self.place(id, State::Pending, if was_held { Place::Head } else { Place::Tail }, now_ms);
+            let is_next = self.group_tasks.is_some() || self.tasks[at(id)].ending == Some(Ending::Released);
+            self.place(id, State::Pending, if is_next { Place::Head } else { Place::Tail }, now_ms);
             self.event("promote", id, "");
         }
     }

@@ -49,6 +49,9 @@ pub struct AttemptRecord {
     /// The rows of the shard that former attempts made.
     #[serde(default)]
     pub carried: Vec<CarriedRows>,
+    /// The bundle of a checkpoint that it went on from, by its name below the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_from: Option<String>,
     /// With what it was made.
     pub provenance: Provenance,
     /// When.

@@ -121,6 +121,24 @@ impl EngineOptions {
         }
     }
 
+    /// The kinds of its steps that may have a limit of their own.
+    pub const fn step_kinds(&self) -> &'static [&'static str] {
+        match self {
+            Self::Vina(_) => &["prepare", "convert", "dock"],
+            Self::Gnina(_) => &["version", "prepare", "dock"],
+            Self::Command(CommandOptions { stream: None, .. }) => &["command"],
+            Self::Command(_) | Self::Surge(_) => &["stream"],
+            Self::GromacsMmgbsa(_) => {
+                &["receptor", "pose", "parameters", "complex", "em", "equilibrate", "md", "whole", "energies"]
+            }
+            Self::GromacsFep(_) => {
+                &["solute", "solvate", "relax", "equilibrate", "pack", "window", "energies", "reduce"]
+            }
+            Self::Http(_) => &["http"],
+            Self::Terachem(_) => &["prepare", "terachem"],
+        }
+    }
+
     /// Tasks of a molecule, of which the last one waits for the others; `None` for an engine that works on molecules by themselves.
     pub const fn group_tasks(&self) -> Option<u64> {
         match self {
@@ -180,6 +198,8 @@ pub struct Limits {
     pub backoff_max_ms: u64,
     /// How long one step of an engine may run, in seconds of wall clock.
     pub step_seconds_max: u64,
+    /// The same for steps of some kinds, by [`EngineOptions::step_kinds`].
+    pub step_seconds: BTreeMap<String, u64>,
     /// How often at most the checkpoint of a task is stored, in seconds, from 1; workers may be told otherwise.
     pub checkpoint_seconds: u64,
     /// Up to how much longer, at random, in seconds: so a fleet does not store all at once.
@@ -197,6 +217,7 @@ impl Default for Limits {
             backoff_ms: 30_000,
             backoff_max_ms: 600_000,
             step_seconds_max: 3_600,
+            step_seconds: BTreeMap::new(),
             checkpoint_seconds: 600,
             checkpoint_jitter_seconds: 119,
         }
@@ -246,6 +267,11 @@ pub enum LimitsError {
 }
 
 impl Limits {
+    /// How long a step may run, in seconds: by its kind, which is its name without the number of a molecule.
+    pub fn seconds_of_step(&self, step: &str) -> u64 {
+        self.step_seconds.get(step_kind(step)).copied().unwrap_or(self.step_seconds_max)
+    }
+
     /// Checks each limit and their relations.
     pub fn validate(&self) -> Result<(), LimitsError> {
         let positive = [
@@ -253,6 +279,7 @@ impl Limits {
             ("lapses_max", self.lapses_max),
             ("heartbeat_ms", self.heartbeat_ms),
             ("step_seconds_max", self.step_seconds_max),
+            ("step_seconds", self.step_seconds.values().copied().min().unwrap_or(1)),
             ("checkpoint_seconds", self.checkpoint_seconds),
         ];
         if let Some((name, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
@@ -262,6 +289,7 @@ impl Limits {
             ("lease_ms", self.lease_ms, YEAR_MS),
             ("backoff_max_ms", self.backoff_max_ms, YEAR_MS),
             ("step_seconds_max", self.step_seconds_max, YEAR_MS / 1000),
+            ("step_seconds", self.step_seconds.values().copied().max().unwrap_or(0), YEAR_MS / 1000),
             ("checkpoint_seconds", self.checkpoint_seconds, YEAR_MS / 1000),
             ("checkpoint_jitter_seconds", self.checkpoint_jitter_seconds, YEAR_MS / 1000),
         ];
@@ -282,9 +310,35 @@ impl Limits {
     }
 }
 
+/// The kind of a step: its name without the round and the number of a molecule. `round_2_dock_00004` is a `dock`.
+pub fn step_kind(step: &str) -> &str {
+    let of_round = step.strip_prefix("round_").and_then(|rest| rest.split_once('_'));
+    let step = of_round.map_or(step, |(_, step)| step);
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    step.rsplit_once('_').filter(|(_, number)| is_number(number)).map_or(step, |(kind, _)| kind)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_of_all_molecules_and_rounds_are_of_one_kind() {
+        let kinds =
+            ["dock_00000", "round_2_dock_00004", "window", "prepare", "round_3_command", "gb_radii", "x_"]
+                .map(step_kind);
+        assert_eq!(kinds, ["dock", "dock", "window", "prepare", "command", "gb_radii", "x_"]);
+    }
+
+    #[test]
+    fn a_kind_of_step_has_its_own_limit() {
+        let step_seconds = BTreeMap::from([("md".to_owned(), 36_000)]);
+        let limits = Limits { step_seconds, ..Limits::default() };
+        assert_eq!(limits.validate(), Ok(()));
+        for (step, seconds) in [("md_00003", 36_000), ("md", 36_000), ("em_00003", 3_600), ("mdx", 3_600)] {
+            assert_eq!(limits.seconds_of_step(step), seconds, "{step}");
+        }
+    }
 
     #[test]
     fn the_defaults_agree_with_each_other() {
@@ -303,6 +357,7 @@ mod tests {
             "heartbeat_ms 20000 is too long for lease_ms 60000 (expected: heartbeat_ms * 3 < lease_ms)",
         );
         check(|l| l.failures_max = 0, "failures_max is 0 (expected 1 or more)");
+        check(|l| _ = l.step_seconds.insert("md".into(), 0), "step_seconds is 0 (expected 1 or more)");
         check(|l| l.checkpoint_seconds = 0, "checkpoint_seconds is 0 (expected 1 or more)");
         check(|l| l.lease_ms = u64::MAX, "lease_ms is 18446744073709551615 (expected 31536000000 at most)");
         check(|l| l.backoff_ms = 700_000, "backoff_ms 700000 is above backoff_max_ms 600000");

@@ -307,7 +307,7 @@ impl From<Charges> for ChargeModel {
 pub enum SolventName {
     /// None, but a permittivity that softens charges: quick
     Vacuum,
-    /// A box of TIP3P water: twenty times as long
+    /// A box of TIP3P water: ten times as long and more
     Tip3p,
 }
 

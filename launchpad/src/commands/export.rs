@@ -5,136 +5,22 @@ use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use common::queue::{Queue, TaskInfo};
+use common::queue::Queue;
 use common::storage::{RunStore, key};
-use common::task::{AttemptRecord, LeaseName, RunId, State, StepRecord, TaskId, WorkerId};
+use common::task::{AttemptRecord, LeaseName, RunId, State, StepRecord, TaskId, step_kind};
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
+use crate::exported::{Exported, ExportedStep, Sink};
 use crate::new_file::NewFile;
 use crate::output::{self, Report, thousands};
 use crate::task_scan::scan;
 
 /// Records that are fetched at a time.
 const FETCHES: usize = 32;
-
-/// A task. Columns are added at the end, never renamed. Moments are ms of the Redis clock, of the attempt that succeeded.
-#[derive(Debug, Serialize)]
-struct Exported {
-    task: TaskId,
-    state: &'static str,
-    worker: Option<WorkerId>,
-    lease: Option<LeaseName>,
-    /// Leases that it had.
-    attempts: u64,
-    failures: u64,
-    lapses: u64,
-    releases: u64,
-    reason: Option<String>,
-    molecules_ok: u64,
-    molecules_bad: u64,
-    queued_ms: Option<u64>,
-    leased_ms: Option<u64>,
-    staged_ms: Option<u64>,
-    engine_started_ms: Option<u64>,
-    engine_ended_ms: Option<u64>,
-    upload_started_ms: Option<u64>,
-    upload_ended_ms: Option<u64>,
-    completed_ms: Option<u64>,
-    bytes_down: Option<u64>,
-    bytes_up: Option<u64>,
-}
-
-impl Exported {
-    fn new(task: TaskId, info: TaskInfo) -> Self {
-        let moments = info.timings.map(|timings| timings.moments);
-        Self {
-            task,
-            state: info.state.name(),
-            worker: info.lease.as_ref().map(|lease| lease.worker.clone()),
-            attempts: info.lease.as_ref().map_or(0, |lease| lease.number),
-            lease: info.lease,
-            failures: info.failures,
-            lapses: info.lapses,
-            releases: info.releases,
-            reason: info.reason,
-            molecules_ok: info.molecules_ok,
-            molecules_bad: info.molecules_bad,
-            queued_ms: moments.map(|moments| moments.queued),
-            leased_ms: moments.map(|moments| moments.leased),
-            staged_ms: moments.and_then(|moments| moments.staged),
-            engine_started_ms: moments.and_then(|moments| moments.engine_started),
-            engine_ended_ms: moments.and_then(|moments| moments.engine_ended),
-            upload_started_ms: moments.and_then(|moments| moments.upload_started),
-            upload_ended_ms: moments.and_then(|moments| moments.upload_ended),
-            completed_ms: info.timings.and_then(|timings| timings.completed),
-            bytes_down: info.bytes.map(|(down, _)| down),
-            bytes_up: info.bytes.map(|(_, up)| up),
-        }
-    }
-}
-
-/// A step of an engine, of the attempt that succeeded. Columns are added at the end, never renamed.
-#[derive(Debug, Serialize)]
-struct ExportedStep<'a> {
-    task: TaskId,
-    lease: &'a LeaseName,
-    /// Its name, as its logs have it.
-    step: &'a str,
-    /// What it is a step of: its name without the molecule's number, and without the round.
-    kind: &'a str,
-    /// How its program ended, such as `exit 0`.
-    ended: &'a str,
-    elapsed_ms: u64,
-}
-
-/// `round_2_dock_00004` is a `dock`.
-fn kind(step: &str) -> &str {
-    let of_round = step.strip_prefix("round_").and_then(|rest| rest.split_once('_'));
-    let step = of_round.map_or(step, |(_, step)| step);
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    step.rsplit_once('_').filter(|(_, number)| is_number(number)).map_or(step, |(kind, _)| kind)
-}
-
-/// How lines are written.
-enum Sink<W: Write> {
-    Csv(Box<csv::Writer<W>>),
-    JsonLines(W),
-}
-
-impl<W: Write> Sink<W> {
-    fn new(json: bool, to: W) -> Self {
-        if json { Self::JsonLines(to) } else { Self::Csv(Box::new(csv::Writer::from_writer(to))) }
-    }
-
-    fn write(&mut self, row: &impl Serialize) -> io::Result<()> {
-        match self {
-            Self::Csv(csv) => csv.serialize(row).map_err(as_io),
-            Self::JsonLines(to) => {
-                serde_json::to_writer(&mut *to, row)?;
-                to.write_all(b"\n")
-            }
-        }
-    }
-
-    fn finish(self) -> io::Result<W> {
-        match self {
-            Self::Csv(csv) => csv.into_inner().map_err(csv::IntoInnerError::into_error),
-            Self::JsonLines(mut to) => to.flush().map(|()| to),
-        }
-    }
-}
-
-/// The system's own error, by which a closed pipe is told from a full disk.
-fn as_io(error: csv::Error) -> io::Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => error,
-        other => io::Error::other(format!("{other:?}")),
-    }
-}
 
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
@@ -205,7 +91,7 @@ impl Source<'_> {
         let mut looks = futures::stream::iter(looks).buffered(FETCHES);
         while let Some((task, lease, steps)) = looks.try_next().await? {
             for StepRecord { name, ended, elapsed_ms, .. } in &steps {
-                let (lease, step, kind, elapsed_ms) = (&lease, name.as_str(), kind(name), *elapsed_ms);
+                let (lease, step, kind, elapsed_ms) = (&lease, name.as_str(), step_kind(name), *elapsed_ms);
                 sink.write(&ExportedStep { task, lease, step, kind, ended, elapsed_ms }).map_err(failed)?;
             }
         }
@@ -217,18 +103,5 @@ impl Source<'_> {
         let record = self.store.find(&key::attempt_record(task, &lease)).await?;
         let record = record.and_then(|bytes| serde_json::from_slice::<AttemptRecord>(&bytes).ok());
         Ok((task, lease, record.map(|record| record.steps).unwrap_or_default()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_of_all_molecules_and_rounds_are_of_one_kind() {
-        let kinds =
-            ["dock_00000", "round_2_dock_00004", "window", "prepare", "round_3_command", "gb_radii", "x_"]
-                .map(kind);
-        assert_eq!(kinds, ["dock", "dock", "window", "prepare", "command", "gb_radii", "x_"]);
     }
 }

@@ -121,6 +121,7 @@ fn attempt_text(attempt: &Attempt) -> String {
         }
         lines.push(format!("  host {}", record.provenance.host));
         lines.extend(record.provenance.gpu.as_ref().map(|gpu| format!("  GPU {gpu}")));
+        lines.extend(record.resumed_from.as_ref().map(|bundle| format!("  went on from {bundle}")));
         let step = |step: &StepRecord| {
             format!("  step {}: {} after {}", step.name, step.ended, duration(step.elapsed_ms))
         };

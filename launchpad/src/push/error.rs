@@ -33,6 +33,16 @@ pub(crate) enum PushError {
         /// The parameter.
         name: &'static str,
     },
+    /// A limit for steps that the engine does not have.
+    #[error("the engine `{engine}` has no step `{found}` (known: {known})")]
+    StepKind {
+        /// What the limit is for.
+        found: String,
+        /// The engine.
+        engine: &'static str,
+        /// The kinds of steps that it has.
+        known: String,
+    },
     /// A parameter that the engine does not have.
     #[error("`{parameter}` is no parameter of the engine `{engine}`")]
     OtherEngine {
@@ -191,6 +201,7 @@ impl PushError {
             | Self::Zero { .. }
             | Self::OwnFollowUp { .. } => exit_code::USAGE,
             Self::OtherEngine { .. }
+            | Self::StepKind { .. }
             | Self::Role { .. }
             | Self::Command(_)
             | Self::Mmgbsa(_)
@@ -256,6 +267,7 @@ impl PushError {
             Self::Role { .. } => "name it as the driver looks for it: --input site=protein.pdb".into(),
             Self::Contradiction { one, other } => format!("leave out {one} or {other}"),
             Self::Zero { .. } => "leave it out for the default".into(),
+            Self::StepKind { .. } => "steps that `step_seconds` does not name have `step_seconds_max`".into(),
             Self::InputFormat { role, known, .. } => {
                 let best = known.split(',').next().unwrap_or_default();
                 format!("convert it: `obabel {role}.mol2 -O {role}.{best}`")

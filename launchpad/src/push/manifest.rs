@@ -215,7 +215,11 @@ impl StagedManifest {
     }
 
     /// Refuses molecules without coordinates for an engine that takes each where it is, unless there is a reference to put them on.
-    pub(crate) fn check_for(&self, engine: &EngineOptions, has_reference: bool) -> Result<(), LaunchpadError> {
+    pub(crate) fn check_for(
+        &self,
+        engine: &EngineOptions,
+        has_reference: bool,
+    ) -> Result<(), LaunchpadError> {
         if has_reference || !matches!(engine, EngineOptions::GromacsMmgbsa(_)) {
             return Ok(());
         }

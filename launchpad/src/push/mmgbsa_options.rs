@@ -52,11 +52,7 @@ pub(super) fn resolve(
         md_ps: flags.md_ps.or(file.md_ps).or(base.map(|base| base.md_ps)).unwrap_or(MD_PS_DEFAULT),
         frames: flags.frames.or(file.frames).or(base.map(|base| base.frames)).unwrap_or(FRAMES_DEFAULT),
         solvent,
-        equilibration_ps: flags
-            .equilibration_ps
-            .or(file.equilibration_ps)
-            .or(of_base)
-            .unwrap_or(of_solvent),
+        equilibration_ps: flags.equilibration_ps.or(file.equilibration_ps).or(of_base).unwrap_or(of_solvent),
     };
     // Without a driver of its own, a run has the one that ships.
     options.validate(true)?;
@@ -64,11 +60,7 @@ pub(super) fn resolve(
 }
 
 /// The reference, where there is one: its role and file.
-pub(super) fn reference(
-    flags: &cli::Push,
-    file: &OptionsTable,
-    folder: &Path,
-) -> BTreeMap<String, PathBuf> {
+pub(super) fn reference(flags: &cli::Push, file: &OptionsTable, folder: &Path) -> BTreeMap<String, PathBuf> {
     let beside = file.reference.as_ref().map(|path| folder.join(path));
     let reference = flags.reference.clone().or(beside);
     reference.map(|path| (REFERENCE_ROLE.to_owned(), path)).into_iter().collect()

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{
-    CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions,
-};
+use common::task::{CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions};
 
 use super::{
     Layout, PushError, command_options, docking_options, fep_options, http_options, mmgbsa_options,
@@ -90,6 +88,11 @@ impl PushRequest {
         limits.validate()?;
         let said = Said { flags, file: &file, folder, from };
         let (engine, inputs) = said.engine(driver.as_ref())?;
+        let known = engine.step_kinds();
+        if let Some(found) = limits.step_seconds.keys().find(|kind| !known.contains(&kind.as_str())) {
+            let (found, engine) = (found.clone(), engine.name());
+            return Err(PushError::StepKind { found, engine, known: known.join(", ") }.into());
+        }
         let split = stream_options::split(flags, &file.options, &engine, from)?;
         let store = file.store.as_deref().map(|store| as_url(folder, store)).transpose()?;
         Ok(Self {
@@ -190,15 +193,13 @@ impl Said<'_> {
         let of_http = http_options::first_given(&file.options);
         let of_terachem = terachem_options::first_given(&file.options);
         let of_mmgbsa = mmgbsa_options::first_given(flags, &file.options);
-        let of_fep = fep_options::first_given(flags, &file.options);
         let charges = (flags.charges.is_some() || file.options.charges.is_some()).then_some("charges");
-        let equilibration = flags.equilibration_ps.is_some() || file.options.equilibration_ps.is_some();
-        let equilibration = equilibration.then_some("equilibration_ps");
         let has_columns = !flags.command.columns.is_empty() || file.options.columns.is_some();
         let of_rows = has_columns.then_some("columns");
         let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
         let theirs = from.map(|from| name_of(&from.spec.engine));
         let named = flags.engine.or(file.engine);
+        let of_fep = fep_options::first_given(flags, &file.options, named.or(theirs));
         if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
             return Err(PushError::Contradiction { one: "engine", other: "from" });
         }
@@ -214,8 +215,6 @@ impl Said<'_> {
             EngineName::GromacsFep
         } else if of_mmgbsa.or(charges).is_some() {
             EngineName::GromacsMmgbsa
-        } else if equilibration.is_some() {
-            EngineName::GromacsFep
         } else {
             EngineName::Vina
         };
@@ -223,9 +222,7 @@ impl Said<'_> {
         let of_docking = docking_options::first_given(flags, &file.options, engine);
         let foreign = |parameter: Option<&'static str>, owner: EngineName| Some((parameter?, owner.name()));
         let of_fep = foreign(of_fep, EngineName::GromacsFep);
-        let equilibration = foreign(equilibration, EngineName::GromacsFep);
-        let of_dynamics =
-            foreign(charges.or(of_mmgbsa), EngineName::GromacsMmgbsa).or(of_fep).or(equilibration);
+        let of_dynamics = foreign(charges.or(of_mmgbsa), EngineName::GromacsMmgbsa).or(of_fep);
         let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
         let of_gnina = foreign(of_gnina, EngineName::Gnina);
         let of_docking = foreign(of_docking, EngineName::Vina);
@@ -360,6 +357,7 @@ fn limits(flags: &cli::Push, file: &LimitsTable, from: Option<&RunInfo>) -> Limi
             .step_seconds_max
             .or(file.step_seconds_max)
             .unwrap_or(default.step_seconds_max),
+        step_seconds: file.step_seconds.clone().unwrap_or(default.step_seconds),
         checkpoint_seconds: file.checkpoint_seconds.unwrap_or(default.checkpoint_seconds),
         checkpoint_jitter_seconds: file
             .checkpoint_jitter_seconds
@@ -381,7 +379,9 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use common::task::{ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions};
+    use common::task::{
+        ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions,
+    };
 
     use super::*;
     use crate::cli::{Cli, Command};
@@ -507,6 +507,18 @@ mod tests {
             assert_eq!(resolve(file, flags).unwrap_err().to_string(), expect);
         };
         check("--modes 3", "`modes` is no parameter of the engine `gromacs-mmgbsa`");
+        let water = "[options]\nsolvent = 'tip3p'\n";
+        let default = mmgbsa(water, "x.sdf --run a --receptor r.pdb");
+        assert_eq!((default.solvent, default.equilibration_ps), (Solvent::Tip3p, 50.0));
+        let told = mmgbsa(water, "x.sdf --run a --receptor r.pdb --equilibration-ps 20");
+        assert_eq!(told, MmgbsaOptions { equilibration_ps: 20.0, ..default });
+        check("--equilibration-ps 20", "equilibration_ps is 20 (expected 0 for solvent vacuum)");
+        let limits = "engine = 'gromacs-mmgbsa'\n[limits]\nstep_seconds = {dock = 5}\n";
+        let refused = resolve(limits, "x.sdf --run a --receptor r.pdb").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("the engine `gromacs-mmgbsa` has no step `dock` (known: receptor, pose,"),
+            "{refused}"
+        );
         check("--engine vina", "`charges` is no parameter of the engine `vina`");
         check("--md-ps 0.001", "md_ps is 0.001 (expected a multiple of 0.002 above 0, 1000000 at most)");
         check(

@@ -156,6 +156,8 @@ async fn clock(ghost: &Ghost) -> impl Fn() -> u64 {
 /// An idle worker that stays the same is seen every third time that its heartbeat looks, 40 to 45 s, and writes its card every ten minutes.
 async fn show(ghost: &Ghost) {
     let clock = clock(ghost).await;
-    let see = async || ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
-    repeat(Duration::from_secs(45), SHORTEST_BEAT, see).await;
+    repeat(Duration::from_secs(45), SHORTEST_BEAT, async || {
+        ghost.queue.see_worker(&ghost.id, clock()).await.unwrap();
+    })
+    .await;
 }

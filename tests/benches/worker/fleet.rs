@@ -235,7 +235,7 @@ impl Worker {
         crate::latency::now_us() as f64 / 1_000.0
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

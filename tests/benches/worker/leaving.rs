@@ -4,7 +4,7 @@
 use common::task::Limits;
 use nix::sys::signal::Signal;
 
-use crate::fleet::{AS_SHIPPED, Run, Site};
+use crate::fleet::{AS_SHIPPED, Run, Site, Worker};
 use crate::latency::now_us;
 use crate::{spread, text};
 
@@ -56,11 +56,12 @@ async fn one(site: &Site, name: &str, script: &str) -> Times {
     let told_ms = now_us() as f64 / 1_000.0;
     told.signal(Signal::SIGTERM);
     let (gone_ms, taken_ms) = tokio::join!(told.gone_ms(), run.until_leases(&site.redis, 2));
-    let handed_over_ms = handed_over_ms(site, &run).await;
+    let handed_over_ms = handed_over_ms(site, &run, &told).await;
     Times { gone: gone_ms - told_ms, taken: taken_ms - told_ms, after_hand_over: taken_ms - handed_over_ms }
 }
 
 /// When the last bundle was registered.
-async fn handed_over_ms(site: &Site, run: &Run) -> f64 {
-    *run.events(&site.redis, "checkpoint").await.last().unwrap()
+async fn handed_over_ms(site: &Site, run: &Run, told: &Worker) -> f64 {
+    let events = run.events(&site.redis, "checkpoint").await;
+    *events.last().unwrap_or_else(|| panic!("no bundle was registered: {}", told.log()))
 }

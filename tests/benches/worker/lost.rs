@@ -1,5 +1,7 @@
 //! How long a task waits for another worker when its own is gone: killed, or told to leave. There is one idle worker each time.
 
+use std::collections::BTreeMap;
+
 use common::task::Limits;
 use nix::sys::signal::Signal;
 use redis::AsyncCommands as _;
@@ -20,6 +22,7 @@ const LIMITS: Limits = Limits {
     backoff_ms: 30_000,
     backoff_max_ms: 600_000,
     step_seconds_max: 3_600,
+    step_seconds: BTreeMap::new(),
     checkpoint_seconds: 600,
     checkpoint_jitter_seconds: 119,
 };

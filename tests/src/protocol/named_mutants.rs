@@ -228,12 +228,7 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
         "move(id, 'leased', 'pending', 'head')",
         "move(id, 'leased', 'pending', 'tail')",
     ),
-    (
-        "a promoted task goes to the head",
-        "lease",
-        "field(id, 'ending') == 'released' and 'head' or 'tail'",
-        "'head'",
-    ),
+    ("a promoted task goes to the head", "lease", "is_next and 'head' or 'tail'", "'head'"),
     ("a lapse counts as a failure", "lease", "count(id, 'lapses')", "count(id, 'failures')"),
     (
         "a lapse is not counted",
@@ -541,8 +536,14 @@ pub(super) const NAMED: &[(&str, &str, &str, &str)] = &[
     (
         "a task whose hold is over goes to the end",
         "lease",
-        "field(id, 'ending') == 'released' and 'head' or 'tail'",
-        "'tail'",
+        "group_tasks or field(id, 'ending') == 'released'",
+        "group_tasks",
+    ),
+    (
+        "a window that is tried again goes behind all other molecules",
+        "lease",
+        "group_tasks or field(id, 'ending') == 'released'",
+        "field(id, 'ending') == 'released'",
     ),
     (
         "a lease does not tell of bundles",

@@ -10,8 +10,8 @@ use common::task::{MmgbsaOptions, RunSpec, Solvent};
 
 use super::reason::ComplexReason;
 use super::{
-    Engine, EngineFailure, Judged, Plan, Preparation, Shareable, Snapshot, Step, StepOutcome, Workload, command,
-    mmgbsa_energies, mmgbsa_verdict, task_file,
+    Engine, EngineFailure, Judged, Plan, Preparation, Shareable, Snapshot, Step, StepOutcome, Workload,
+    command, mmgbsa_energies, mmgbsa_verdict, task_file,
 };
 
 /// The step that gives the receptor its topology, once for all molecules.
@@ -46,7 +46,7 @@ const STAGES: [Stage; 8] = [
     Stage { name: "em", leaves: "em.gro", reason: ComplexReason::MinimisationFailed },
     Stage { name: EQUILIBRATE, leaves: "equilibrate.gro", reason: ComplexReason::EquilibrationFailed },
     Stage { name: "md", leaves: "md.gro", reason: ComplexReason::DynamicsFailed },
-    Stage { name: "whole", leaves: "last.gro", reason: ComplexReason::TrajectoryFailed },
+    Stage { name: "whole", leaves: WHOLE, reason: ComplexReason::TrajectoryFailed },
     Stage { name: "energies", leaves: "energies.dat", reason: ComplexReason::EnergiesFailed },
 ];
 
@@ -62,13 +62,14 @@ pub(crate) fn stages(solvent: Solvent) -> impl Iterator<Item = Stage> {
 const BEGUN: [&str; 2] = ["md.cpt", "md.gro"];
 
 /// What is left of a molecule's steps for later ones, for the judge and to be kept, beside all topologies (`.itp`).
-const STATE: [&str; 19] = [
+const STATE: [&str; 20] = [
     "ligand.json",
     "pose.sdf",
     "structure.sdf",
     "complex.top",
     "complex.gro",
     "boxed.gro",
+    "system.top",
     "groups.ndx",
     "em.gro",
     "equilibrate.gro",
@@ -85,10 +86,14 @@ const STATE: [&str; 19] = [
 ];
 /// What mdrun appends to, and cuts back to what its checkpoint knows of.
 const APPENDED: [&str; 3] = ["md.log", "md.edr", "md.xtc"];
+/// Large files that nobody needs once the trajectory is whole, which this file tells.
+const USED_UP: [&str; 4] = ["md.cpt", "md.tpr", "md.edr", "md.xtc"];
+const WHOLE: &str = "last.gro";
 
 /// What is kept of a molecule: enough to look at it, and to do the dynamics again.
-const KEPT: [&str; 15] = [
+const KEPT: [&str; 16] = [
     "pose.sdf",
+    "parameters.itp",
     "ligand_types.itp",
     "ligand_molecule.itp",
     "complex.top",
@@ -146,7 +151,8 @@ impl Mmgbsa {
         let task = std::fs::read(scratch.join(task_file::NAME)).ok()?;
         let task: serde_json::Value = serde_json::from_slice(&task).ok()?;
         let molecules = task["molecules"].as_array()?.len();
-        let is_left = |file: &&PathBuf| stages(self.options.solvent).any(|stage| file.ends_with(stage.leaves));
+        let is_left =
+            |file: &&PathBuf| stages(self.options.solvent).any(|stage| file.ends_with(stage.leaves));
         let steps = molecules * stages(self.options.solvent).count();
         Some((files.iter().filter(is_left).count() as u64, steps as u64))
     }
@@ -193,11 +199,7 @@ impl Engine for Mmgbsa {
         let at = reference.as_ref().map(|(_, at)| at.as_path());
         let task_json = self.task_json(workload, &receptor, at);
         let copies = [(from, receptor), (driver_from, driver)].into_iter().chain(reference);
-        Plan {
-            files: vec![(PathBuf::from(task_file::NAME), task_json)],
-            copies: copies.collect(),
-            steps,
-        }
+        Plan { files: vec![(PathBuf::from(task_file::NAME), task_json)], copies: copies.collect(), steps }
     }
 
     fn judge(&self, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Result<Vec<Judged>, EngineFailure> {
@@ -212,11 +214,15 @@ impl Engine for Mmgbsa {
     /// All that later steps need of each molecule whose dynamics have begun: what comes before takes minutes at most, and the
     /// ligand's parameters are in the store.
     fn checkpoint(&self, scratch: &Path) -> Option<Snapshot> {
-        let files: BTreeSet<PathBuf> = command::files_below(scratch, Path::new(FOLDER), 2).into_iter().collect();
+        let files: BTreeSet<PathBuf> =
+            command::files_below(scratch, Path::new(FOLDER), 2).into_iter().collect();
         let has_begun = |file: &&PathBuf| BEGUN.iter().any(|name| files.contains(&file.with_file_name(name)));
         let is_one_of = |file: &Path, names: &[&str]| names.iter().any(|name| file.ends_with(name));
-        let is_state = |file: &Path| is_one_of(file, &STATE) || file.extension().is_some_and(|end| end == "itp");
-        let begun = || files.iter().filter(has_begun);
+        let is_state =
+            |file: &Path| is_one_of(file, &STATE) || file.extension().is_some_and(|end| end == "itp");
+        let is_used_up =
+            |file: &Path| is_one_of(file, &USED_UP) && files.contains(&file.with_file_name(WHOLE));
+        let begun = || files.iter().filter(has_begun).filter(|file| !is_used_up(file));
         let snapshot = Snapshot {
             state: begun().filter(|file| is_state(file)).cloned().collect(),
             appended: begun().filter(|file| is_one_of(file, &APPENDED)).cloned().collect(),

@@ -1,12 +1,12 @@
 //! Every way in which GROMACS, acpype and gmx_MMPBSA end well with worthless numbers, planted among real outputs: `judge` names each. Not
 //! part of the program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use common::task::{
     ChargeModel, EngineOptions, ManifestDigest, MmgbsaOptions, Molecule, MoleculeSource, ObjectRef, Row,
-    RunSpec, SPEC_SCHEMA, Solvent, Verdict,
+    RunSpec, SPEC_SCHEMA, Solvent, Verdict, step_kind,
 };
 use tempfile::TempDir;
 
@@ -351,6 +351,8 @@ fn each_step_is_one_of_the_drivers_and_needs_what_the_one_before_leaves() {
     let water = MmgbsaOptions { solvent: Solvent::Tip3p, equilibration_ps: 1.0, ..OPTIONS };
     let in_water = Mmgbsa::new(water).plan(&attempt.workload()).steps;
     assert_eq!((in_water.len(), in_water[5].name.as_str()), (17, "equilibrate_00000"));
+    let kinds: BTreeSet<&str> = in_water.iter().map(|step| step_kind(&step.name)).collect();
+    assert_eq!(kinds, EngineOptions::GromacsMmgbsa(OPTIONS).step_kinds().iter().copied().collect());
     for step in &in_water[1..9] {
         let word = &step.argv[2];
         assert!(driver.contains(&format!("\n    \"{word}\": (")), "the driver has no step {word}");
@@ -370,7 +372,11 @@ fn a_step_whose_output_was_there_before_needs_no_process() {
     attempt.left_out.extend(second.map(|name| format!("{name}_00001")));
     assert_eq!(attempt.first().score, "-14.88");
     attempt.remove("em.gro");
-    assert_eq!(attempt.failed().reason, "output_lost", "what it left is gone, and nobody refused the molecule");
+    assert_eq!(
+        attempt.failed().reason,
+        "output_lost",
+        "what it left is gone, and nobody refused the molecule"
+    );
 }
 
 #[test]
@@ -428,4 +434,17 @@ fn a_checkpoint_holds_what_the_later_steps_of_begun_dynamics_need() {
     assert_eq!(names(&snapshot.appended), ["md.edr", "md.log", "md.xtc"]);
     // The pose, parameters, complex and minimum of the first of two molecules, which have seven steps each.
     assert_eq!(snapshot.progress, Some((4, 14)));
+    // What the dynamics left is of no use any more.
+    for name in ["md.gro", "last.gro", "whole.xtc"] {
+        attempt.spoil(name, "x");
+    }
+    let snapshot = engine.checkpoint(attempt.scratch.path()).unwrap();
+    assert_eq!(names(&snapshot.appended), ["md.log"]);
+    let state = names(&snapshot.state);
+    let has = |name: &str| state.iter().any(|found| found == name);
+    assert!(
+        has("whole.xtc") && has("last.gro") && has("md.gro") && !has("md.cpt") && !has("md.tpr"),
+        "{state:?}"
+    );
+    assert_eq!(snapshot.progress, Some((6, 14)));
 }

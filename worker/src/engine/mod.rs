@@ -393,6 +393,29 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
 }
 
 #[cfg(test)]
+mod tests {
+    use common::task::step_kind;
+
+    use super::*;
+
+    #[test]
+    fn the_kinds_of_steps_that_may_have_limits_are_those_of_the_engines() {
+        let check = |engine: &EngineOptions, mut steps: Vec<&str>| {
+            let mut known = engine.step_kinds().to_vec();
+            known.sort_unstable();
+            steps.sort_unstable();
+            assert_eq!(known, steps, "{}", engine.name());
+        };
+        let [dock, convert] = [docking::dock_step(0), vina::convert_step(0)];
+        let [dock, convert] = [step_kind(&dock), step_kind(&convert)];
+        let [vina, gnina, _, fep] = &built_in()[..] else { panic!("other engines") };
+        check(vina, vec![docking::PREPARE_ROLE, convert, dock]);
+        check(gnina, vec![docking::PREPARE_ROLE, gnina::VERSION_STEP, dock]);
+        let fep_steps = fep::STAGES.iter().map(|stage| stage.name).chain(["window", "energies", "reduce"]);
+        check(fep, fep_steps.collect());
+    }
+}
+#[cfg(test)]
 mod fep_traps;
 #[cfg(test)]
 mod hostile_input;

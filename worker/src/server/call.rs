@@ -17,7 +17,7 @@ use serde_json::json;
 use super::http_call::HttpCall;
 use super::pool::{GaveUp, Patience, Pool};
 use super::terachem_call::TerachemCall;
-use super::{CRASHES, Crash, CrashKind, Endpoint, Protocol, Servers};
+use super::{Endpoint, Protocol, Servers, UNANSWERED, Unanswered, Why};
 
 /// Arguments of `call`.
 #[derive(Debug, Clone, Args)]
@@ -46,6 +46,9 @@ pub(super) enum CallError {
     /// A server neither answers nor is well shortly before the step's end.
     #[error("{0}")]
     Hangs(String),
+    /// Half of the step is over.
+    #[error("half of the step's time is over, the other molecules have another call")]
+    HalfTime,
     /// This machine.
     #[error("{0}")]
     Local(String),
@@ -54,15 +57,17 @@ pub(super) enum CallError {
 impl CallError {
     /// Whether a server was there for what was asked, so that others may be asked about.
     pub(super) const fn is_about_what_was_asked(&self) -> bool {
-        matches!(self, Self::Servers(GaveUp::Nonsense { .. } | GaveUp::Crashed { .. }))
+        matches!(self, Self::Servers(GaveUp::Nonsense { .. } | GaveUp::Crashed { .. }) | Self::HalfTime)
     }
 
-    /// Whether a server crashed, or stands still, over what was asked.
-    pub(super) const fn crash(&self) -> Option<CrashKind> {
+    /// What it says of what was asked, if it does: that a server crashed, or stands still, over it.
+    pub(super) const fn why(&self) -> Option<Why> {
         match self {
-            Self::Servers(GaveUp::Crashed { .. }) => Some(CrashKind::Repeated),
-            Self::Servers(GaveUp::Lost { .. }) | Self::Hangs(_) => Some(CrashKind::Lost),
-            Self::Servers(GaveUp::Away { .. } | GaveUp::Nonsense { .. }) | Self::Local(_) => None,
+            Self::Servers(GaveUp::Crashed { .. }) => Some(Why::Crashed),
+            Self::Servers(GaveUp::Lost { .. }) | Self::Hangs(_) => Some(Why::Lost),
+            Self::Servers(GaveUp::Away { .. } | GaveUp::Nonsense { .. })
+            | Self::HalfTime
+            | Self::Local(_) => None,
         }
     }
 
@@ -130,17 +135,17 @@ pub(super) struct JobMolecule {
     pub(super) seed: u32,
 }
 
-/// What a call found out of molecules: the file of rows, and that of crashes.
+/// What a call found out of molecules: the file of rows, and that of why there are none.
 #[derive(Debug)]
 pub(super) struct Findings {
     rows: File,
-    crashes: File,
+    unanswered: File,
 }
 
 impl Findings {
     pub(super) fn create(rows: &str) -> Result<Self, CallError> {
         let create = |path| File::create(path).map_err(|error| local("no rows can be written", &error));
-        Ok(Self { rows: create(rows)?, crashes: create(CRASHES)? })
+        Ok(Self { rows: create(rows)?, unanswered: create(UNANSWERED)? })
     }
 
     /// Writes whole lines.
@@ -148,18 +153,17 @@ impl Findings {
         self.rows.write_all(lines.as_bytes()).map_err(|error| local("no row can be written", &error))
     }
 
-    /// Writes down which molecules a server was asked about when it crashed.
-    pub(super) fn note_crash<'a>(
+    /// Writes down why there is no row of these molecules.
+    pub(super) fn note<'a>(
         &mut self,
-        kind: CrashKind,
+        why: Why,
         error: &CallError,
         molecules: impl IntoIterator<Item = &'a JobMolecule>,
     ) -> Result<(), CallError> {
         for molecule in molecules {
-            let crash = Crash { molecule_id: molecule.id.clone(), kind, detail: error.to_string() };
-            let line =
-                serde_json::to_string(&crash).map_err(|error| local("no crash can be told", &error))?;
-            writeln!(self.crashes, "{line}").map_err(|error| local("no crash can be told", &error))?;
+            let unanswered = Unanswered { molecule_id: molecule.id.clone(), why, detail: error.to_string() };
+            let line = serde_json::to_string(&unanswered).expect("texts always become JSON");
+            writeln!(self.unanswered, "{line}").map_err(|error| local("no reason can be told", &error))?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::answer::{self, Answer};
 use super::call::{Call, CallError, Findings, JobMolecule, local};
 use super::http::{HttpClient, HttpServers, Reply};
 use super::pool::{CRASHES_MAX, Pool, Trouble};
-use super::{CrashKind, Endpoint, Protocol};
+use super::{Endpoint, Protocol, Why};
 use crate::engine::RowReason;
 
 /// After this share of a step's time a silent server is doubted.
@@ -63,6 +63,8 @@ pub(super) struct HttpCall {
     findings: Findings,
     /// When a server that has not answered yet is asked whether it is well.
     doubt_at: Instant,
+    /// Until when suspects are asked about: many that are fast together may take longer than a step one by one, and none is to blame.
+    until: Option<Instant>,
 }
 
 impl HttpCall {
@@ -76,15 +78,21 @@ impl HttpCall {
         let findings = Findings::create(&options.rows().rows)?;
         let client = HttpClient::new(call.token_file()).map_err(CallError::Local)?;
         let doubt_at = Instant::now() + call.step().mul_f64(DOUBTFUL_SHARE);
-        Ok(Self { options, open, client, pool: call.pool(Protocol::Http), findings, doubt_at })
+        let until = are_suspects.then(|| Instant::now() + call.step() / 2);
+        Ok(Self { options, open, client, pool: call.pool(Protocol::Http), findings, doubt_at, until })
     }
 
     /// Asks about all molecules at once unless they are suspects, and about fewer where a server can't tell what is wrong with which. The
     /// rows of the others stand when one has none.
     pub(super) async fn run(&mut self) -> Result<(), CallError> {
         let mut open = std::mem::take(&mut self.open);
-        let mut last = None;
+        let (mut last, mut is_first) = (None, true);
         while let Some(portion) = open.pop() {
+            if !std::mem::take(&mut is_first) && self.until.is_some_and(|until| Instant::now() > until) {
+                let rest = open.iter().chain([&portion]).flat_map(|portion| &portion.molecules);
+                self.findings.note(Why::NotAsked, &CallError::HalfTime, rest)?;
+                return Err(CallError::HalfTime);
+            }
             let alone = (portion.molecules.len() == 1).then(|| portion.molecules[0].id.clone());
             match (self.ask(&portion.molecules).await, alone) {
                 (Ok(Answered::Rows(answer)), _) => {
@@ -98,8 +106,8 @@ impl HttpCall {
                 }
                 (Err(error), Some(molecule)) if error.is_about_what_was_asked() => {
                     tracing::error!(molecule, "{error}");
-                    if let Some(kind) = error.crash() {
-                        self.findings.note_crash(kind, &error, &portion.molecules)?;
+                    if let Some(why) = error.why() {
+                        self.findings.note(why, &error, &portion.molecules)?;
                     }
                     last = Some(error);
                 }
@@ -108,15 +116,15 @@ impl HttpCall {
                     open.extend(portion.halves(is_suspect).into_iter().rev());
                 }
                 (Err(error), None) if error.is_about_what_was_asked() => {
-                    let is_suspect = portion.is_suspect || error.crash().is_some();
+                    let is_suspect = portion.is_suspect || error.why().is_some();
                     open.extend(portion.halves(is_suspect).into_iter().rev());
                 }
                 (Err(error), _) => {
-                    let is_suspect = portion.is_suspect || error.crash().is_some();
+                    let is_suspect = portion.is_suspect || error.why().is_some();
                     open.push(Portion { is_suspect, ..portion });
                     let suspects = open.iter().filter(|portion| portion.is_suspect);
                     let suspects = suspects.flat_map(|portion| &portion.molecules);
-                    self.findings.note_crash(CrashKind::Lost, &error, suspects)?;
+                    self.findings.note(Why::Lost, &error, suspects)?;
                     return Err(error);
                 }
             }

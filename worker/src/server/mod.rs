@@ -34,8 +34,8 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 const CALL: &str = "call";
 /// The file below the scratch folder that says what to ask.
 pub(crate) const JOB: &str = "call.json";
-/// The file below it with a [`Crash`] in JSON per line.
-pub(crate) const CRASHES: &str = "crashes.jsonl";
+/// The file below it with an [`Unanswered`] in JSON per line.
+pub(crate) const UNANSWERED: &str = "unanswered.jsonl";
 /// Where servers of HTTP say that they are well, unless a run knows another place.
 pub(crate) const HEALTH_DEFAULT: &str = "/health";
 /// How long a server may take to say that it is well.
@@ -68,23 +68,25 @@ impl Protocol {
     }
 }
 
-/// A molecule without a row, over which a server crashed or has stood still since.
+/// A molecule without a row, and why a call has none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Crash {
+pub(crate) struct Unanswered {
     pub(crate) molecule_id: String,
-    pub(crate) kind: CrashKind,
+    pub(crate) why: Why,
     /// What was seen, in one sentence.
     pub(crate) detail: String,
 }
 
-/// What a crash says of its molecule.
+/// Why a call has no row of a molecule, where that says something of the molecule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum CrashKind {
+pub(crate) enum Why {
     /// Servers that were well crashed over it several times in a row.
-    Repeated,
-    /// One did, over it alone or over several of which it is one, and none has been there since.
+    Crashed,
+    /// One did, over it alone or over several of which it is one, or stands still since, and none could be asked any more.
     Lost,
+    /// There was no time left to ask about it.
+    NotAsked,
 }
 
 /// What an engine needs to have servers of.

@@ -64,8 +64,8 @@ impl TerachemCall {
             match self.compute(molecule, &prepared).await {
                 Ok(()) => {}
                 Err(error) => {
-                    if let Some(kind) = error.crash() {
-                        self.findings.note_crash(kind, &error, [molecule])?;
+                    if let Some(why) = error.why() {
+                        self.findings.note(why, &error, [molecule])?;
                     }
                     if !error.is_about_what_was_asked() {
                         return Err(error);

@@ -115,8 +115,9 @@ end
 
 if counter('delayed') > 0 then
   for _, id in ipairs(call('ZRANGEBYSCORE', key('delayed'), '-inf', now, 'LIMIT', 0, BOUND)) do
-    -- After a hold it is where a release without one would have put it.
-    move(id, 'delayed', 'pending', field(id, 'ending') == 'released' and 'head' or 'tail')
+    -- After a hold it is where a release without one would have put it. And what has begun of a group comes before other groups.
+    local is_next = group_tasks or field(id, 'ending') == 'released'
+    move(id, 'delayed', 'pending', is_next and 'head' or 'tail')
     event('promote', id)
   end
 end
