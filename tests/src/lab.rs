@@ -105,6 +105,13 @@ impl Lab {
         path
     }
 
+    /// The scratch folders of attempts that are there now.
+    pub fn scratch_folders(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("scratch")).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| !name.starts_with('.')).collect()
+    }
+
     /// The folder of the store.
     pub fn store_folder(&self) -> PathBuf {
         self.path("store")

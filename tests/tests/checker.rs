@@ -134,7 +134,7 @@ async fn the_checker_names_every_broken_promise() {
 #[expect(clippy::disallowed_methods, reason = "a test starts a process that is left over")]
 async fn the_checker_sees_what_is_left_on_the_machine() {
     let calm = Calm::new(PathBuf::from(PROGRAM)).await;
-    fs::create_dir_all(calm.lab().path("scratch/run/task/lease")).unwrap();
+    fs::create_dir_all(calm.lab().path("scratch/run-task-lease")).unwrap();
     let mut sleep = std::process::Command::new("sleep");
     let mut left = sleep.arg("600").env("HOME", calm.marker()).stdin(Stdio::null()).spawn().unwrap();
     let found: BTreeSet<Rule> = calm.check().await.into_iter().map(|violation| violation.rule).collect();

@@ -72,7 +72,7 @@ struct Frozen {
 
 /// Stops an mdrun of a worker as soon as it has a checkpoint: on no machine it comes to its end before it is killed.
 fn freeze(lab: &Lab, run: &str) -> Result<Frozen, &'static str> {
-    let scratch = lab.path("scratch").join(run);
+    let (scratch, attempts) = (lab.path("scratch"), format!("{run}-"));
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(folder) = fs::read_link(process.path().join("cwd")) else { continue };
         let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
@@ -86,8 +86,9 @@ fn freeze(lab: &Lab, run: &str) -> Result<Frozen, &'static str> {
         _ = kill(mdrun, Signal::SIGSTOP);
         let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
         if stat.contains(") T ") && !folder.join("window.gro").exists() {
-            let task = below.iter().next().unwrap().to_str().unwrap().parse().unwrap();
-            return Ok(Frozen { task, mdrun });
+            let attempt = below.iter().next().unwrap().to_str().unwrap();
+            let (task, _lease) = attempt.strip_prefix(&attempts).unwrap().split_once('-').unwrap();
+            return Ok(Frozen { task: task.parse().unwrap(), mdrun });
         }
         _ = kill(mdrun, Signal::SIGCONT);
     }

@@ -45,18 +45,10 @@ impl ScratchRoot {
         Ok(scratch)
     }
 
-    /// Makes the folder `<root>/<run>/<task>-<lease>`; an error if it is there.
+    /// Makes the folder `<root>/<run>-<task>-<lease>`; an error if it is there.
     pub(crate) fn create(&self, run: &RunId, task: TaskId, lease: &LeaseName) -> io::Result<Scratch> {
-        let parent = self.root.join(run.as_str());
-        let path = parent.join(format!("{}-{lease}", task.padded()));
-        // The end of the run's last other attempt may remove the empty parent in between: then it is made again.
-        for _ in 0..10 {
-            match fs::create_dir(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::create_dir_all(&parent)?,
-                made => return made.map(|()| Scratch { path }),
-            }
-        }
-        Err(io::Error::other(format!("the folder `{}` keeps disappearing", parent.display())))
+        let path = self.root.join(format!("{run}-{}-{lease}", task.padded()));
+        fs::create_dir(&path).map(|()| Scratch { path })
     }
 
     /// Bytes that an ordinary user may still write there.
@@ -84,9 +76,10 @@ impl ScratchRoot {
 
     /// Removes the folders of workers that are gone. What can't be removed is left for the next worker.
     fn sweep(&self) {
-        for folder in folders(&self.root).iter().flat_map(|run| folders(run)) {
+        for folder in folders(&self.root) {
             let name = folder.file_name().and_then(|name| name.to_str());
-            let lease = name.and_then(|name| name.split_once('-')).and_then(|(_, lease)| lease.parse().ok());
+            // A run's id may have dashes, a lease name has none.
+            let lease = name.and_then(|name| name.rsplit_once('-')).and_then(|(_, lease)| lease.parse().ok());
             let Some(LeaseName { worker, .. }) = lease else { continue };
             if self.is_gone(&worker) {
                 tracing::info!(folder = %folder.display(), "removing what a killed worker left");
@@ -142,10 +135,6 @@ fn remove(folder: &Path) {
     if let Err(error) = fs::remove_dir_all(folder) {
         tracing::warn!(folder = %folder.display(), %error, "a scratch folder could not be removed");
     }
-    // The run's folder goes with the last of its attempts; until then it is not empty, and stays.
-    if let Some(run) = folder.parent() {
-        _ = fs::remove_dir(run);
-    }
 }
 
 #[cfg(test)]
@@ -162,11 +151,11 @@ mod tests {
         let scratch = ScratchRoot::open(root.path(), &worker("aaa")).unwrap();
         let (run, lease) = ("r1".parse().unwrap(), "1.aaa.1".parse().unwrap());
         let folder = scratch.create(&run, TaskId(3), &lease).unwrap();
-        assert_eq!(folder.path(), root.path().join("r1/0000003-1.aaa.1"));
+        assert_eq!(folder.path(), root.path().join("r1-0000003-1.aaa.1"));
         let again = scratch.create(&run, TaskId(3), &lease).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
         drop(folder);
-        assert!(!root.path().join("r1").exists());
+        assert!(folders(root.path()).is_empty());
         assert!(root.path().exists());
         assert!(scratch.free_bytes().unwrap() > 0);
     }
@@ -184,33 +173,16 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_end_take_no_folder_from_those_that_begin() {
-        let root = tempfile::tempdir().unwrap();
-        let scratch = ScratchRoot::open(root.path(), &worker("aaa")).unwrap();
-        let (run, lease): (RunId, LeaseName) = ("r1".parse().unwrap(), "1.aaa.1".parse().unwrap());
-        std::thread::scope(|scope| {
-            for task in 0..4 {
-                let (scratch, run, lease) = (&scratch, &run, &lease);
-                scope.spawn(move || {
-                    for _ in 0..200 {
-                        drop(scratch.create(run, TaskId(task), lease).unwrap());
-                    }
-                });
-            }
-        });
-    }
-
-    #[test]
     fn what_the_dead_left_is_swept_and_what_the_living_use_is_not() {
         let root = tempfile::tempdir().unwrap();
         let living = ScratchRoot::open(root.path(), &worker("living")).unwrap();
-        let run = "r1".parse().unwrap();
+        let run = "r-1".parse().unwrap();
         let used = living.create(&run, TaskId(1), &"1.living.1".parse().unwrap()).unwrap();
         drop(ScratchRoot::open(root.path(), &worker("dead")).unwrap());
-        let left = root.path().join("r1/0000002-1.dead.1");
-        let unclear = root.path().join("r1/0000002-1.nosign.1");
+        let left = root.path().join("r-1-0000002-1.dead.1");
+        let unclear = root.path().join("r-1-0000002-1.nosign.1");
         for folder in [&left, &unclear] {
-            fs::create_dir_all(folder).unwrap();
+            fs::create_dir(folder).unwrap();
         }
         let _next = ScratchRoot::open(root.path(), &worker("next")).unwrap();
         assert!(!left.exists());
