@@ -91,6 +91,11 @@ impl Known {
         self.unfit.as_ref().is_some_and(|error| !error.may_pass())
     }
 
+    /// Whether nothing says that asking it is in vain.
+    const fn may_give(&self) -> bool {
+        self.why.is_none() && self.unfit.is_none()
+    }
+
     /// The next request for so many tasks.
     fn lease(&self, slots: u32) -> Next {
         let digest = self.serving.as_ref().map_or_else(String::new, |serving| serving.info.digest.clone());
@@ -115,7 +120,8 @@ impl Runs {
     }
 
     /// What to ask now, if anything: first what was asked in vain, be there a free slot or not; then the highest priority that is due and
-    /// fits into the free slots.
+    /// fits into the free slots. If that gave nothing last time, whatever has waited longest comes first: else it would always be the turn of
+    /// the first runs once there are so many that some are due again before the last was asked.
     pub(crate) fn next(&self, slots: &Slots) -> Option<Next> {
         let now = Instant::now();
         if let Some(known) = self.known.iter().find(|known| known.is_unanswered) {
@@ -124,12 +130,13 @@ impl Runs {
         if self.registry_due.is_some_and(|due| due <= now) {
             return Some(Next::Registry);
         }
-        self.known.iter().filter(|known| known.due <= now).find_map(|known| {
-            if known.serving.is_none() {
-                return Some(Next::Serve(known.run.clone()));
-            }
-            let slots = known.fit(slots);
-            (slots > 0).then(|| known.lease(slots))
+        let due = || self.known.iter().filter(|known| known.due <= now && known.fit(slots) > 0);
+        let known =
+            due().next().filter(|first| first.may_give()).or_else(|| due().min_by_key(|known| known.due))?;
+        Some(if known.serving.is_some() {
+            known.lease(known.fit(slots))
+        } else {
+            Next::Serve(known.run.clone())
         })
     }
 
@@ -403,6 +410,38 @@ mod tests {
         runs.unfit(&run("b"), ServingError::Cores { run: run("b"), needed: 2, cores: 1 });
         assert!(runs.all_drained() && !runs.all_unfit());
         assert!(matches!(runs.take_unfit(), Some(ServingError::Cores { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_runs_that_have_nothing_hold_up_none_that_comes_after_them() {
+        let many: Vec<RunId> = (0..200).map(|n| run(&format!("r{n}"))).collect();
+        let mut runs = Runs::new(&many);
+        let mut asked = std::collections::BTreeSet::new();
+        // Each answer takes 10 ms, and 20 of them as long as the runs have to be left alone.
+        for _ in 0..3 * many.len() {
+            let Some(Next::Serve(next)) = runs.next(&Slots::new(1, 0, 1)) else { panic!("all is due") };
+            tokio::time::advance(Duration::from_millis(10)).await;
+            runs.nothing(&next, WhyNothing::Drained, Duration::from_millis(200));
+            asked.insert(next);
+        }
+        assert_eq!(asked.len(), many.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_gives_tasks_is_asked_by_its_priority() {
+        let mut runs = Runs::new(&[run("high"), run("low")]);
+        let next = |runs: &Runs| match runs.next(&Slots::new(1, 0, 1)) {
+            Some(Next::Serve(next)) => next,
+            other => panic!("{other:?}"),
+        };
+        runs.nothing(&run("high"), WhyNothing::Empty, Duration::from_secs(5));
+        assert_eq!(next(&runs), run("low"));
+        tokio::time::advance(Duration::from_secs(6)).await;
+        // What was due while all slots were taken may have tasks again.
+        runs.wake_one(&run("low"));
+        assert_eq!(next(&runs), run("high"));
+        runs.granted(&run("high"));
+        assert_eq!(next(&runs), run("high"));
     }
 
     #[tokio::test(start_paused = true)]
