@@ -1,5 +1,6 @@
 //! A Redis server of a test's own: free port, private folder, killed with the test. Knows nothing of the queue.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -137,6 +138,26 @@ impl TestRedis {
     pub async fn restart(&self) {
         *self.child.lock().unwrap() = spawn(self.port, &self.folder, self.persistence);
         assert!(self.is_ready().await, "redis-server did not start again on port {}", self.port);
+    }
+
+    /// What every key of a pattern holds, for comparisons: the fields of a hash in order, since a large one has them in any; else its DUMP.
+    #[expect(clippy::disallowed_methods, reason = "a test looks behind the queue's back")]
+    pub async fn contents(&self, pattern: &str) -> BTreeMap<String, Vec<u8>> {
+        let mut connection = self.connection().await;
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.unwrap();
+        let mut contents = BTreeMap::new();
+        for key in keys {
+            let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut connection).await.unwrap();
+            let held = if kind == "hash" {
+                let fields: BTreeMap<String, String> =
+                    redis::cmd("HGETALL").arg(&key).query_async(&mut connection).await.unwrap();
+                format!("{fields:?}").into_bytes()
+            } else {
+                redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap()
+            };
+            contents.insert(key, held);
+        }
+        contents
     }
 
     fn signal(&self, signal: Signal) {

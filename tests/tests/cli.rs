@@ -27,18 +27,6 @@ const PROGRAMS: Programs = Programs {
 const LIGANDS: &str =
     "c1ccccc1 benzene\nCc1ccccc1 toluene\nOc1ccccc1 phenol\nc1cncc2c1ccs2 thieno[2,3-c]pyridine\n";
 
-/// All keys of a pattern with their DUMP.
-async fn dump(lab: &Lab, pattern: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut connection = lab.redis.connection().await;
-    let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.unwrap();
-    let mut dumped = BTreeMap::new();
-    for key in keys {
-        let bytes = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
-        dumped.insert(key, bytes);
-    }
-    dumped
-}
-
 fn receptor() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/t4l-l99a/receptor.pdb").display().to_string()
 }
@@ -78,7 +66,7 @@ async fn a_dry_run_shows_everything_and_writes_nothing() {
     assert!(objects[0].ends_with("/receptor.pdb") && objects[1].ends_with("/vina_prepare.py"), "{objects:?}");
     assert_eq!(objects[2..], ["manifest.csv", "spec.json"]);
     assert_eq!(json["last_shard"], "shards/shard_0000001.csv");
-    assert!(dump(&lab, "*").await.is_empty());
+    assert!(lab.redis.contents("*").await.is_empty());
     assert!(!lab.store_folder().exists());
 }
 
@@ -86,7 +74,7 @@ async fn a_dry_run_shows_everything_and_writes_nothing() {
 async fn pushing_again_changes_nothing_and_something_else_is_refused() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("r", LIGANDS, &[]);
-    let before = dump(&lab, "*").await;
+    let before = lab.redis.contents("*").await;
     let ran = try_push(&lab, "r", "r.smi", &["--exhaustiveness", "1"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("Everything was there already."), "{}", ran.stdout);
@@ -96,14 +84,14 @@ async fn pushing_again_changes_nothing_and_something_else_is_refused() {
     assert_eq!(ran.code, 65);
     assert!(ran.stderr.contains("run `r` exists with another manifest or spec (theirs: "), "{}", ran.stderr);
     assert!(ran.stderr.contains("hint: push under another run id"), "{}", ran.stderr);
-    assert_eq!(dump(&lab, "*").await, before);
+    assert_eq!(lab.redis.contents("*").await, before);
 
     let mut connection = lab.redis.connection().await;
     redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
     let ran = try_push(&lab, "r", "changed.smi", &["--exhaustiveness", "1"]);
     assert_eq!(ran.code, 65, "refused by the store although Redis knows no such run");
     assert!(ran.stderr.contains("the store has another spec.json for run `r` (theirs: "), "{}", ran.stderr);
-    assert!(dump(&lab, "*").await.is_empty());
+    assert!(lab.redis.contents("*").await.is_empty());
 }
 
 #[tokio::test]
@@ -119,7 +107,7 @@ async fn entries_that_cannot_be_used_are_named_and_nothing_is_pushed() {
     assert_eq!(problems[2], "  hint: give every molecule an id of its own");
     assert_eq!(problems[3], "b.smi:1: the id `c` is that of a.csv:4 already", "the hint comes once");
     assert_eq!(problems[4], "error: 3 entries can't be used, nothing was pushed");
-    assert!(dump(&lab, "*").await.is_empty() && !lab.store_folder().exists());
+    assert!(lab.redis.contents("*").await.is_empty() && !lab.store_folder().exists());
 
     let ran = try_push(&lab, "r", "a.csv", &["b.smi", "--skip-bad", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -447,7 +435,7 @@ async fn remove_takes_a_run_and_nothing_else() {
     pretender.succeed_all(4).await;
     Pretender::new(&lab, "r2").lease(1, 1).await;
     assert_eq!(lab.launchpad(&["consolidate", "r", "-o", "out.csv"]).code, 0);
-    let others = dump(&lab, "molfleet:{r2}:*").await;
+    let others = lab.redis.contents("molfleet:{r2}:*").await;
     let refused = lab.launchpad(&["remove", "r", "--outputs"]);
     assert_eq!(refused.code, 64, "nobody can be asked");
     assert!(refused.stderr.contains("hint: --yes"), "{}", refused.stderr);
@@ -455,8 +443,8 @@ async fn remove_takes_a_run_and_nothing_else() {
 
     let ran = lab.launchpad(&["remove", "r", "--outputs", "--yes"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    assert!(dump(&lab, "molfleet:{r}:*").await.is_empty());
-    assert_eq!(dump(&lab, "molfleet:{r2}:*").await, others);
+    assert!(lab.redis.contents("molfleet:{r}:*").await.is_empty());
+    assert_eq!(lab.redis.contents("molfleet:{r2}:*").await, others);
     assert!(!lab.store_folder().join("r").exists());
     assert!(lab.object("r2", "manifest.csv").exists());
     assert_eq!(lab.queue().runs().await.unwrap(), [run_id("r2")]);

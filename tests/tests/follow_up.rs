@@ -31,16 +31,9 @@ fn told(lab: &Lab, arguments: &[&str]) -> Value {
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
-/// All keys of a run with their DUMP.
-async fn dump(lab: &Lab, run: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut connection = lab.redis.connection().await;
-    let keys: Vec<String> = connection.keys(format!("molfleet:{{{run}}}:*")).await.unwrap();
-    let mut dumped = BTreeMap::new();
-    for key in keys {
-        let bytes = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
-        dumped.insert(key, bytes);
-    }
-    dumped
+/// What Redis holds of a run.
+async fn contents(lab: &Lab, run: &str) -> BTreeMap<String, Vec<u8>> {
+    lab.redis.contents(&format!("molfleet:{{{run}}}:*")).await
 }
 
 async fn states(lab: &Lab, run: &str) -> Vec<&'static str> {
@@ -66,7 +59,7 @@ async fn mixed(lab: &Lab) -> Pretender {
 async fn retry_touches_only_what_it_names() {
     let lab = Lab::new(PROGRAMS).await;
     mixed(&lab).await;
-    let before = dump(&lab, "r").await;
+    let before = contents(&lab, "r").await;
     let shown = told(&lab, &["retry", "r", "--dry-run"]);
     let tasks = json!([
         {"task": 0, "state": "dead", "reason": "engine_crashed"},
@@ -85,12 +78,12 @@ async fn retry_touches_only_what_it_names() {
     check_dry(&["--reason", "crash", "--cancelled"], &[]);
     check_dry(&["--task", "5", "--task", "2", "--task", "1", "--task", "3", "--task", "4"], &[1, 2]);
     check_dry(&["--task", "2", "--task", "1", "--dead"], &[1]);
-    assert_eq!(dump(&lab, "r").await, before, "a dry run changes nothing");
+    assert_eq!(contents(&lab, "r").await, before, "a dry run changes nothing");
 
     let ran = lab.launchpad(&["retry", "r", "--reason", "^step_"]);
     assert!(ran.stdout.contains("1 tasks of r are pending again (1 step_timed_out).\n"), "{}", ran.stdout);
     assert_eq!(states(&lab, "r").await, ["dead", "pending", "cancelled", "succeeded", "leased", "pending"]);
-    let after = dump(&lab, "r").await;
+    let after = contents(&lab, "r").await;
     for task in [0, 2, 3, 4] {
         let key = format!("molfleet:{{r}}:task:{task}");
         assert_eq!(after.get(&key), before.get(&key), "task {task}");
@@ -99,7 +92,7 @@ async fn retry_touches_only_what_it_names() {
 
     let again = lab.launchpad(&["retry", "r", "--reason", "^step_"]);
     assert_eq!((again.code, again.stdout.as_str()), (0, "No task of r fits. Nothing was changed.\n"));
-    assert_eq!(dump(&lab, "r").await, after, "repeated, it changes nothing");
+    assert_eq!(contents(&lab, "r").await, after, "repeated, it changes nothing");
     let named = ["retry", "r", "--task", "2", "--task", "3", "--task", "4", "--task", "5"];
     assert_eq!(told(&lab, &named)["requeued"], 1);
     assert_eq!(states(&lab, "r").await, ["dead", "pending", "pending", "succeeded", "leased", "pending"]);
@@ -203,7 +196,7 @@ fn manifest(lab: &Lab, run: &str) -> Vec<String> {
 async fn a_follow_up_has_the_molecules_without_a_score_and_all_else_of_its_run() {
     let lab = Lab::new(PROGRAMS).await;
     ended(&lab).await;
-    let before = dump(&lab, "first").await;
+    let before = contents(&lab, "first").await;
     let push = ["push", "--from", "first", "--run", "second", "--confirm-after-ms", "0"];
     let dry = told(&lab, &[&push[..], &["--dry-run"]].concat());
     assert_eq!((&dry["tasks"], &dry["molecules"]), (&json!(4), &json!(4)));
@@ -237,7 +230,7 @@ async fn a_follow_up_has_the_molecules_without_a_score_and_all_else_of_its_run()
     let label = |name: &str| second.labels.get(name).map(String::as_str);
     assert_eq!((label("label:from"), label("label:target")), (Some("first"), Some("t4l")));
     assert_eq!(label("campaign"), Some("camp"));
-    assert_eq!(dump(&lab, "first").await, before, "the first run stays as it is");
+    assert_eq!(contents(&lab, "first").await, before, "the first run stays as it is");
 
     assert_eq!(told(&lab, &push)["found"], 4, "pushed again, it is there already");
     let other = lab.launchpad(&[&push[..], &["--bad"]].concat());
@@ -289,7 +282,7 @@ async fn flags_choose_molecules_and_change_what_the_follow_up_does() {
     assert_eq!(nothing.stdout, "dead has no such molecules: nothing was pushed as third.\n");
     let nothing = told(&lab, &["push", "--from", "dead", "--run", "third"]);
     assert_eq!(nothing, json!({"run": "third", "from": "dead", "tasks": 0, "molecules": 0}));
-    assert!(!lab.store_folder().join("third").exists() && dump(&lab, "third").await.is_empty());
+    assert!(!lab.store_folder().join("third").exists() && contents(&lab, "third").await.is_empty());
 }
 
 #[tokio::test]
@@ -301,7 +294,7 @@ async fn a_result_that_cannot_be_trusted_is_not_followed() {
     let ran = lab.launchpad(&["push", "--from", "first", "--run", "second"]);
     assert_eq!(ran.code, 65);
     assert!(ran.stderr.contains("task 2: shard_altered: "), "{}", ran.stderr);
-    assert!(dump(&lab, "second").await.is_empty() && !lab.store_folder().join("second").exists());
+    assert!(contents(&lab, "second").await.is_empty() && !lab.store_folder().join("second").exists());
 }
 
 fn rows(lab: &Lab, table: &str) -> Vec<String> {
