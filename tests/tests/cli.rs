@@ -5,7 +5,6 @@
     reason = "tests start programs and look into Redis behind the queue's back"
 )]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};

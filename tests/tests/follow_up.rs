@@ -12,7 +12,6 @@ use std::process::Stdio;
 
 use common::digest::sha256_hex;
 use common::task::{State, TaskId};
-use redis::AsyncCommands as _;
 use serde_json::{Value, json};
 use tests::{Lab, Pretender, Programs, eventually, run_id};
 
