@@ -206,12 +206,11 @@ fn make<'p>(folder: &'p FilePath, changed: &mut Vec<&'p FilePath>) -> io::Result
         }
         made => made,
     };
+    // Also if somebody else was quicker: nobody knows whether he has brought it to disk yet.
+    changed.push(above);
     match made {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => {
-            changed.push(above);
-            made
-        }
+        made => made,
     }
 }
 

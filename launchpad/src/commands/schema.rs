@@ -42,6 +42,6 @@ mod tests {
     fn the_section_on_keys_is_found_in_the_page() {
         assert_eq!(keys("# P\n\n## A\nx\n\n## Keys\nk\n### more\ny\n\n## B\n"), "## Keys\nk\n### more\ny");
         assert!(keys(PROTOCOL).starts_with("## Keys"));
-        assert!(keys(PROTOCOL).contains("molfleet:"));
+        assert!(keys(PROTOCOL).contains(common::queue::keys::RUNS));
     }
 }

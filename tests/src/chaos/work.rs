@@ -114,7 +114,12 @@ pub(super) async fn keep_coming(fleet: Arc<Fleet>, end: Instant) {
         let mut is_first = true;
         for (index, run) in runs.iter().enumerate().skip(done) {
             let far = fleet.how_far(&mut view, run).await;
-            if far.total > far.terminal {
+            let is_forgotten = far.total == 0 && fleet.pair.is_some();
+            if is_forgotten {
+                // As its owner would: else a long chaos has to do in the end what hundreds of fail-overs have forgotten.
+                push_again(&fleet, run).await;
+            }
+            if is_forgotten || far.total > far.terminal {
                 (open, is_first) = (open + 1, false);
             } else if is_first {
                 done = index + 1;

@@ -393,6 +393,15 @@ pub fn engine_for(options: &EngineOptions) -> Box<dyn Engine> {
 }
 
 #[cfg(test)]
+mod fep_traps;
+#[cfg(test)]
+mod hostile_input;
+#[cfg(test)]
+mod left_docking;
+#[cfg(test)]
+mod mmgbsa_traps;
+
+#[cfg(test)]
 mod tests {
     use common::task::step_kind;
 
@@ -415,11 +424,3 @@ mod tests {
         check(fep, fep_steps.collect());
     }
 }
-#[cfg(test)]
-mod fep_traps;
-#[cfg(test)]
-mod hostile_input;
-#[cfg(test)]
-mod left_docking;
-#[cfg(test)]
-mod mmgbsa_traps;
