@@ -99,10 +99,10 @@ impl Site {
 
     /// Waits until the engine of a run's only task has put down its checkpoint.
     pub(crate) async fn until_checkpoint(&self, run: &Run) {
-        let below = self.folder.path().join("scratch").join(run.id.as_str());
+        let (scratch, own) = (self.folder.path().join("scratch"), format!("{}-", run.id));
         eventually("a checkpoint", || async {
-            let tasks = fs::read_dir(&below).into_iter().flatten().flatten();
-            let attempts = tasks.flat_map(|task| fs::read_dir(task.path()).into_iter().flatten().flatten());
+            let attempts = fs::read_dir(&scratch).into_iter().flatten().flatten();
+            let attempts = attempts.filter(|attempt| attempt.file_name().to_string_lossy().starts_with(&own));
             let mut states = attempts.map(|attempt| attempt.path().join("checkpoint/state"));
             states.find(|state| state.is_file()).ok_or(())
         })
