@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use common::digest::sha256_hex;
 use common::task::{AttemptRecord, Row, Shard, State, Verdict};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -100,9 +101,14 @@ fn helical(lab: &Lab, options: &str) -> String {
 /// A row with its cells by column.
 type Cells = (Row, BTreeMap<String, String>);
 
-/// The rows of a run's only task.
+/// The rows of a run's first task.
 fn rows(lab: &Lab, run: &str) -> Vec<Cells> {
-    let shard = fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
+    rows_of(lab, run, 0)
+}
+
+/// The rows of a task.
+fn rows_of(lab: &Lab, run: &str, task: u64) -> Vec<Cells> {
+    let shard = fs::read(lab.object(run, &format!("shards/shard_{task:07}.csv"))).unwrap();
     let Shard { columns, rows, score_unit } = Shard::parse(&shard).unwrap();
     assert_eq!(score_unit, "kcal/mol");
     let cells = |row: &Row| columns.iter().cloned().zip(row.columns.clone()).collect();
@@ -135,6 +141,12 @@ fn step<'a>(record: &'a AttemptRecord, name: &str) -> (&'a str, Option<&'a str>)
     assert!(step.is_some(), "no {name}: {:?}", record.steps);
     let step = step.unwrap();
     (&step.ended, step.shared.as_deref())
+}
+
+/// An object that an attempt kept.
+fn kept(lab: &Lab, run: &str, record: &AttemptRecord, name: &str) -> String {
+    let file = record.files.iter().find(|file| file.object.ends_with(&format!("/{name}")));
+    fs::read_to_string(lab.object(run, &file.unwrap().object)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,6 +229,75 @@ async fn parameters_are_made_once_and_none_is_believed_that_is_spoiled() {
     let record = records(&lab, "rough", 0).remove(0);
     assert_eq!(step(&record, "parameters_00000").0, "exit 0");
     assert_ne!(rows(&lab, "rough")[0].1["parameters_sha256"], rows(&lab, "two")[0].1["parameters_sha256"]);
+}
+
+/// The real acpype of one host, which begins no sooner than that of another host, and whose output tells where it was made: as if the
+/// processors of two hosts rounded differently.
+const ACPYPE_OF_A_HOST: &str = r#"#!/bin/sh
+echo "HOST" >> "BEGUN"
+for look in $(seq 1200); do [ "$(wc -l < "BEGUN")" -ge 2 ] && break; sleep 0.1; done
+"ACPYPE" "$@" || exit
+echo "; made on HOST" >> LIG.acpype/LIG_GMX.itp
+"#;
+
+/// Two hosts, each with its own scratch and cache, work on the two tasks of a run, and begin the parameters at the same time. Gives the
+/// records of both.
+fn race(lab: &Lab, run: &str) -> [AttemptRecord; 2] {
+    let acpype = project(".molfleet/mmgbsa/bin/acpype").canonicalize().unwrap();
+    let begun = lab.path(&format!("{run}.begun"));
+    let hosts = ["one", "other"].map(|host| {
+        let of_host = |name: &str| lab.path(&format!("{host}/{name}"));
+        fs::create_dir_all(of_host("bin")).unwrap();
+        let script = ACPYPE_OF_A_HOST.replace("HOST", host).replace("BEGUN", &begun.display().to_string());
+        fs::write(of_host("bin/acpype"), script.replace("ACPYPE", &acpype.display().to_string())).unwrap();
+        fs::set_permissions(of_host("bin/acpype"), Permissions::from_mode(0o755)).unwrap();
+        let [scratch, cache] = ["scratch", "cache"].map(|name| of_host(name).display().to_string());
+        let flags = ["--run", run, "--exit-when", "drained", "--scratch", &scratch, "--cache", &cache];
+        lab.worker_on(&of_host("bin"), &format!("{run}-{host}"), &flags)
+    });
+    for mut worker in hosts {
+        assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    }
+    let mut begun: Vec<String> = fs::read_to_string(begun).unwrap().lines().map(str::to_owned).collect();
+    begun.sort_unstable();
+    assert_eq!(begun, ["one", "other"], "both made them, each once");
+    [0, 1].map(|task| records(lab, run, task).remove(0))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_hosts_that_make_the_same_parameters_at_once_both_use_those_of_the_first() {
+    let lab = lab().await;
+    let options = helical(&lab, "md_ps = 1\nframes = 1\n");
+    let poses = [pose("benzene.sdf"), moved(&pose("benzene.sdf"))].concat();
+    let race = |run: &str, number: u32| {
+        push(&lab, run, &poses, &options);
+        let both = race(&lab, run);
+        let [one, other] = both.each_ref().map(|record| step(record, "parameters_00000"));
+        assert_eq!(one, other);
+        let (ended, object) = (one.0, one.1.unwrap().to_owned());
+        assert!(ended == "exit 0" && object.ends_with(&format!("/{number}")), "{one:?}");
+        let stored = fs::read_to_string(lab.store_folder().join(&object)).unwrap();
+        let (digest, parameters) = stored.split_once('\n').unwrap();
+        assert_eq!(digest, sha256_hex(parameters.as_bytes()));
+        assert_eq!(parameters.matches("; made on ").count(), 1, "{parameters}");
+        for (task, record) in both.iter().enumerate() {
+            assert!(kept(&lab, run, record, "parameters.itp") == parameters, "task {task} has its own");
+            let (row, cells) = rows_of(&lab, run, task as u64).remove(0);
+            assert_eq!((row.verdict, cells["parameters_sha256"].as_str()), (Verdict::Ok, digest));
+        }
+        object
+    };
+    let first = lab.store_folder().join(race("two", 0));
+    // Neither uses an object that was torn: both make them again, and agree on another one.
+    let whole = fs::read(&first).unwrap();
+    let torn = &whole[..whole.len() / 2];
+    fs::write(&first, torn).unwrap();
+    let second = lab.store_folder().join(race("again", 1));
+    assert_eq!(fs::read(&first).unwrap(), torn);
+    let mut objects: Vec<_> =
+        fs::read_dir(first.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    objects.sort();
+    assert_eq!(objects, [first, second]);
 }
 
 /// What runs in a folder of the lab: names of processes, and their folders of `/proc`.
@@ -327,12 +408,6 @@ async fn each_kind_of_step_has_its_own_time_limit() {
     let last = ended.last().unwrap();
     assert_eq!(*last, ("md_00000", "time limit"), "{ended:?}");
     assert!(ended.iter().rev().skip(1).all(|(_, ended)| *ended == "exit 0"), "{ended:?}");
-}
-
-/// An object that an attempt kept.
-fn kept(lab: &Lab, run: &str, record: &AttemptRecord, name: &str) -> String {
-    let file = record.files.iter().find(|file| file.object.ends_with(&format!("/{name}")));
-    fs::read_to_string(lab.object(run, &file.unwrap().object)).unwrap()
 }
 
 /// The names of the steps that were run.
