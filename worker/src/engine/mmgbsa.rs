@@ -155,19 +155,9 @@ impl Mmgbsa {
         });
         task.to_string().into_bytes()
     }
-}
-
-impl Mmgbsa {
-    /// The steps of all molecules of this round; `None` before there is a task.
-    fn all_steps(&self, scratch: &Path) -> Option<u64> {
-        let task = std::fs::read(scratch.join(task_file::NAME)).ok()?;
-        let task: serde_json::Value = serde_json::from_slice(&task).ok()?;
-        let molecules = task["molecules"].as_array()?.len();
-        Some((molecules * stages(self.options.solvent).count()) as u64)
-    }
 
     /// Adds what a molecule has left that a later attempt needs: of its finished steps, and of the dynamics that run. Gives how many are done.
-    fn add_molecule(&self, files: &BTreeSet<&Path>, snapshot: &mut Snapshot) -> usize {
+    fn add_molecule(&self, files: &[&Path], snapshot: &mut Snapshot) -> usize {
         let find = |name: &str| files.iter().find(|file| file.ends_with(name)).map(|file| file.to_path_buf());
         let done = done(self.options.solvent, |name| find(name).is_some());
         let finished: Vec<Stage> = stages(self.options.solvent).take(done).collect();
@@ -241,21 +231,22 @@ impl Engine for Mmgbsa {
         workload.molecules.iter().flat_map(|input| of(input.index)).collect()
     }
 
-    /// What the finished steps of each molecule left and later ones need, and the dynamics that run. What a step is about to make is left
-    /// out: it is made again. So is the word of a driver that refuses a molecule: a machine that is broken may have been the reason.
+    /// What the finished steps of each molecule of the round left and later ones need, and the dynamics that run. What a step is about to
+    /// make is left out: it is made again. So is the word of a driver that refuses a molecule: a broken machine may have been the reason.
     fn checkpoint(&self, scratch: &Path) -> Option<Snapshot> {
+        let task = std::fs::read(scratch.join(task_file::NAME)).ok()?;
+        let task: serde_json::Value = serde_json::from_slice(&task).ok()?;
+        let molecules = task["molecules"].as_array()?;
         let files = command::files_below(scratch, Path::new(FOLDER), 2);
-        let mut molecules: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
-        for file in &files {
-            // Not what a program has in a folder of its own.
-            let folder = file.parent().filter(|folder| folder.parent() == Some(Path::new(FOLDER)));
-            if let Some(folder) = folder {
-                molecules.entry(folder).or_default().insert(file);
-            }
-        }
         let mut snapshot = Snapshot::default();
-        let done: usize = molecules.values().map(|files| self.add_molecule(files, &mut snapshot)).sum();
-        snapshot.progress = self.all_steps(scratch).map(|steps| (done as u64, steps));
+        let mut done = 0;
+        for molecule in molecules {
+            let folder = of_molecule(usize::try_from(molecule["index"].as_u64()?).ok()?, "");
+            let own = files.iter().filter(|file| file.parent() == Some(&folder));
+            done += self.add_molecule(&own.map(PathBuf::as_path).collect::<Vec<_>>(), &mut snapshot);
+        }
+        let steps = molecules.len() * stages(self.options.solvent).count();
+        snapshot.progress = Some((done as u64, steps as u64));
         (!snapshot.state.is_empty()).then_some(snapshot)
     }
 
