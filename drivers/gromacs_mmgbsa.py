@@ -3,7 +3,7 @@
 The worker calls it once per step, so that each has its own time limit, timing and log. It runs in the attempt's scratch
 folder and reads `task.json`. `receptor` comes once and fills `receptor/`; the others work on one molecule, in
 `mmgbsa/<index>/`, and each leaves what the next one needs, last and whole: a step is left out where that file is there
-already, from a checkpoint, or from the store in the case of `parameters`. A molecule that can't go on gets `refused.json`
+already, or that of a later step, from a checkpoint, or from the store in the case of `parameters`. A molecule that can't go on gets `refused.json`
 there, with a reason out of REASONS; then the exit code is 0, since the step itself went well.
 
 What it must not do: judge an energy, move the pose that was given, guess a protonation state, or take what a broken machine

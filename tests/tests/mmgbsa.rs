@@ -323,6 +323,15 @@ fn signal_gmx(lab: &Lab, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
+/// Whether a line of a worker's log tells of a bundle of the run `r` that holds a file of that name.
+fn is_kept(lab: &Lab, line: &serde_json::Value, name: &str) -> bool {
+    let holds = |object: &str| {
+        let bundle = fs::read(lab.object("r", object)).unwrap_or_default();
+        bundle.windows(name.len()).any(|found| found == name.as_bytes())
+    };
+    line["message"] == "checkpoint kept" && line["object"].as_str().is_some_and(holds)
+}
+
 /// Waits until the first molecule of an attempt has a file.
 async fn until_left(lab: &Lab, worker: &LabWorker, name: &str) {
     eventually(&format!("a `{name}`"), async || {
@@ -357,7 +366,7 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     push(&lab, "r", &pose("benzene.sdf"), &format!("{options}{limits}"));
     // Killed in its dynamics, after a checkpoint got to the store.
     let mut first = lab.worker("first", &["--run", "r"]);
-    first.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
+    first.until_logged("a checkpoint of the dynamics", |line| is_kept(&lab, line, "md.cpt")).await;
     assert!(running(&lab).contains(&"gmx".to_owned()), "in the middle of the dynamics: {:?}", running(&lab));
     first.kill9();
     until_nothing_runs(&lab).await;
@@ -431,14 +440,8 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
     let mut second = lab.worker("second", &["--run", "r"]);
     until_left(&lab, &second, "equilibrate.cpt").await;
     signal_gmx(&lab, Signal::SIGSTOP);
-    let has_equilibration = |object: &str| {
-        let bundle = fs::read(lab.object("r", object)).unwrap_or_default();
-        bundle.windows(15).any(|name| name == b"equilibrate.cpt")
-    };
-    let is_kept = |line: &serde_json::Value| {
-        line["message"] == "checkpoint kept" && has_equilibration(line["object"].as_str().unwrap())
-    };
-    second.until_logged("a checkpoint of the equilibration", is_kept).await;
+    let has_equilibration = |line: &serde_json::Value| is_kept(&lab, line, "equilibrate.cpt");
+    second.until_logged("a checkpoint of the equilibration", has_equilibration).await;
     second.kill9();
     until_nothing_runs(&lab).await;
     // Told to leave in it, when it has gone on for a while: then there is a former checkpoint.
