@@ -3,8 +3,8 @@
 The worker calls it once per step, so that each has its own time limit, timing and log. It runs in the attempt's scratch
 folder and reads `task.json`. `receptor` comes once and fills `receptor/`; the others work on one molecule, in
 `mmgbsa/<index>/`, and each leaves what the next one needs, last and whole: a step is left out where that file is there
-already, or that of a later step, from a checkpoint, or from the store in the case of `parameters`. A molecule that can't go on gets `refused.json`
-there, with a reason out of REASONS; then the exit code is 0, since the step itself went well.
+already, or that of a later step, from a checkpoint, or from the store in the case of `parameters`. A molecule that can't
+go on gets `refused.json` there, with a reason out of REASONS; then the exit code is 0, since the step itself went well.
 
 What it must not do: judge an energy, move the pose that was given, guess a protonation state, or take what a broken machine
 did for a property of a molecule: a program ended by a signal ends this one by the same signal, any other trouble by exit 1.
@@ -128,7 +128,7 @@ ref-p = 1.0
 compressibility = 4.5e-5
 """
 FRICTION_PS = {"vacuum": 0.2, "tip3p": 1.0}
-# What mdrun appends to when it goes on, beside its checkpoint; of each simulation.
+# What mdrun appends to when it goes on with dynamics, and their checkpoints.
 APPENDED = (".log", ".edr", ".xtc")
 CHECKPOINTS = (".cpt", "_prev.cpt")
 # Frame 1 is the minimised structure; only what the dynamics made counts.
@@ -553,16 +553,26 @@ def simulate(task, folder, name, mdp, start, *arguments):
     minutes = float(os.environ.get("MOLFLEET_CHECKPOINT_SECONDS", "600")) / 60 / 2
     often = ["-cpt", f"{minutes:.3f}"]
     resumed = resume(task, folder, name)
-    if resumed:
-        try:
-            mdrun(task, folder, name, *often, *resumed)
-            return
-        except Failed as failed:
-            # Of files that don't belong together, say. No molecule is refused for that.
-            print(f"it can't go on from the checkpoint: {failed}", flush=True)
+    if resumed and goes_on(task, folder, name, *often, *resumed):
+        return
     forget(folder, name)
     prepare(task, folder, name, mdp, start, *arguments)
     mdrun(task, folder, name, *often)
+
+
+def goes_on(task, folder, name, *arguments):
+    """Goes on with dynamics, or says that mdrun won't, because of files that don't belong together, say: no molecule is refused for that.
+    It has written nothing then. What goes wrong later is no fault of the checkpoint, which stays."""
+    log = f"{folder}/{name}.log"
+    before = os.stat(log).st_mtime_ns
+    try:
+        mdrun(task, folder, name, *arguments)
+    except Failed as failed:
+        if os.stat(log).st_mtime_ns != before:
+            raise
+        print(f"it can't go on from the checkpoint: {failed}", flush=True)
+        return False
+    return True
 
 
 def resume(task, folder, name):

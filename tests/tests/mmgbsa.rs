@@ -235,7 +235,7 @@ async fn parameters_are_made_once_and_none_is_believed_that_is_spoiled() {
 /// processors of two hosts rounded differently.
 const ACPYPE_OF_A_HOST: &str = r#"#!/bin/sh
 echo "HOST" >> "BEGUN"
-for look in $(seq 1200); do [ "$(wc -l < "BEGUN")" -ge 2 ] && break; sleep 0.1; done
+for look in $(seq 6000); do [ "$(wc -l < "BEGUN")" -ge 2 ] && break; sleep 0.1; done
 "ACPYPE" "$@" || exit
 echo "; made on HOST" >> LIG.acpype/LIG_GMX.itp
 "#;
@@ -489,11 +489,14 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
 /// The driver by itself with the real programs, in a folder of its own, on a molecule in water that is minimised.
 struct Minimised {
     folder: PathBuf,
+    path: String,
 }
 
 impl Minimised {
     fn new(lab: &Lab) -> Self {
-        let minimised = Self { folder: lab.path("minimised") };
+        let bin = project(".molfleet/mmgbsa/bin").canonicalize().unwrap();
+        let minimised =
+            Self { folder: lab.path("minimised"), path: format!("{}:/usr/bin:/bin", bin.display()) };
         for (name, text) in [("receptor.pdb", helix()), ("benzene.sdf", pose("benzene.sdf"))] {
             fs::create_dir_all(&minimised.folder).unwrap();
             fs::write(minimised.folder.join(name), text).unwrap();
@@ -512,7 +515,7 @@ impl Minimised {
 
     /// Another folder with the same files.
     fn copy(&self, lab: &Lab, name: &str) -> Self {
-        let copy = Self { folder: lab.path(name) };
+        let copy = Self { folder: lab.path(name), path: self.path.clone() };
         fs::create_dir_all(copy.file("")).unwrap();
         fs::copy(self.folder.join("task.json"), copy.folder.join("task.json")).unwrap();
         for entry in fs::read_dir(self.file("")).unwrap().map(Result::unwrap) {
@@ -533,11 +536,10 @@ impl Minimised {
 
     #[expect(clippy::disallowed_methods, reason = "tests start programs")]
     fn start(&self, step: &str) -> Child {
-        let bin = project(".molfleet/mmgbsa/bin").canonicalize().unwrap();
         let log = fs::File::create(self.folder.join(format!("{step}.log"))).unwrap();
         let mut command = Command::new("python3");
         command.arg(project("drivers/gromacs_mmgbsa.py").canonicalize().unwrap()).args([step, "0"]);
-        command.current_dir(&self.folder).env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+        command.current_dir(&self.folder).env("PATH", &self.path);
         command.env_remove("MOLFLEET_GPU").process_group(0).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
     }
@@ -602,7 +604,27 @@ async fn an_equilibration_goes_on_from_what_is_whole_or_starts_again_to_the_same
         fs::write(copy.file("equilibrate.log"), log).unwrap();
     };
     check("of other threads", &cut, &other, false);
+
+    // What goes wrong once it goes on, such as a full disk, leaves the checkpoint for another machine.
+    lab.set("gmx", GMX_ON_A_FULL_DISK);
+    fs::set_permissions(lab.path("stubs/gmx"), Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", lab.path("stubs").display(), cut.path);
+    let full = Minimised { path, ..cut.copy(&lab, "full") };
+    assert!(full.start("equilibrate").wait().unwrap().success());
+    assert!(full.text("refused.json").contains("No space left on device"));
+    fs::remove_file(full.file("refused.json")).unwrap();
+    check("on another machine", &Minimised { path: cut.path, ..full }, &|_| (), true);
 }
+
+/// The real one, but for an mdrun that fails while it writes.
+const GMX_ON_A_FULL_DISK: &str = r#"#!/bin/sh
+case "$*" in *" mdrun "*)
+    echo Restarting >> equilibrate.log
+    echo "Error: No space left on device"
+    exit 1
+esac
+exec /usr/bin/gmx "$@"
+"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_smiles_is_put_in_the_place_of_a_reference() {
