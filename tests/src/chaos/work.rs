@@ -91,7 +91,7 @@ pub(super) async fn push(fleet: &Arc<Fleet>, order: Order<'_>) {
     let ligands = fleet.lab.write(&format!("{run}.{}", shape.ending()), &molecules);
     let engine = if shape == Shape::Groups { windows(fleet, run) } else { command(fleet, order) };
     let config = format!(
-        "{engine}\n[limits]\nlease_ms = {LEASE_MS}\nheartbeat_ms = 400\nbackoff_ms = 400\nlapses_max = 1000000\n\
+        "{engine}\n[limits]\nlease_ms = {LEASE_MS}\nheartbeat_ms = 400\nbackoff_ms = 400\nbackoff_max_ms = 2000\nlapses_max = 1000000\n\
          checkpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n"
     );
     let config = fleet.lab.write(&format!("{run}.toml"), &format!("seed = {seed}\n{config}"));
