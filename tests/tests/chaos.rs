@@ -356,6 +356,7 @@ async fn a_fleet_loses_nothing_and_does_nothing_twice_whatever_fails() {
         ("lapses", seen.lapses),
         ("releases", seen.releases),
         ("failures", seen.failures),
+        ("faults of machines", seen.machine_faults),
         ("deaths", seen.deaths),
         ("attempts that went on from a checkpoint", seen.went_on),
         ("groups", seen.groups),

@@ -51,6 +51,8 @@ const TAMPERINGS: &[(Rule, Tampering)] = &[
     (Rule::Charged, Remove("diaries/failing/0")),
     (Rule::Charged, Rewrite("diaries/failing/0", [" began ", " failed "])),
     (Rule::Charged, Rewrite("diaries/failing/1", [" failed ", " crashed "])),
+    (Rule::History, Redis(&["HDEL", "molfleet:{F}:task:2", "lapses"])),
+    (Rule::Charged, Rewrite("diaries/failing/1", [" failed ", " busy "])),
     (Rule::Limit, Redis(&["HSET", "molfleet:{F}:run", "failures_max", "4"])),
     (Rule::Limit, Redis(&["HSET", "molfleet:{F}:task:1", "state", "delayed"])),
     (Rule::Evidence, Redis(&["HDEL", "molfleet:{F}:tails", "1"])),

@@ -136,7 +136,7 @@ impl Calm {
             let seed = seed_of(&[Temper::Fine; 3]);
             work::push(&fleet, Order { run, shape, tasks: 3, seed, gate: None }).await;
         }
-        let seed = seed_of(&[Temper::Fails(Some(1)), Temper::Fails(None), Temper::Crashes(Some(1))]);
+        let seed = seed_of(&[Temper::Fails(Some(1)), Temper::Fails(None), Temper::Busy]);
         let order = Order { run: "failing", shape: Shape::Single, tasks: 3, seed, gate: None };
         work::push(&fleet, order).await;
         fleet.notes().cancelled.insert(("single".to_owned(), 2));
@@ -173,7 +173,7 @@ fn seed_of(tempers: &[Temper]) -> u64 {
             Finding::of(id, smiles.as_bytes(), checker::molecule_seed(*seed, id)).temper() == *temper
         })
     };
-    (0..).find(fits).unwrap()
+    (0..u32::MAX.into()).find(fits).unwrap()
 }
 
 /// All that goes wrong, while work keeps coming.

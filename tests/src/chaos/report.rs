@@ -48,12 +48,10 @@ impl Report {
     pub fn missing(&self) -> Vec<Kind> {
         let redis_of_pair = [Kind::RedisFailedOver, Kind::RedisSplit];
         let redis_of_one = [Kind::RedisKilled, Kind::RedisFrozen, Kind::RedisFull, Kind::RedisReadOnly];
-        let cannot = |kind: &Kind| match self.options.sentinel {
-            true => redis_of_one.contains(kind),
-            false => redis_of_pair.contains(kind),
-        };
+        let of_the_other: &[Kind] = if self.options.sentinel { &redis_of_one } else { &redis_of_pair };
         let all = KINDS.iter().map(|(kind, _)| *kind).filter(|kind| self.faults(*kind) == 0);
-        all.filter(|kind| !cannot(kind) && (*kind != Kind::DiskFull || self.can_fill_disk)).collect()
+        all.filter(|kind| !of_the_other.contains(kind) && (*kind != Kind::DiskFull || self.can_fill_disk))
+            .collect()
     }
 
     /// What the checker looked at.
@@ -112,13 +110,14 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "  {} failures, {} deaths, {} dead, {} attempts went on from a checkpoint, {} groups came to their end\n  \
-             {} lapses, {} releases, {} events\n  {:.0} s of faults with {rate:.1} tasks per s, drained after {:.0} s more",
+             {} lapses, {} of them faults of machines, {} releases, {} events\n  {:.0} s of faults with {rate:.1} tasks per s, drained after {:.0} s more",
             seen.failures,
             seen.deaths,
             seen.dead,
             seen.went_on,
             seen.groups,
             seen.lapses,
+            seen.machine_faults,
             seen.releases,
             seen.events,
             self.seconds[0],

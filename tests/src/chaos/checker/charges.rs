@@ -13,6 +13,9 @@ use crate::chaos::toy::last_words;
 /// What the last task of a group is dead of.
 const NEEDED: &str = "needed_task_dead";
 
+/// What is a fault of the machine, and no failure of the task.
+const MACHINE: &str = "machine";
+
 /// Everything that is known of one task.
 struct Case<'a> {
     ledger: &'a Ledger,
@@ -49,6 +52,7 @@ fn reason(deed: &Deed) -> Option<&'static str> {
         Deed::Failed(_) => Some("engine_failed"),
         Deed::Crashed(_) => Some("engine_crashed"),
         Deed::Refused(_) => Some("input_refused"),
+        Deed::Busy(_) => Some(MACHINE),
         Deed::Began | Deed::WentOn { .. } | Deed::Astray => None,
     }
 }
@@ -69,7 +73,7 @@ impl Case<'_> {
         let mut attempts = BTreeSet::new();
         for Charge { lease, reason } in &self.past.charges {
             let reasons = self.reasons(lease);
-            if !reasons.contains(reason.as_str()) {
+            if reason == MACHINE || !reasons.contains(reason.as_str()) {
                 let what = format!("{lease} is charged with `{reason}`, and its program had {reasons:?}");
                 return self.broken(Rule::Charged, &what);
             }
@@ -126,5 +130,46 @@ impl Case<'_> {
             return Ok(());
         }
         self.broken(Rule::Evidence, &format!("it is dead of `{says}` (charged last: {last:?})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a pending task that was charged with these failures, by a program that wants to fail `most` times.
+    fn broken(charges: &[(&str, &str)], most: Option<usize>, completed: Option<&str>) -> Vec<Rule> {
+        let charge =
+            |(lease, reason): &(&str, &str)| Charge { lease: (*lease).into(), reason: (*reason).into() };
+        let mut past = Past::default();
+        past.charges = charges.iter().map(charge).collect();
+        past.completed = completed.map(str::to_owned);
+        let entry = |(attempt, deed): (&str, Deed)| Entry { attempt: attempt.into(), deed };
+        let deeds = [
+            ("1.a.1", Deed::Failed("x".into())),
+            ("2.a.2", Deed::Failed("x".into())),
+            ("3.a.3", Deed::Busy("x".into())),
+            ("4.a.4", Deed::Crashed("x".into())),
+        ];
+        let fates = BTreeMap::from([(0, Fate { shard: None, failures_max: most, is_blamed: false })]);
+        let found = check(&Ledger::default(), &BTreeMap::from([(0, past)]), &fates, |_| {
+            deeds.clone().map(entry).into()
+        });
+        found.into_iter().map(|(rule, _)| rule).collect()
+    }
+
+    #[test]
+    fn what_is_charged_took_place_once_and_no_oftener_than_wanted() {
+        let (first, second) = (("1.a.1", "engine_failed"), ("2.a.2", "engine_failed"));
+        assert_eq!(broken(&[first, second], Some(2), Some("5.a.5")), []);
+        assert_eq!(broken(&[first, second], None, None), []);
+        assert_eq!(broken(&[first, second], Some(1), None), [Rule::Charged]);
+        assert_eq!(broken(&[first, first], Some(2), None), [Rule::Charged]);
+        assert_eq!(broken(&[("1.a.1", "engine_crashed")], Some(1), None), [Rule::Charged]);
+        assert_eq!(broken(&[("9.a.9", "engine_failed")], Some(1), None), [Rule::Charged]);
+        assert_eq!(broken(&[("3.a.3", "machine")], Some(1), None), [Rule::Charged]);
+        for attempt in ["1.a.1", "3.a.3", "4.a.4"] {
+            assert_eq!(broken(&[], Some(1), Some(attempt)), [Rule::Charged], "{attempt}");
+        }
     }
 }

@@ -66,3 +66,39 @@ fn missing(run: &Path, task: &str, entry: &str, found: &mut Found) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often attempts went on, and whether something is wrong, when the second of three attempts did these things. The first had left
+    /// a bundle before, and the third went on from step 5 of the second.
+    fn of_second(deed: Deed, forgets: bool) -> (u64, Vec<Rule>) {
+        let newest = [("1.a.1", None), ("2.b.1", Some("1.a.1")), ("3.c.1", Some("2.b.1"))];
+        let newest = newest.map(|(attempt, from)| (attempt.to_owned(), from.map(str::to_owned)));
+        let mut past = Past::default();
+        past.newest_bundle = newest.into();
+        let pasts = BTreeMap::from([(0, past)]);
+        let last = Deed::WentOn { from: "2.b.1".into(), step: 5 };
+        let deeds = [("1.a.1", Deed::Began), ("2.b.1", deed), ("3.c.1", last), ("3.z.9", Deed::Astray)];
+        let entries = deeds.map(|(attempt, deed)| Entry { attempt: attempt.to_owned(), deed });
+        let mut found = Vec::new();
+        let ledger = Ledger::default();
+        let went_on =
+            check(&ledger, (Path::new(""), forgets), &pasts, |_| entries.clone().into(), &mut found);
+        (went_on, found.into_iter().map(|(rule, _)| rule).collect())
+    }
+
+    #[test]
+    fn an_attempt_goes_on_from_the_newest_bundle() {
+        let went_on = |from: &str, step| Deed::WentOn { from: from.into(), step };
+        let wrong = vec![Rule::Checkpoint];
+        assert_eq!(of_second(went_on("1.a.1", 5), false), (2, vec![]));
+        assert_eq!(of_second(went_on("1.a.1", 6), false).1, wrong);
+        assert_eq!(of_second(went_on("1.a.0", 5), false), (1, wrong.clone()));
+        assert_eq!(of_second(Deed::Began, false), (1, wrong.clone()));
+        assert_eq!(of_second(Deed::Astray, false), (1, wrong.clone()));
+        assert_eq!(of_second(Deed::Began, true), (1, vec![]), "what was forgotten");
+        assert_eq!(of_second(Deed::Astray, true), (1, wrong));
+    }
+}

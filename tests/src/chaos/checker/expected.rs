@@ -135,7 +135,7 @@ fn of_molecules(lines: &[Line]) -> Fate {
     let crashes_always = |finding: &Finding| finding.temper() == Temper::Crashes(None);
     let has_score = findings.iter().any(|finding| !finding.is_bad() && !crashes_always(finding));
     let failures = |finding: &Finding| match finding.temper() {
-        Temper::Fine => Some(0),
+        Temper::Fine | Temper::Busy => Some(0),
         Temper::Fails(times) | Temper::Crashes(times @ Some(_)) => times,
         // The second crash is its verdict.
         Temper::Crashes(None) => has_score.then_some(1),
@@ -176,7 +176,7 @@ fn of_group(run: &Path, task: u64, line: &Line) -> Fate {
         None => of_part(&line.id, REDUCTION, &line.smiles, line.seed).temper(),
     };
     let failures_max = match temper {
-        Temper::Fine => Some(0),
+        Temper::Fine | Temper::Busy => Some(0),
         Temper::Fails(times) | Temper::Crashes(times) => times,
         Temper::Refused => None,
     };
@@ -202,8 +202,8 @@ fn group_cells(line: &Line, kind: &str, window: Option<usize>, whole: Finding, s
         verdict = ["bad", BAD_REASON, "", ""].map(str::to_owned);
         detail = if window.is_some() { whole.detail() } else { format!("window 0: {}", whole.detail()) };
     } else if window.is_some() {
-        numbers[0] = setup.to_owned();
-        numbers[1] = SAMPLES.to_string();
+        let [samples, setup] = [SAMPLES.to_string(), setup.to_owned()];
+        (numbers[0], numbers[1]) = (setup, samples);
     } else {
         let found = reduction(whole);
         let three = |value: &Value| format!("{:.3}", value.as_f64().unwrap_or(f64::NAN));

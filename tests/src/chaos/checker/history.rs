@@ -24,6 +24,8 @@ pub(super) struct Past {
     releases: u64,
     /// How often it died.
     pub(super) deaths: u64,
+    /// How often a worker's machine could not do it.
+    pub(super) machine_faults: u64,
     /// All that it was ever charged with.
     pub(super) charges: Vec<Charge>,
     /// The last attempt that failed, and whether the task was charged for it, not its machine.
@@ -222,7 +224,7 @@ impl Past {
             self.failures += 1;
             self.charges.push(Charge { lease: lease.to_owned(), reason: event.field("reason").to_owned() });
         } else {
-            self.lapses += 1;
+            (self.lapses, self.machine_faults) = (self.lapses + 1, self.machine_faults + 1);
         }
     }
 
@@ -251,5 +253,114 @@ impl Past {
                 found.push((rule, format!("task {task} has {says} {counter} (its events: {counted})")));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rules that a run of three tasks breaks whose events are these: a verb, a task, and further fields.
+    fn broken(info: &[(&str, &str)], events: &[&str]) -> Vec<Rule> {
+        let event = |text: &&str| {
+            let mut words = text.split(' ');
+            let mut fields = HashMap::from(
+                ["verb", "task"].map(|name| (name.to_owned(), words.next().unwrap().to_owned())),
+            );
+            fields.extend(
+                words
+                    .filter_map(|word| word.split_once('='))
+                    .map(|(name, value)| (name.to_owned(), value.to_owned())),
+            );
+            fields
+        };
+        let events: Vec<_> = ["push 0 tasks=3"].iter().chain(events).map(event).collect();
+        let limits = [("failures_max", "2"), ("lapses_max", "2")];
+        let info = limits
+            .iter()
+            .chain(info)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let ledger = Ledger { info, events_added: events.len() as u64, events, ..Ledger::default() };
+        let mut play = Play { ledger: &ledger, tasks: BTreeMap::new() };
+        let errors = ledger.events.iter().filter_map(|event| play.event(Event(event)).err());
+        errors.map(|(rule, _)| rule).collect()
+    }
+
+    const FAIL_0: [&str; 2] = ["lease 0 lease=1.a.1", "fail 0 lease=1.a.1 reason=x charged=failures"];
+    const AGAIN_0: [&str; 3] =
+        ["promote 0", "lease 0 lease=2.a.2", "fail 0 lease=2.a.2 reason=x charged=failures"];
+
+    #[test]
+    fn a_task_is_dead_with_its_last_failure_or_lapse() {
+        let check = |events: &[&[&str]], expect: &[Rule]| assert_eq!(broken(&[], &events.concat()), expect);
+        check(&[&FAIL_0, &AGAIN_0, &["requeue 0", "lease 0 lease=3.a.3"]], &[]);
+        check(&[&FAIL_0, &["requeue 0"]], &[Rule::History]);
+        check(&[&FAIL_0, &AGAIN_0, &["promote 0"]], &[Rule::History]);
+        let by_machine = "fail 0 lease=1.a.1 reason=machine charged=lapses";
+        check(&[&["lease 0 lease=1.a.1", by_machine], &AGAIN_0, &["promote 0"]], &[]);
+        let lapses = ["promote 0", "lease 0 lease=2.a.2", "reclaim 0 lease=2.a.2"];
+        check(&[&["lease 0 lease=1.a.1", by_machine], &lapses, &["requeue 0"]], &[]);
+        check(
+            &[&[
+                "lease 0 lease=1.a.1",
+                "fail 0 lease=1.a.1 reason=input_refused charged=failures",
+                "requeue 0",
+            ]],
+            &[],
+        );
+        check(&[&["lease 0 lease=1.a.1", "fail 0 lease=9.a.1 reason=x"]], &[Rule::History]);
+        check(
+            &[&["lease 0 lease=2.a.1", "reclaim 0 lease=2.a.1", "lease 0 lease=2.b.1"]],
+            &[Rule::LeaseNumbers],
+        );
+    }
+
+    #[test]
+    fn the_last_task_of_a_group_follows_the_others() {
+        let check = |events: &[&[&str]], expect: &[Rule]| {
+            assert_eq!(broken(&[("group_tasks", "3")], &events.concat()), expect);
+        };
+        let first = ["lease 0 lease=1.a.1", "complete 0 lease=1.a.1"];
+        let second = ["lease 1 lease=1.a.2", "complete 1 lease=1.a.2"];
+        check(&[&first, &second, &["promote 2", "lease 2 lease=1.a.3", "complete 2 lease=1.a.3"]], &[]);
+        check(&[&first, &["promote 2"]], &[Rule::Group]);
+        check(&[&first, &["lease 2 lease=1.a.3"]], &[Rule::Group]);
+        check(&[&first, &second, &["lease 2 lease=1.a.3"]], &[Rule::History]);
+        let dies = ["fail 2 reason=needed_task_dead"];
+        check(&[&FAIL_0, &AGAIN_0, &dies, &["requeue 0", "requeue 2", "cancel 2"]], &[]);
+        check(&[&FAIL_0, &dies], &[Rule::Group]);
+        check(&[&FAIL_0, &AGAIN_0, &dies, &["requeue 2"]], &[Rule::Group]);
+        check(&[&["cancel 0", "cancel 2", "requeue 0", "requeue 2", "promote 2"]], &[Rule::Group]);
+        check(&[&first, &second, &["cancel 2", "requeue 2", "lease 2 lease=1.a.3"]], &[]);
+    }
+
+    #[test]
+    fn each_attempt_knows_the_newest_bundle_before_it() {
+        let events = [
+            "push 0 tasks=1",
+            "lease 0 lease=1.a.1",
+            "checkpoint 0 lease=1.a.1 number=1",
+            "reclaim 0 lease=1.a.1",
+            "lease 0 lease=2.b.1",
+            "release 0 lease=2.b.1 hold_ms=9",
+            "checkpoint 0 lease=2.b.1 number=1",
+            "promote 0",
+            "lease 0 lease=3.c.1",
+        ];
+        assert_eq!(broken(&[], &events), []);
+        let mut past = Past { state: "pending", ..Past::default() };
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for (verb, lease) in [
+            ("lease", "1.a.1"),
+            ("checkpoint", "1.a.1"),
+            ("lease", "2.b.1"),
+            ("checkpoint", "2.b.1"),
+            ("lease", "3.c.1"),
+        ] {
+            past.take(0, Event(&HashMap::from([field("verb", verb), field("lease", lease)]))).unwrap();
+        }
+        let newest = ["1.a.1", "2.b.1", "3.c.1"].map(|lease| past.newest_bundle[lease].as_deref());
+        assert_eq!(newest, [None, Some("1.a.1"), Some("2.b.1")]);
     }
 }

@@ -127,7 +127,9 @@ pub struct Seen {
     pub went_on: u64,
     /// Last tasks of groups that succeeded.
     pub groups: u64,
-    /// Leases that expired.
+    /// Attempts that came to nothing through their machine.
+    pub machine_faults: u64,
+    /// Leases that expired, and those attempts.
     pub lapses: u64,
     /// Tasks that were handed back.
     pub releases: u64,
@@ -171,6 +173,7 @@ fn check_run(scene: &Scene<'_>, run: &str, ledger: &Ledger, seen: &mut Seen) -> 
     let (mut found, pasts) = history::check(ledger);
     seen.failures += pasts.values().map(|past| past.charges.len() as u64).sum::<u64>();
     seen.deaths += pasts.values().map(|past| past.deaths).sum::<u64>();
+    seen.machine_faults += pasts.values().map(|past| past.machine_faults).sum::<u64>();
     seen.dead += ledger.count("dead");
     let lasts = (0..ledger.total()).filter(|task| ledger.group(*task).is_some_and(|(_, last)| last == *task));
     seen.groups += lasts.filter(|task| ledger.state(&task.to_string()) == "succeeded").count() as u64;

@@ -26,6 +26,8 @@ pub enum Deed {
     Crashed(String),
     /// It refused the input of its task for this molecule.
     Refused(String),
+    /// It said that it can't do this molecule now.
+    Busy(String),
 }
 
 /// A line of a diary.
@@ -47,7 +49,10 @@ impl Deed {
     /// The molecule over which the program came to nothing, if it did.
     pub fn fails_over(&self) -> Option<&str> {
         match self {
-            Self::Failed(molecule) | Self::Crashed(molecule) | Self::Refused(molecule) => Some(molecule),
+            Self::Failed(molecule)
+            | Self::Crashed(molecule)
+            | Self::Refused(molecule)
+            | Self::Busy(molecule) => Some(molecule),
             Self::Began | Self::WentOn { .. } | Self::Astray => None,
         }
     }
@@ -62,6 +67,7 @@ impl Entry {
             Deed::Failed(molecule) => ("failed", molecule.clone()),
             Deed::Crashed(molecule) => ("crashed", molecule.clone()),
             Deed::Refused(molecule) => ("refused", molecule.clone()),
+            Deed::Busy(molecule) => ("busy", molecule.clone()),
         };
         format!("{} {word} {about}\n", self.attempt)
     }
@@ -80,6 +86,7 @@ impl Entry {
             "failed" => Deed::Failed(molecule),
             "crashed" => Deed::Crashed(molecule),
             "refused" => Deed::Refused(molecule),
+            "busy" => Deed::Busy(molecule),
             _ => return None,
         };
         Some(Self { attempt: attempt.to_owned(), deed })
@@ -131,6 +138,7 @@ mod tests {
             ("2.b.1", Deed::Crashed("mol [0],x".into())),
             ("3.b.2", Deed::Astray),
             ("3.b.2", Deed::Refused("mol[1]".into())),
+            ("3.b.2", Deed::Busy("mol[2]".into())),
         ];
         for (attempt, deed) in deeds.clone() {
             diary.note(attempt, deed).unwrap();

@@ -33,8 +33,9 @@ const STATE: &str = "checkpoint/state";
 const PROGRESS: &str = "checkpoint/progress";
 /// How long a step takes, in ms.
 const STEP_MS: u64 = 200;
-/// By sysexits: the input is bad.
+/// By sysexits: the input is bad, and not now.
 const DATA_ERROR: u8 = 65;
+const TRY_AGAIN: u8 = 75;
 /// How often it repeats itself in the file that is kept: more than a page of a disk.
 const TRACE_LINES: usize = 1000;
 
@@ -49,6 +50,8 @@ pub enum Temper {
     Crashes(Option<usize>),
     /// The program refuses the whole task for it.
     Refused,
+    /// In one attempt the program says that it can't do it now.
+    Busy,
 }
 
 /// What the program finds out about one molecule.
@@ -90,6 +93,7 @@ impl Finding {
             14 => Temper::Fails(None),
             15 => Temper::Crashes(None),
             16 => Temper::Refused,
+            17 => Temper::Busy,
             _ => Temper::Fine,
         }
     }
@@ -213,6 +217,7 @@ impl Attempt {
             Temper::Fails(times) if is_time(times) => Deed::Failed(id.to_owned()),
             Temper::Crashes(times) if is_time(times) => Deed::Crashed(id.to_owned()),
             Temper::Refused => Deed::Refused(id.to_owned()),
+            Temper::Busy if so_far == 0 => Deed::Busy(id.to_owned()),
             _ => return Ok(None),
         };
         self.diary.note(&self.name, deed.clone())?;
@@ -223,6 +228,7 @@ impl Attempt {
                 ExitCode::FAILURE
             }
             Deed::Refused(_) => ExitCode::from(DATA_ERROR),
+            Deed::Busy(_) => ExitCode::from(TRY_AGAIN),
             _ => ExitCode::FAILURE,
         }))
     }
@@ -313,7 +319,7 @@ mod tests {
         let count = |wanted: Temper| tempers.clone().filter(|temper| *temper == wanted).count();
         assert!(count(Temper::Fine) > 1500, "{}", count(Temper::Fine));
         let [once, always] = [Some(1), None].map(|times| [Temper::Fails(times), Temper::Crashes(times)]);
-        for temper in [once, always].concat().into_iter().chain([Temper::Refused]) {
+        for temper in [once, always].concat().into_iter().chain([Temper::Refused, Temper::Busy]) {
             assert!(count(temper) > 3, "{temper:?}");
         }
         let kinds = all.map(|one| (one.is_bad(), one.ignores_sigterm(), one.leaves_a_process()));

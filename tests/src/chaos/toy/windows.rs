@@ -106,23 +106,19 @@ impl Molecule {
         if let Some(code) = attempt.come_to_nothing(&self.id, finding.temper())? {
             return Ok(code);
         }
-        match self.window {
-            Some(window) => {
-                fs::write("window/dhdl.xvg", self.samples(window))?;
-                fs::write("window/window.log", "Finished\n")?;
-                fs::write("window/window.gro", &self.smiles)?;
-            }
-            None => {
-                for window in 0..WINDOWS.len() as u64 {
-                    let found = fs::read_to_string(format!("windows/{window:03}/dhdl.xvg"))?;
-                    if found != self.samples(window) {
-                        attempt.diary.note(&attempt.name, Deed::Astray)?;
-                        return Err(io::Error::other(format!("window {window} is not what it was")));
-                    }
-                }
-                fs::write("fep/reduction.json", reduction(self.finding()).to_string())?;
+        if let Some(window) = self.window {
+            fs::write("window/dhdl.xvg", self.samples(window))?;
+            fs::write("window/window.log", "Finished\n")?;
+            fs::write("window/window.gro", &self.smiles)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        for window in 0..WINDOWS.len() as u64 {
+            if fs::read_to_string(format!("windows/{window:03}/dhdl.xvg"))? != self.samples(window) {
+                attempt.diary.note(&attempt.name, Deed::Astray)?;
+                return Err(io::Error::other(format!("window {window} is not what it was")));
             }
         }
+        fs::write("fep/reduction.json", reduction(self.finding()).to_string())?;
         Ok(ExitCode::SUCCESS)
     }
 
