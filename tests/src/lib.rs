@@ -12,6 +12,7 @@ mod eventually;
 mod flaky_proxy;
 mod lab;
 mod model_server;
+mod nvidia_smi;
 mod outpost;
 mod peak;
 mod pretender;
