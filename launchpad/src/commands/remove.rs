@@ -181,7 +181,7 @@ impl Outputs {
         }
     }
 
-    /// Deletes the files of every attempt, each attempt's record behind them, then the index and the shard.
+    /// Deletes the bundles and files of every attempt, each attempt's record behind them, then the index and the shard.
     async fn delete_task(&self, task: TaskId, info: Option<TaskInfo>) -> Result<u64, StorageError> {
         let mut objects = Vec::new();
         let shard = key::shard(task);
@@ -191,7 +191,11 @@ impl Outputs {
         if let Some(info) = info {
             objects.extend(info.shard_sha256.map(|sha256| key::index(task, &sha256)));
             let leases = info.former.into_iter().map(|(lease, _)| lease).chain(info.lease);
+            let makes_bundles = self.spec.as_ref().is_some_and(|spec| spec.engine.makes_checkpoints());
             for lease in leases {
+                if makes_bundles {
+                    objects.extend(key::bundles(task, &lease));
+                }
                 let record = key::attempt_record(task, &lease);
                 let bytes = self.store.find(&record).await?;
                 objects.extend(files_of(bytes));
