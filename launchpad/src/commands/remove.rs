@@ -52,10 +52,7 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
             return Err(LaunchpadError::Declined);
         }
     }
-    let objects = match stored {
-        Some(outputs) => Some(outputs.delete(&queue).await?),
-        None => None,
-    };
+    let objects = if let Some(outputs) = stored { Some(outputs.delete(&queue).await?) } else { None };
     let mut first = 0;
     while queue.remove(run, TaskId(first), STEP).await? {
         first += STEP;
@@ -191,9 +188,8 @@ impl Outputs {
         if let Some(info) = info {
             objects.extend(info.shard_sha256.map(|sha256| key::index(task, &sha256)));
             let leases = info.former.into_iter().map(|(lease, _)| lease).chain(info.lease);
-            let makes_bundles = self.spec.as_ref().is_some_and(|spec| spec.engine.makes_checkpoints());
             for lease in leases {
-                if makes_bundles {
+                if self.spec.as_ref().is_some_and(|spec| spec.engine.makes_checkpoints()) {
                     objects.extend(key::bundles(task, &lease));
                 }
                 let record = key::attempt_record(task, &lease);
