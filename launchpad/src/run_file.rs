@@ -319,7 +319,7 @@ impl RunFile {
         Self::parse(&text, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, RunFileError> {
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, RunFileError> {
         let source = Source { text, path };
         let table = DeTable::parse(text).map_err(|error| source.invalid(&error))?.into_inner();
         source.check_keys(&table, "", KEYS)?;

@@ -1,5 +1,6 @@
 //! A kernel that kills for want of memory: a real one, in a control group that the test makes. Without the right to do so, nothing is tested,
 //! and the test says so.
+
 use std::fs;
 
 use common::task::State;

@@ -210,8 +210,8 @@ impl Checkpointer {
         let tasks = [self.task];
         let read =
             insist("read a checkpoint's record", || self.shared.queue.tasks(&self.serving.run, &tasks));
-        let is_registered = |infos: &Vec<TaskInfo>| infos[0].checkpoint.bundles.contains(bundle);
-        if read.await.is_ok_and(|infos| !is_registered(&infos)) {
+        let is_registered = |info: &TaskInfo| info.checkpoint.bundles.contains(bundle);
+        if read.await.is_ok_and(|infos| !infos.iter().any(is_registered)) {
             self.delete(bundle).await;
         }
     }

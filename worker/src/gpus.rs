@@ -124,8 +124,8 @@ impl GpuError {
             | Self::Listing { .. }
             | Self::Mode { .. } => "is the driver loaded? --gpus none works without",
             Self::WithoutParts { .. } => {
-                "give it parts (`nvidia-smi mig -lgip` lists sizes, `nvidia-smi mig -cgi <size> -C` makes one), or turn MIG off \
-                 (`nvidia-smi -mig 0`)"
+                "give it parts (`nvidia-smi mig -lgip` lists sizes, `nvidia-smi mig -i <number> -cgi <size> -C` makes one), or turn \
+                 MIG off (`nvidia-smi -i <number> -mig 0`)"
             }
             Self::Missing { .. } => "`nvidia-smi --list-gpus` shows their numbers",
             Self::Taken { .. } => "each worker of a host can have its own, by --gpus",
@@ -392,7 +392,7 @@ mod tests {
         assert_eq!(choose("1,2").unwrap(), Machine { devices: four[1..3].to_vec(), ..Machine::default() });
         let error = choose("1,0").unwrap_err();
         assert_eq!(error.to_string(), "GPU 0 is in MIG mode and has no parts: nothing can be computed on it");
-        assert!(error.hint().contains("nvidia-smi -mig 0"), "{}", error.hint());
+        assert!(error.hint().contains("-mig 0"), "{}", error.hint());
         let with_header = format!("uuid, mig.mode.current\n{MODES}");
         let error = machine(&four, &listing, &with_header).unwrap_err().to_string();
         assert!(error.starts_with("nvidia-smi says `uuid, mig.mode.current` (expected"), "{error}");

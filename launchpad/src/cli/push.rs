@@ -59,7 +59,7 @@ pub struct Push {
     /// Take what no flag says from this run.toml; its paths are relative to it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Engine that scores the molecules [default: vina]
+    /// Engine that scores the molecules [default: what the parameters belong to, else vina]
     #[arg(long)]
     pub engine: Option<EngineName>,
     /// Receptor: PDB, or PDBQT for docking

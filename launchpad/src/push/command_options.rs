@@ -72,16 +72,3 @@ pub(super) fn inputs(
         None => Ok(inputs),
     }
 }
-
-/// The first parameter of the engine `command` alone that somebody gave; `columns` and `score` are not its alone.
-pub(super) fn first_given(flags: &cli::CommandFlags, file: &OptionsTable) -> Option<&'static str> {
-    let given = [
-        ("argv", flags.argv.is_some() || file.argv.is_some()),
-        ("inputs", !flags.inputs.is_empty() || !file.inputs.is_empty()),
-        ("versions", file.versions.is_some()),
-        ("rows", flags.rows.is_some() || file.rows.is_some()),
-        ("expect", !flags.expect.is_empty() || file.expect.is_some()),
-        ("keep", !flags.keep.is_empty() || file.keep.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}

@@ -7,10 +7,10 @@ use common::task::{CnnScoring, EngineOptions, GninaOptions, GninaScore, VinaOpti
 
 use super::PushError;
 use super::request::{nothing, positive};
-use crate::cli::{self, Center, Edges, EngineName};
+use crate::cli::{self, Center, Edges};
 use crate::error::LaunchpadError;
 use crate::input::HeavyAtoms;
-use crate::run_file::{OptionsTable, RunFile};
+use crate::run_file::RunFile;
 use crate::search_box::SearchBox;
 
 /// Vina's own defaults, and Gnina's.
@@ -24,34 +24,6 @@ struct Docking {
     size: [f64; 3],
     exhaustiveness: u32,
     modes: u32,
-}
-
-/// The first parameter of the docking engines that somebody gave and that `engine`, which is none of them, does not have, too.
-pub(super) fn first_given(
-    flags: &cli::Push,
-    file: &OptionsTable,
-    engine: EngineName,
-) -> Option<&'static str> {
-    let has_receptor = engine == EngineName::GromacsMmgbsa;
-    let given = [
-        ("receptor", !has_receptor && (flags.receptor.is_some() || file.receptor.is_some())),
-        ("box_ligand", flags.box_ligand.is_some() || file.box_ligand.is_some()),
-        ("box_center", flags.box_center.is_some() || file.box_center.is_some()),
-        ("box_size", flags.box_size.is_some() || file.box_size.is_some()),
-        ("box_padding", flags.box_padding.is_some() || file.box_padding.is_some()),
-        ("exhaustiveness", flags.exhaustiveness.is_some() || file.exhaustiveness.is_some()),
-        ("modes", flags.modes.is_some() || file.modes.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}
-
-/// The first parameter of the engine `gnina` alone that somebody gave.
-pub(super) fn first_of_gnina(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
-    let given = [
-        ("cnn_scoring", flags.cnn_scoring.is_some() || file.cnn_scoring.is_some()),
-        ("device", flags.device.is_some() || file.device.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
 }
 
 /// The parameters of `vina`.

@@ -3,8 +3,8 @@
 use common::queue::RunInfo;
 use common::task::{ChargeModel, EngineOptions, FepOptions};
 
-use super::{PushError, mmgbsa_options};
-use crate::cli::{self, EngineName};
+use super::PushError;
+use crate::cli::{self};
 use crate::run_file::OptionsTable;
 
 const WINDOWS_DEFAULT: usize = 13;
@@ -14,28 +14,6 @@ const EQUILIBRATION_PS_DEFAULT: f64 = 20.0;
 const BOX_NM_DEFAULT: f64 = 2.4;
 /// The share of a window that does not count.
 const DISCARD: f64 = 0.1;
-
-/// The first parameter of `gromacs-fep` alone that somebody gave. `gromacs-mmgbsa` has an `equilibration_ps`, too, if that is the engine:
-/// by its name, or by its other parameters.
-pub(super) fn first_given(
-    flags: &cli::Push,
-    file: &OptionsTable,
-    engine: Option<EngineName>,
-) -> Option<&'static str> {
-    let of_mmgbsa = || mmgbsa_options::first_given(flags, file).map(|_| EngineName::GromacsMmgbsa);
-    let is_mmgbsa = engine.or_else(of_mmgbsa) == Some(EngineName::GromacsMmgbsa);
-    let has_equilibration = flags.equilibration_ps.is_some() || file.equilibration_ps.is_some();
-    let given = [
-        ("equilibration_ps", has_equilibration && !is_mmgbsa),
-        ("windows", flags.windows.is_some() || file.windows.is_some()),
-        ("window_ps", flags.window_ps.is_some() || file.window_ps.is_some()),
-        ("discard_ps", flags.discard_ps.is_some() || file.discard_ps.is_some()),
-        ("box_nm", flags.box_nm.is_some() || file.box_nm.is_some()),
-        ("lambdas_coulomb", file.lambdas_coulomb.is_some()),
-        ("lambdas_vdw", file.lambdas_vdw.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}
 
 /// The parameters.
 pub(super) fn resolve(

@@ -41,16 +41,3 @@ pub(super) fn resolve(
     options.validate()?;
     Ok(options)
 }
-
-/// The first parameter of the engine `http` alone that somebody gave; `columns` and `score` are not its alone.
-pub(super) fn first_given(file: &OptionsTable) -> Option<&'static str> {
-    let given = [
-        ("path", file.path.is_some()),
-        ("health", file.health.is_some()),
-        ("request", file.request.is_some()),
-        ("molecules", file.molecules.is_some()),
-        ("fields", file.fields.is_some()),
-        ("answer", file.answer.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}

@@ -18,17 +18,6 @@ const FRAMES_DEFAULT: u32 = 10;
 /// Of water, which needs some tens of ps for its density.
 const EQUILIBRATION_PS_DEFAULT: f64 = 50.0;
 
-/// The first parameter of `gromacs-mmgbsa` alone that somebody gave.
-pub(super) fn first_given(flags: &cli::Push, file: &OptionsTable) -> Option<&'static str> {
-    let given = [
-        ("md_ps", flags.md_ps.is_some() || file.md_ps.is_some()),
-        ("frames", flags.frames.is_some() || file.frames.is_some()),
-        ("solvent", flags.solvent.is_some() || file.solvent.is_some()),
-        ("reference", flags.reference.is_some() || file.reference.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}
-
 /// The parameters.
 pub(super) fn resolve(
     flags: &cli::Push,

@@ -11,6 +11,7 @@ mod http_options;
 mod ligands;
 mod manifest;
 mod mmgbsa_options;
+mod parameters;
 mod plan;
 mod report;
 mod request;

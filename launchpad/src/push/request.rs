@@ -9,7 +9,7 @@ use common::task::{CommandOptions, EngineOptions, FepOptions, HttpOptions, Limit
 
 use super::{
     Layout, PushError, command_options, docking_options, fep_options, http_options, mmgbsa_options,
-    stream_options, terachem_options,
+    parameters, stream_options, terachem_options,
 };
 use crate::cli::{self, EngineName};
 use crate::drivers::{DriverScript, DriverSource};
@@ -185,82 +185,18 @@ impl Said<'_> {
         })
     }
 
-    /// The engine that was named, or that of the other run, or that which alone has the parameters; no other may have any.
+    /// The engine that was named, or that of the other run, or that which the parameters mean; it has to have them all.
     fn engine_name(self) -> Result<EngineName, PushError> {
         let Self { flags, file, from, .. } = self;
-        let of_gnina = docking_options::first_of_gnina(flags, &file.options);
-        let of_command = command_options::first_given(&flags.command, &file.options);
-        let of_http = http_options::first_given(&file.options);
-        let of_terachem = terachem_options::first_given(&file.options);
-        let of_mmgbsa = mmgbsa_options::first_given(flags, &file.options);
-        let charges = (flags.charges.is_some() || file.options.charges.is_some()).then_some("charges");
-        let has_columns = !flags.command.columns.is_empty() || file.options.columns.is_some();
-        let of_rows = has_columns.then_some("columns");
-        let score = (flags.command.score.is_some() || file.options.score.is_some()).then_some("score");
         let theirs = from.map(|from| name_of(&from.spec.engine));
         let named = flags.engine.or(file.engine);
-        let of_fep = fep_options::first_given(flags, &file.options, named.or(theirs));
         if named.zip(theirs).is_some_and(|(named, theirs)| named != theirs) {
             return Err(PushError::Contradiction { one: "engine", other: "from" });
         }
-        let by_parameters = if of_gnina.is_some() {
-            EngineName::Gnina
-        } else if of_http.is_some() {
-            EngineName::Http
-        } else if of_terachem.is_some() {
-            EngineName::Terachem
-        } else if of_command.or(of_rows).or(score).is_some() {
-            EngineName::Command
-        } else if of_fep.is_some() {
-            EngineName::GromacsFep
-        } else if of_mmgbsa.or(charges).is_some() {
-            EngineName::GromacsMmgbsa
-        } else {
-            EngineName::Vina
-        };
-        let engine = named.or(theirs).unwrap_or(by_parameters);
-        let of_docking = docking_options::first_given(flags, &file.options, engine);
-        let foreign = |parameter: Option<&'static str>, owner: EngineName| Some((parameter?, owner.name()));
-        let of_fep = foreign(of_fep, EngineName::GromacsFep);
-        let of_dynamics = foreign(charges.or(of_mmgbsa), EngineName::GromacsMmgbsa).or(of_fep);
-        let of_mmgbsa = foreign(of_mmgbsa, EngineName::GromacsMmgbsa);
-        let of_gnina = foreign(of_gnina, EngineName::Gnina);
-        let of_docking = foreign(of_docking, EngineName::Vina);
-        let of_http = foreign(of_http.filter(|_| engine != EngineName::Http), EngineName::Http);
-        let of_terachem = of_terachem.filter(|_| engine != EngineName::Terachem);
-        let of_servers = of_http.or(foreign(of_terachem, EngineName::Terachem));
-        let score = foreign(score, EngineName::Command);
-        let of_rows = foreign(of_rows, EngineName::Command);
-        let driver = self.has_driver().then_some(("driver", EngineName::Command.name()));
-        let of_command = foreign(of_command, EngineName::Command);
-        let stranger = match engine {
-            EngineName::Vina => of_command.or(of_rows).or(score).or(of_gnina).or(of_dynamics),
-            EngineName::Gnina => of_command.or(of_rows).or(of_dynamics),
-            EngineName::Command => of_docking.or(of_gnina).or(of_dynamics),
-            EngineName::GromacsMmgbsa => {
-                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_fep)
-            }
-            EngineName::GromacsFep => {
-                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_mmgbsa)
-            }
-            EngineName::Http => of_docking.or(of_gnina).or(of_command).or(of_dynamics).or(driver),
-            EngineName::Terachem => {
-                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_dynamics)
-            }
-            EngineName::Surge => {
-                of_docking.or(of_gnina).or(of_command).or(of_rows).or(score).or(of_dynamics).or(driver)
-            }
-        };
-        match stranger.or(of_servers) {
-            Some((parameter, owner)) => {
-                Err(PushError::OtherEngine { parameter, engine: engine.name(), owner })
-            }
-            None => Ok(engine),
-        }
-    }
-
-    fn has_driver(self) -> bool {
-        self.flags.command.driver.is_some() || self.file.options.driver.is_some()
+        let given = parameters::given(flags, &file.options);
+        let engine = named.or(theirs).unwrap_or_else(|| parameters::meant(&given));
+        parameters::refuse_strangers(&given, engine)?;
+        Ok(engine)
     }
 
     fn http(self) -> Result<HttpOptions, PushError> {
@@ -440,7 +376,7 @@ mod tests {
             "`path` is no parameter of the engine `command`",
         );
         check("path = '/p'", "--column mw --modes 3", "`modes` is no parameter of the engine `http`");
-        check("path = '/p'\nargv = ['p']", "--column mw", "`argv` is no parameter of the engine `http`");
+        check("path = '/p'\nargv = ['p']", "--column mw", "`path` is no parameter of the engine `command`");
         check("method = 'hf'\nanswer = '/a'", "", "`method` is no parameter of the engine `http`");
         check(
             "method = 'hf'\nbasis = 'b'",
@@ -480,7 +416,7 @@ mod tests {
         };
         check(&two, "--windows 4", "windows and lambdas_coulomb and lambdas_vdw contradict each other");
         check(toml, "--windows 4 --batch-size 2", "batch_size and engine gromacs-fep contradict each other");
-        check(toml, "--windows 4 --md-ps 3", "`md_ps` is no parameter of the engine `gromacs-fep`");
+        check(toml, "--windows 4 --md-ps 3", "`windows` is no parameter of the engine `gromacs-mmgbsa`");
         check(toml, "--engine vina --windows 4", "`windows` is no parameter of the engine `vina`");
         check(&format!("{toml}[options]\nlambdas_vdw = [0, 1]\n"), "", "no lambdas_coulomb was given");
     }

@@ -24,15 +24,3 @@ pub(super) fn resolve(
     options.validate()?;
     Ok(options)
 }
-
-/// The first parameter of the engine `terachem` alone that somebody gave.
-pub(super) fn first_given(file: &OptionsTable) -> Option<&'static str> {
-    let given = [
-        ("method", file.method.is_some()),
-        ("basis", file.basis.is_some()),
-        ("charge", file.charge.is_some()),
-        ("multiplicity", file.multiplicity.is_some()),
-        ("settings", file.settings.is_some()),
-    ];
-    given.into_iter().find_map(|(name, given)| given.then_some(name))
-}

@@ -1,34 +1,33 @@
 //! The one `select!` of a worker: over signals, answers to its requests, heartbeats, hints, and attempts that end.
 //! It owns all state; attempts and the heartbeat only send it messages.
 
+mod asking;
+mod card;
+mod farewell;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::queue::{
-    ASKED_MS, Disposition, Grant, LeaseReply, Nothing, Progress, Pulse, QUARANTINED, Queue, QueueError, Wake,
-    Wakes, WhyNothing, WorkerCard,
-};
+use common::queue::{ASKED_MS, Grant, Progress, Pulse, Queue, QueueError, Wake, Wakes};
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
-use rand::RngExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use self::asking::Answer;
 use crate::attempt::{Attempt, AttemptEnd, Shared};
 use crate::config::{ExitWhen, WhenQuarantined};
 use crate::control::{Control, StopWhy};
 use crate::failure;
-use crate::gpus::Gpu;
-use crate::heartbeat::{Heard, Held, chain};
-use crate::patience::insist;
+use crate::heartbeat::{Heard, Held};
 use crate::quarantine::{Suspicion, Vain};
 use crate::redis_clock::RedisClock;
-use crate::runs::{Next, Runs};
-use crate::serving::{Means, OpenStore, Place, Serving, ServingError};
+use crate::runs::Runs;
+use crate::serving::{OpenStore, Place, ServingError};
 use crate::slots::{NoGpuFree, Slots, Taken};
 use crate::watchdog::Watchdog;
 
@@ -38,11 +37,6 @@ const MACHINE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longe
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How long at most until the dispatcher looks at its machine again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
-/// The pauses between requests that Redis did not answer.
-const REDIS_BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
-
-/// When to look again at a run that is over and could not be served here, in ms: somebody may requeue its tasks.
-const OVER_WAIT_MS: u64 = 60_000;
 
 /// Why a worker left.
 #[derive(Debug)]
@@ -62,13 +56,6 @@ type Key = (RunId, TaskId, LeaseName);
 struct Running {
     control: Control,
     taken: Taken,
-}
-
-/// What a request came to.
-enum Answer {
-    Served(RunId, Result<Arc<Serving>, ServingError>),
-    Leased(RunId, Result<LeaseReply, QueueError>),
-    Registry(Result<Vec<RunId>, QueueError>),
 }
 
 /// The state of a worker.
@@ -207,73 +194,6 @@ impl Dispatcher {
         Ok(left)
     }
 
-    /// Takes the worker off the registry and off the idle lists of its runs, as far as Redis answers in time.
-    /// One that leaves because it is quarantined stays in the registry, for people.
-    async fn say_goodbye(&self) {
-        let leaves_word = self.quarantine.is_some() && self.leave_by.is_none();
-        if !leaves_word {
-            self.held.show(WorkerCard::default());
-        }
-        let goodbye = async {
-            self.ask_for_nothing().await?;
-            if leaves_word {
-                self.show_for_the_last_time().await
-            } else {
-                insist("goodbye", || self.shared.queue.hide_worker(&self.worker)).await
-            }
-        };
-        match tokio::time::timeout(GOODBYE, goodbye).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(error = %chain(&error), "the registry keeps this worker for a while");
-            }
-            Err(_) => tracing::debug!("the registry keeps this worker for a while"),
-        }
-    }
-
-    /// Takes the worker off the idle lists of its runs.
-    async fn ask_for_nothing(&self) -> Result<(), QueueError> {
-        let queue = &self.shared.queue;
-        for (serving, request) in self.runs.requests() {
-            let (run, digest) = (&serving.run, &serving.info.digest);
-            let last = insist("goodbye", || queue.lease(run, digest, &self.worker, request, 0)).await;
-            match last {
-                Ok(LeaseReply::Granted { grants, .. }) => self.hand_back(run, grants).await?,
-                Ok(_) | Err(QueueError::NoSuchRun(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    async fn show_for_the_last_time(&self) -> Result<(), QueueError> {
-        let now_ms = insist("goodbye", || self.shared.queue.now_ms()).await?;
-        let card = self.card();
-        insist("goodbye", || self.shared.queue.show_worker(&self.worker, now_ms, &card)).await.map(drop)
-    }
-
-    /// Once nothing runs, a quarantined worker tells its runs that it waits for no task: a hint would be lost on it.
-    async fn sign_off(&mut self) {
-        let is_due = self.quarantine.as_ref().is_some_and(|quarantine| !quarantine.is_signed_off);
-        if !is_due || !self.running.is_empty() || !self.asking.is_empty() || self.leave_by.is_some() {
-            return;
-        }
-        let signed_off = tokio::time::timeout(GOODBYE, self.ask_for_nothing()).await;
-        if let Some(quarantine) = &mut self.quarantine {
-            quarantine.is_signed_off = matches!(signed_off, Ok(Ok(())));
-        }
-    }
-
-    /// Tasks of a request whose answer was lost are ours without our knowing, until the same request is made again.
-    async fn hand_back(&self, run: &RunId, grants: Vec<Grant>) -> Result<(), QueueError> {
-        for Grant { task, lease, .. } in grants {
-            let release = || self.shared.queue.release(run, task, &lease, "leaving", 0);
-            let released = insist("release", release).await?;
-            tracing::info!(%run, task_id = %task, ?released, "task of a lost answer handed back");
-        }
-        Ok(())
-    }
-
     fn leave(&mut self) {
         if self.leave_by.is_some() {
             tracing::info!("told to leave again, leaving");
@@ -335,185 +255,6 @@ impl Dispatcher {
         }
         let due = self.runs.next_due(&self.slots).into_iter().chain(self.watch_due()).min();
         due.map_or(longest, |due| due.max(self.ask_at).min(longest))
-    }
-
-    /// Starts the next request, unless one is under way.
-    fn ask(&mut self) {
-        let asks_no_more = self.leave_by.is_some() || self.quarantine.is_some();
-        if asks_no_more || !self.asking.is_empty() || Instant::now() < self.ask_at {
-            return;
-        }
-        if self.is_disk_full() {
-            self.ask_at = Instant::now() + LOOK_AGAIN;
-            return;
-        }
-        let queue = self.shared.queue.clone();
-        match self.runs.next(&self.slots) {
-            Some(Next::Registry) => {
-                self.asking.spawn(async move { Answer::Registry(queue.runs().await) });
-            }
-            Some(Next::Serve(run)) => self.ask_to_serve(run),
-            Some(Next::Lease { run, digest, request, slots }) => {
-                let worker = self.worker.clone();
-                self.runs.asked(&run);
-                self.asking.spawn(async move {
-                    let reply = queue.lease(&run, &digest, &worker, request, slots.into()).await;
-                    Answer::Leased(run, reply)
-                });
-            }
-            None => {}
-        }
-    }
-
-    /// When the watchdog barks next; a worker without a free slot needs none.
-    fn watch_due(&self) -> Option<Instant> {
-        self.slots.is_core_free().then(|| self.watchdog.due())
-    }
-
-    /// Connects anew if nothing was given for too long. Both connections: a heartbeat at the wrong server would hear that all is lost.
-    fn watch(&mut self) {
-        let gets_no_more = self.leave_by.is_some() || self.quarantine.is_some();
-        if self.watch_due().is_none() || gets_no_more || self.away_since.is_some() {
-            return;
-        }
-        if let Some(unfed) = self.watchdog.bark() {
-            let seconds = unfed.as_secs();
-            tracing::info!(seconds, "connected, and given no task for a while: connecting anew to be sure");
-            self.shared.queue.reconnect();
-            self.heartbeats.reconnect();
-            self.runs.wake();
-        }
-    }
-
-    fn ask_to_serve(&mut self, run: RunId) {
-        let shared = Arc::clone(&self.shared);
-        let (place, open_store) = (self.place.clone(), self.open_store);
-        self.asking.spawn(async move {
-            let means = Means {
-                queue: &shared.queue,
-                launcher: &shared.launcher,
-                open_store,
-                store_url: shared.config.store.as_deref(),
-                path: &shared.config.path,
-                servers: &shared.config.servers,
-                cores: shared.config.cores,
-                has_gpu: !shared.gpus.ours.is_empty(),
-                place: &place,
-            };
-            match Serving::begin(&run, means).await {
-                // What is over needs nobody who could serve it.
-                Err(error) if error.is_about_this_machine() && is_over(&shared.queue, &run).await => {
-                    let nothing = Nothing { why: WhyNothing::Drained, wait_ms: OVER_WAIT_MS };
-                    Answer::Leased(run, Ok(LeaseReply::Nothing(nothing)))
-                }
-                served => Answer::Served(run, served.map(Arc::new)),
-            }
-        });
-    }
-
-    fn is_disk_full(&mut self) -> bool {
-        let floor = self.shared.config.scratch_free_bytes_min;
-        let (full, free) = match self.shared.scratch.free_bytes() {
-            Ok(free) => (free < floor, free),
-            Err(error) => {
-                tracing::error!(%error, "the free space of the scratch disk can't be read");
-                (true, 0)
-            }
-        };
-        if full && !self.disk_full {
-            tracing::warn!(
-                free_bytes = free,
-                floor_bytes = floor,
-                "the scratch disk is nearly full, leasing nothing"
-            );
-        }
-        self.disk_full = full;
-        full
-    }
-
-    /// Takes in what a request came to.
-    fn take(&mut self, answer: Answer) {
-        match answer {
-            Answer::Registry(Ok(runs)) => {
-                self.redis_answered();
-                self.runs.registered(runs);
-            }
-            Answer::Served(run, Ok(serving)) => {
-                self.redis_answered();
-                self.runs.served(&run, serving);
-            }
-            Answer::Served(run, Err(error)) => self.not_served(&run, error),
-            Answer::Leased(run, Ok(reply)) => {
-                self.redis_answered();
-                self.leased(&run, reply);
-            }
-            Answer::Leased(run, Err(QueueError::NoSuchRun(_))) => {
-                self.redis_answered();
-                self.runs.gone(&run);
-            }
-            Answer::Leased(run, Err(error)) => {
-                if error.disposition() == Disposition::GiveUp {
-                    self.runs.refused(&run);
-                }
-                if error.is_about_one_run() {
-                    tracing::warn!(%run, error = %chain(&error), "the run can't be asked for tasks, trying again later");
-                    self.redis_answered();
-                } else {
-                    self.redis_failed(&error);
-                }
-            }
-            Answer::Registry(Err(error)) => self.redis_failed(&error),
-        }
-    }
-
-    fn not_served(&mut self, run: &RunId, error: ServingError) {
-        match error {
-            ServingError::Queue(QueueError::NoSuchRun(_)) => {
-                self.redis_answered();
-                self.runs.gone(run);
-            }
-            ServingError::Queue(ref queue_error) if error.may_pass() => self.redis_failed(queue_error),
-            error => {
-                if self.runs.is_news(run, &error) {
-                    tracing::error!(%run, error = %chain(&error), hint = error.hint(), "this worker can't serve the run");
-                }
-                self.runs.unfit(run, error);
-            }
-        }
-    }
-
-    fn redis_answered(&mut self) {
-        self.redis_tries = 0;
-        self.away_since = None;
-    }
-
-    fn redis_failed(&mut self, error: &QueueError) {
-        self.redis_tries += 1;
-        self.away_since.get_or_insert_with(Instant::now);
-        let pause = REDIS_BACKOFF.pause(self.redis_tries, &mut rand::rng());
-        // A longer pause, after a fault of this machine, stands.
-        self.ask_at = self.ask_at.max(Instant::now() + pause);
-        let (tries, hint) = (self.redis_tries, error.hint());
-        tracing::warn!(tries, error = %chain(error), hint, "asking for work failed, trying again");
-    }
-
-    fn leased(&mut self, run: &RunId, reply: LeaseReply) {
-        match reply {
-            LeaseReply::Granted { now_ms, grants } => {
-                self.runs.granted(run);
-                self.watchdog.fed();
-                let clock = RedisClock::new(now_ms);
-                self.redis_clock = Some(clock);
-                for grant in grants {
-                    self.start(run, grant, clock);
-                }
-            }
-            LeaseReply::Nothing(nothing) => {
-                self.runs.nothing(run, nothing.why, jittered(nothing));
-            }
-            LeaseReply::Stale { answered } => self.runs.stale(run, answered),
-            LeaseReply::Differs => self.runs.changed(run),
-        }
     }
 
     fn start(&mut self, run: &RunId, grant: Grant, clock: RedisClock) {
@@ -651,75 +392,11 @@ impl Dispatcher {
             }
         }
     }
-
-    /// The heartbeat writes it to the registry.
-    fn show_card(&self) {
-        self.held.show(self.card());
-    }
-
-    /// What the registry shows.
-    fn card(&self) -> WorkerCard {
-        let config = &self.shared.config;
-        let tasks: Vec<String> = self.running.keys().map(|(run, task, _)| format!("{run}/{task}")).collect();
-        let mut fields = vec![
-            ("host", self.place.host.clone()),
-            ("pid", std::process::id().to_string()),
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("slots", config.cores.to_string()),
-            ("tasks", tasks.join(" ")),
-            ("state", self.state().to_owned()),
-        ];
-        if !self.shared.gpus.ours.is_empty() {
-            let gpus: Vec<_> = self.shared.gpus.ours.iter().map(Gpu::account).collect();
-            fields.push(("gpus", gpus.join("; ")));
-        }
-        fields.extend(config.region.clone().map(|region| ("region", region)));
-        fields.extend(config.machine_type.clone().map(|kind| ("machine_type", kind)));
-        if let Some(quarantine) = &self.quarantine {
-            fields.push(("quarantined_at", quarantine.since_ms.to_string()));
-            fields.push(("quarantine", quarantine.why.clone()));
-        }
-        WorkerCard { fields }
-    }
-
-    fn state(&self) -> &'static str {
-        if self.quarantine.is_some() {
-            QUARANTINED
-        } else if self.leave_by.is_some() {
-            "leaving"
-        } else if self.disk_full {
-            "disk full"
-        } else if self.machine_faults > 0 {
-            "recovering"
-        } else if self.running.is_empty() {
-            "idle"
-        } else {
-            "working"
-        }
-    }
-}
-
-/// Whether a run is sealed and all its tasks are terminal; not if Redis does not tell.
-async fn is_over(queue: &Queue, run: &RunId) -> bool {
-    let (Ok(info), Ok(progress)) = (queue.run_info(run).await, queue.progress(run).await) else {
-        return false;
-    };
-    info.sealed && progress.waiting + progress.pending + progress.delayed + progress.leased == 0
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-/// When to ask again: at most when the reply says, at least after nine tenths of that, never at once.
-fn jittered(nothing: Nothing) -> Duration {
-    let wait = Duration::from_millis(nothing.wait_ms.max(2));
-    if nothing.why == WhyNothing::NoneAsked {
-        wait
-    } else {
-        wait.mul_f64(rand::rng().random_range(0.9..=1.0))
     }
 }
