@@ -100,6 +100,32 @@ async fn a_password_from_the_url_stays_secret() {
 }
 
 #[tokio::test]
+async fn a_password_on_a_command_line_is_warned_of_once_and_not_repeated() {
+    let server = Server::start(|_, _| "requirepass s3cret".to_owned()).await;
+    let port = server.port();
+    let (bare, url) = (format!("redis://127.0.0.1:{port}"), format!("redis://:s3cret@127.0.0.1:{port}"));
+    let warns = |text: &str| text.matches("everybody on this machine can read command lines").count();
+    let mut post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &bare)]);
+    for words in [&["--redis", &url, "status"][..], &["status", "--redis", &url]] {
+        let ran = post.launchpad(words);
+        assert_eq!((ran.code, warns(&ran.stderr)), (0, 1), "{ran:?}");
+        assert!(ran.stderr.contains("hint: put it into a file for --redis-password-file"), "{ran:?}");
+        assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
+    }
+    let quiet = post.launchpad(&["status", "--redis", &url, "--quiet"]);
+    assert_eq!((quiet.code, warns(&quiet.stderr)), (0, 0), "{quiet:?}");
+    let mut worker = post.worker("shown", &["--redis", &url, "--exit-when", "empty"]);
+    assert_eq!((worker.left().await, warns(&worker.log())), (0, 1), "{}", worker.log());
+    assert!(!worker.log().contains("s3cret"), "{}", worker.log());
+    // In the environment it is between the user and the machine.
+    post.with(&[("MOLFLEET_REDIS", &url)]);
+    let ran = post.launchpad(&["status"]);
+    assert_eq!((ran.code, warns(&ran.stderr)), (0, 0), "{ran:?}");
+    let mut worker = post.worker("hidden", &["--exit-when", "empty"]);
+    assert_eq!((worker.left().await, warns(&worker.log())), (0, 0), "{}", worker.log());
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_told_with_a_hint_and_a_missing_file_by_name() {
     let server = server_with_password().await;
     let mut post =
