@@ -31,8 +31,8 @@ pub use inspect::{
     Event, Histogram, LeaseInfo, Progress, QUARANTINED, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo,
 };
 pub use lease::{
-    Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
-    WorkerCard,
+    Charge, Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released,
+    WhyNothing, WorkerCard,
 };
 pub use live::{ASKED_MS, PIECE_BYTES_MAX, Piece};
 pub use scripts::{SHARED, SOURCES};
