@@ -457,6 +457,12 @@ async fn cancel_stops_what_has_not_ended() {
     let pretender = Pretender::new(&lab, "r");
     let grant = pretender.lease(1, 1).await.remove(0);
     pretender.succeed(&grant).await;
+    let before = lab.redis.contents("*").await;
+    let refused = lab.launchpad(&["cancel", "r"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (64, ""), "nobody can be asked");
+    assert!(refused.stderr.contains("error: `cancel` asks first"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: --yes"), "{}", refused.stderr);
+    assert_eq!(lab.redis.contents("*").await, before);
     let ran = lab.launchpad(&["cancel", "r", "--yes", "--json"]);
     assert_eq!(ran.stdout, "{\"run\":\"r\",\"cancelled\":3}\n");
     let progress = lab.progress("r").await;

@@ -42,7 +42,8 @@ pub struct Retry {
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  launchpad cancel first\n  launchpad cancel first --task 17 --task 18 --yes"
+    after_help = "Examples:\n  launchpad cancel first\n  launchpad cancel first --task 17 --task 18 --yes\n\n\
+Without a terminal nobody can be asked: --yes is needed then, unless each task is named."
 )]
 pub struct Cancel {
     /// The run

@@ -34,13 +34,21 @@ mod workers;
 use crate::cli::{Cli, Command};
 use crate::error::LaunchpadError;
 use crate::location::Location;
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// What every command needs.
 #[derive(Debug)]
 pub(crate) struct Context {
     output: Output,
     location: Location,
+}
+
+/// Goes on only if a person says yes, and refuses where there is none to be asked.
+fn confirm(command: &'static str, question: &str) -> Result<(), LaunchpadError> {
+    if !output::can_ask() {
+        return Err(LaunchpadError::NobodyToAsk { command });
+    }
+    if output::ask(question) { Ok(()) } else { Err(LaunchpadError::Declined) }
 }
 
 /// Does what a command line says.

@@ -12,10 +12,10 @@ use common::task::{AttemptRecord, ManifestReader, MoleculeSource, ObjectRef, Run
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, confirm};
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output::{self, Report};
+use crate::output::Report;
 
 /// Tasks per step: Redis is held for a few ms.
 const STEP: u64 = 1000;
@@ -45,12 +45,7 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
     let stored = find(context, &queue, arguments).await?;
     let what = if arguments.outputs { "and delete all its objects" } else { "from Redis" };
     if !arguments.yes {
-        if !output::can_ask() {
-            return Err(LaunchpadError::NobodyToAsk { command: "remove" });
-        }
-        if !output::ask(&format!("Remove {run} {what}? This can't be undone.")) {
-            return Err(LaunchpadError::Declined);
-        }
+        confirm("remove", &format!("Remove {run} {what}? This can't be undone."))?;
     }
     let objects = match stored {
         Some(outputs) => Some(outputs.delete(&queue).await?),
