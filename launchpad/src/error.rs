@@ -208,11 +208,11 @@ impl LaunchpadError {
             | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
             Self::Driver(error) => error.exit_code(),
+            Self::Consolidation(error) => error.exit_code(),
             Self::Audit(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Unheard { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
-            | Self::Consolidation(_)
             | Self::Poses(_)
             | Self::NoSuchAttempt { .. }
             | Self::NoLogs { .. }

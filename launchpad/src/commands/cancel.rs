@@ -51,6 +51,5 @@ pub(super) async fn cancel(context: &Context, arguments: &cli::Cancel) -> Result
     } else {
         cancelled = queue.cancel_tasks(run, &arguments.tasks).await?;
     }
-    context.output.report(&Cancelled { run, cancelled });
-    Ok(())
+    context.output.report(&Cancelled { run, cancelled })
 }

@@ -44,7 +44,7 @@ pub(super) async fn drain(context: &Context, arguments: &cli::Drain) -> Result<(
     for (worker, heard) in chosen.into_iter().zip(heard) {
         if heard { told.push(worker) } else { deaf.push(worker) }
     }
-    context.output.report(&Drained { told });
+    context.output.report(&Drained { told })?;
     if deaf.is_empty() { Ok(()) } else { Err(LaunchpadError::Unheard { workers: deaf }) }
 }
 

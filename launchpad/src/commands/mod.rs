@@ -78,20 +78,11 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Trial(arguments) => trial::trial(&context, &arguments).await,
         Command::Tune(arguments) => tune::tune(&context, &arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
-        Command::Completions(arguments) => {
-            completions::completions(&context, &arguments);
-            Ok(())
-        }
-        Command::Plan(arguments) => {
-            plan::plan(&context, &arguments);
-            Ok(())
-        }
+        Command::Completions(arguments) => completions::completions(&context, &arguments),
+        Command::Plan(arguments) => plan::plan(&context, &arguments),
         Command::Formulae(arguments) => formulae::formulae(&context, &arguments),
         Command::Man(arguments) => man::man(&context, &arguments),
-        Command::Schema => {
-            schema::schema(&context);
-            Ok(())
-        }
+        Command::Schema => schema::schema(&context),
         Command::Local(arguments) => local::local(&context, &arguments),
     }
 }

@@ -55,8 +55,7 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
     while queue.remove(run, TaskId(first), STEP).await? {
         first += STEP;
     }
-    context.output.report(&Removed { run, objects });
-    Ok(())
+    context.output.report(&Removed { run, objects })
 }
 
 /// Refuses a run that workers hold tasks of: they would go on uploading.
