@@ -713,8 +713,18 @@ async fn drain_tells_the_workers_that_it_names() {
             let nobody = lab.launchpad(&["drain", "--label", "region=there"]);
             assert_eq!(nobody.code, 0, "{}", nobody.stderr);
             assert!(nobody.stdout.starts_with("No worker"), "{}", nobody.stdout);
-            let unknown = lab.launchpad(&["drain", "nobody1"]);
-            assert_eq!(unknown.code, 75, "{}", unknown.stdout);
+            let unknown = lab.launchpad(&["drain", &id, "nobody1"]);
+            assert_eq!((unknown.code, unknown.stdout.as_str()), (65, ""), "{}", unknown.stderr);
+            assert!(
+                unknown.stderr.contains("there is no worker `nobody1`, and nobody was told"),
+                "{}",
+                unknown.stderr
+            );
+            let slip = format!("{}x", &id[1..]);
+            let unknown = lab.launchpad(&["drain", &slip]);
+            assert_eq!(unknown.code, 65, "{}", unknown.stdout);
+            assert!(unknown.stderr.contains(&format!("hint: did you mean {id}?")), "{}", unknown.stderr);
+            assert!(lab.redis.contents("molfleet:drains").await.is_empty(), "no note was left");
             let arguments: &[&str] = match selection {
                 "worker" => &[&id],
                 "label" => &["--label", "region=here"],

@@ -12,10 +12,10 @@ use common::task::{AttemptRecord, ManifestReader, MoleculeSource, ObjectRef, Run
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, confirm};
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output::{self, Report};
+use crate::output::Report;
 
 /// Tasks per step: Redis is held for a few ms.
 const STEP: u64 = 1000;
@@ -45,20 +45,14 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
     let stored = find(context, &queue, arguments).await?;
     let what = if arguments.outputs { "and delete all its objects" } else { "from Redis" };
     if !arguments.yes {
-        if !output::can_ask() {
-            return Err(LaunchpadError::NobodyToAsk { command: "remove" });
-        }
-        if !output::ask(&format!("Remove {run} {what}? This can't be undone.")) {
-            return Err(LaunchpadError::Declined);
-        }
+        confirm("remove", &format!("Remove {run} {what}? This can't be undone."))?;
     }
     let objects = if let Some(outputs) = stored { Some(outputs.delete(&queue).await?) } else { None };
     let mut first = 0;
     while queue.remove(run, TaskId(first), STEP).await? {
         first += STEP;
     }
-    context.output.report(&Removed { run, objects });
-    Ok(())
+    context.output.report(&Removed { run, objects })
 }
 
 /// Refuses a run that workers hold tasks of: they would go on uploading.
