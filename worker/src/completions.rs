@@ -1,10 +1,14 @@
-//! Records successes. Those that come while a call to Redis is on its way go together in the next one, so that a worker with many
-//! short tasks makes few calls, and one with long ones waits for nobody. It decides nothing.
+//! Records successes. Those of a run that come while a call about it is on its way go together in the next one, so that a worker with
+//! many short tasks makes few calls, and one with long ones waits for nobody; a run whose node is away holds up no other. It decides
+//! nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::queue::{Completed, Completion, Queue, QueueError};
 use common::task::{LeaseName, Moments, RunId, TaskId};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::patience::insist;
@@ -59,33 +63,42 @@ impl Completions {
     }
 }
 
+/// What is to be recorded of one run.
+#[derive(Debug, Default)]
+struct Line {
+    /// Whether a call is on its way; what comes meanwhile goes into the next one.
+    is_busy: bool,
+    waiting: Vec<Waiting>,
+}
+
+/// Records whatever comes, until nobody is left to send anything.
 async fn record(queue: Queue, mut inbox: mpsc::UnboundedReceiver<Waiting>) {
-    let mut next = None;
+    let mut lines: HashMap<RunId, Line> = HashMap::new();
+    let mut calls = FuturesUnordered::new();
     loop {
-        let first = match next.take() {
-            Some(first) => first,
-            None => match inbox.recv().await {
-                Some(first) => first,
-                None => return,
-            },
-        };
-        let mut together = vec![first];
-        while together.len() < TOGETHER_MAX
-            && let Ok(more) = inbox.try_recv()
-        {
-            if more.0.run != together[0].0.run {
-                next = Some(more);
-                break;
+        tokio::select! {
+            Some(first) = inbox.recv() => {
+                let others = std::iter::from_fn(|| inbox.try_recv().ok());
+                for new in std::iter::once(first).chain(others) {
+                    lines.entry(new.0.run.clone()).or_default().waiting.push(new);
+                }
             }
-            together.push(more);
+            Some(run) = calls.next() => {
+                lines.entry(run).or_default().is_busy = false;
+            }
+            else => return,
         }
-        record_together(&queue, together).await;
+        for (run, line) in lines.iter_mut().filter(|(_, line)| !line.is_busy && !line.waiting.is_empty()) {
+            line.is_busy = true;
+            let together = line.waiting.drain(..line.waiting.len().min(TOGETHER_MAX)).collect();
+            calls.push(record_together(&queue, run.clone(), together));
+        }
+        lines.retain(|_, line| line.is_busy);
     }
 }
 
-/// Records successes of one run in one call.
-async fn record_together(queue: &Queue, together: Vec<Waiting>) {
-    let run = &together[0].0.run;
+/// Records successes of one run in one call, and says of which.
+async fn record_together(queue: &Queue, run: RunId, together: Vec<Waiting>) -> RunId {
     let completions: Vec<Completion<'_>> = together.iter().map(|(success, _)| success.completion()).collect();
     let successes: Vec<_> = together
         .iter()
@@ -93,7 +106,7 @@ async fn record_together(queue: &Queue, together: Vec<Waiting>) {
         .map(|((success, _), completion)| (success.task, &success.lease, completion))
         .collect();
     tracing::debug!(%run, successes = together.len(), "recording");
-    match insist("complete", || queue.complete_all(run, &successes)).await {
+    match insist("complete", || queue.complete_all(&run, &successes)).await {
         Ok(answers) => {
             for ((_, waiting), completed) in together.into_iter().zip(answers) {
                 // Nobody waits any more if the worker had to leave at once.
@@ -107,6 +120,7 @@ async fn record_together(queue: &Queue, together: Vec<Waiting>) {
             }
         }
     }
+    run
 }
 
 impl Success {

@@ -14,6 +14,7 @@ mod error;
 mod inspect;
 pub mod keys;
 mod lease;
+mod line;
 mod link;
 mod live;
 pub mod model;
