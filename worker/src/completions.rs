@@ -17,8 +17,19 @@ use crate::upload::Stored;
 /// Successes per call: Redis is held for some milliseconds.
 const TOGETHER_MAX: usize = 100;
 
-/// What became of a success; the error is that of all that went together.
-pub(crate) type Recorded = Result<Completed, Arc<QueueError>>;
+/// What became of a success.
+pub(crate) type Recorded = Result<Completed, NotRecorded>;
+
+/// Why a success could not be recorded.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum NotRecorded {
+    /// The error of all that went together.
+    #[error("the queue did not take it")]
+    Queue(#[source] Arc<QueueError>),
+    /// A defect of ours; the dispatcher leaves because of it.
+    #[error("the part of this worker that records successes has ended")]
+    NoRecorder,
+}
 
 /// A task's success.
 #[derive(Debug, Clone)]
@@ -44,22 +55,30 @@ pub(crate) struct Completions {
 impl Completions {
     /// Starts recording. Call it within a tokio runtime.
     pub(crate) fn start(queue: Queue) -> Self {
+        Self::recorded_by(|inbox| record(queue, inbox))
+    }
+
+    fn recorded_by<F>(record: impl FnOnce(mpsc::UnboundedReceiver<Waiting>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (sender, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(record(queue, inbox));
+        tokio::spawn(record(inbox));
         Self { sender }
+    }
+
+    /// Waits until nobody records any more, which is a defect while there is somebody who waits for it.
+    pub(crate) async fn ended(&self) {
+        self.sender.closed().await;
     }
 
     /// Records a success; never gives up while Redis is away.
     pub(crate) async fn add(&self, success: Success) -> Recorded {
         let (answer, answered) = oneshot::channel();
-        // Without a recorder, the worker is about to end: its lease lapses, and whoever gets the task finds the result.
         if self.sender.send((success, answer)).is_err() {
-            return std::future::pending().await;
+            return Err(NotRecorded::NoRecorder);
         }
-        match answered.await {
-            Ok(recorded) => recorded,
-            Err(_) => std::future::pending().await,
-        }
+        answered.await.unwrap_or(Err(NotRecorded::NoRecorder))
     }
 }
 
@@ -116,7 +135,7 @@ async fn record_together(queue: &Queue, run: RunId, together: Vec<Waiting>) -> R
         Err(error) => {
             let error = Arc::new(error);
             for (_, waiting) in together {
-                _ = waiting.send(Err(Arc::clone(&error))); // as above
+                _ = waiting.send(Err(NotRecorded::Queue(Arc::clone(&error)))); // as above
             }
         }
     }
@@ -133,6 +152,50 @@ impl Success {
             bytes_down: self.bytes_down,
             bytes_up: self.bytes_up,
             moments: self.moments,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Completions {
+    /// With a recorder that panics over the first success that it gets, or at once.
+    pub(crate) fn that_panic(at_once: bool) -> Self {
+        Self::recorded_by(async move |mut inbox| {
+            let first = if at_once { None } else { inbox.recv().await };
+            panic!("injected over {first:?}");
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn success() -> Success {
+        Success {
+            run: "r".parse().unwrap(),
+            task: TaskId(0),
+            lease: "1.w.1".parse().unwrap(),
+            stored: Stored {
+                shard_sha256: String::new(),
+                index_sha256: String::new(),
+                molecules_ok: 1,
+                molecules_bad: 0,
+            },
+            bytes_down: 0,
+            bytes_up: 0,
+            moments: Moments::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_success_whose_recorder_has_ended_hears_so() {
+        for at_once in [true, false] {
+            let completions = Completions::that_panic(at_once);
+            let first = completions.add(success()).await;
+            assert!(matches!(first, Err(NotRecorded::NoRecorder)), "{at_once}: {first:?}");
+            completions.ended().await;
+            assert!(matches!(completions.add(success()).await, Err(NotRecorded::NoRecorder)));
         }
     }
 }

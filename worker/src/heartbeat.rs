@@ -381,6 +381,20 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+impl Held {
+    /// Has the heartbeat's thread panic: somebody has panicked while holding the lock.
+    pub(crate) fn make_its_reader_panic(&self) {
+        let inner = Arc::clone(&self.inner);
+        let holder = std::thread::spawn(move || {
+            let _held = inner.lock();
+            panic!("injected");
+        });
+        assert!(holder.join().is_err());
+        self.sooner.notify_one();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -2,6 +2,8 @@
 //! It owns all state; attempts and the heartbeat only send it messages.
 
 mod asking;
+#[cfg(test)]
+mod broken;
 mod card;
 mod farewell;
 
@@ -95,6 +97,8 @@ pub(crate) struct Dispatcher {
     /// The time of Redis; `None` before the first task was given.
     redis_clock: Option<RedisClock>,
     quarantine: Option<Quarantine>,
+    /// What of this worker has ended that must not: it leaves.
+    broken: Option<&'static str>,
 }
 
 /// That this worker leases no more.
@@ -155,6 +159,7 @@ impl Dispatcher {
             looks: JoinSet::new(),
             redis_clock: None,
             quarantine: None,
+            broken: None,
         }
     }
 
@@ -185,7 +190,13 @@ impl Dispatcher {
                 Some(Ok(answer)) = self.asking_again.join_next() => self.take(answer),
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
                 Some(Ok((run, progress))) = self.looks.join_next() => self.looked(&run, progress),
-                Some(heard) = self.heard.recv() => self.hear(heard),
+                heard = self.heard.recv(), if self.broken.is_none() => match heard {
+                    Some(heard) => self.hear(heard),
+                    None => self.breaks("the heartbeat"),
+                },
+                () = self.shared.completions.ended(), if self.broken.is_none() => {
+                    self.breaks("the recorder of successes");
+                }
                 Some(notice) = self.notices.recv(), if self.leave_by.is_none() => {
                     tracing::warn!(notice, "this machine is about to go");
                     self.leave();
@@ -196,6 +207,20 @@ impl Dispatcher {
         };
         self.say_goodbye().await;
         Ok(left)
+    }
+
+    /// A part of this worker has ended by a defect of ours. Without heartbeats the leases would lapse one after another, and without
+    /// records no task would end: what runs is handed back while the leases last, and whoever started the worker starts it anew.
+    fn breaks(&mut self, part: &'static str) {
+        self.broken = Some(part);
+        tracing::error!(
+            part,
+            hint = "the log says above where it panicked: please report it",
+            "a part of this worker has ended, leaving"
+        );
+        if self.leave_by.is_none() {
+            self.leave();
+        }
     }
 
     fn leave(&mut self) {
