@@ -256,6 +256,11 @@ async fn a_push_killed_at_any_moment_is_completed_by_the_same_push() {
     assert!(halves >= 15, "hardly any push was killed half-way: {cut_at:?}");
 }
 
+/// `100000` as `100,000`.
+fn grouped(number: u64) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+}
+
 #[tokio::test]
 async fn an_interrupted_push_says_how_to_go_on_and_does() {
     let lab = Lab::new(PROGRAMS).await;
@@ -274,6 +279,15 @@ async fn an_interrupted_push_says_how_to_go_on_and_does() {
     )
     .unwrap();
     let ended = push.wait_with_output().unwrap();
+    let far = lab.progress("r").await.total;
+    let mut connection = lab.redis.connection().await;
+    // However far it came, it was not sealed, or is not any more: the signal may come after the seal.
+    redis::cmd("HDEL").arg(&["molfleet:{r}:run", "sealed"]).exec_async(&mut connection).await.unwrap();
+    let text = lab.launchpad(&["status", "r"]).stdout;
+    let said = format!("not finished: {} of 100,000 tasks", grouped(far));
+    assert!(text.contains(&format!("\npush       {said}\n")), "{text}");
+    let all = lab.launchpad(&["status"]).stdout;
+    assert!(all.contains(&format!("  push {said}\n")), "{all}");
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(75), "{told}");
     assert!(told.starts_with("error: the push of run `r` was interrupted with "), "{told}");
