@@ -107,7 +107,8 @@ impl Lab {
 
     /// The scratch folders of attempts that are there now.
     pub fn scratch_folders(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.path("scratch")).unwrap();
+        // A worker that has just started makes their folder.
+        let entries = fs::read_dir(self.path("scratch")).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
         names.filter(|name| !name.starts_with('.')).collect()
     }
@@ -217,8 +218,11 @@ impl Lab {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
         let url = self.redis.url();
+        let [scratch, cache] = ["scratch", "cache"].map(|name| self.path(name).display().to_string());
         let defaults = [
             ("--redis", url.as_str()),
+            ("--scratch", &scratch),
+            ("--cache", &cache),
             ("--cores", "1"),
             ("--scratch-free-mib-min", "1"),
             ("--log", "debug"),
@@ -229,13 +233,23 @@ impl Lab {
                 command.args([flag, value]);
             }
         }
-        command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
         command.args(["--log-format", "json"]).args(flags);
         let folders = std::iter::once(machine).chain(self.installed.iter().map(PathBuf::as_path));
         let folders = folders.chain(["/usr/bin", "/bin"].map(Path::new));
         command.env("PATH", std::env::join_paths(folders).unwrap());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         LabWorker::start(command, log)
+    }
+
+    /// Runs `worker doctor` to its end, with the programs that a worker would find. It prints JSON.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker_doctor(&self, flags: &[&str]) -> Ran {
+        let mut command = Command::new(self.programs.worker);
+        command.args(["doctor", "--redis", &self.redis.url(), "--json"]);
+        command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
+        let path = [self.path("stubs"), "/usr/bin".into(), "/bin".into()];
+        command.args(flags).env("PATH", std::env::join_paths(path).unwrap()).env("NO_COLOR", "1");
+        Ran::of(command.output().unwrap())
     }
 
     /// The counters of a run.

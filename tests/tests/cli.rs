@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::digest::sha256_hex;
-use common::queue::Failed;
+use common::queue::{Charge, Failed};
 use common::storage::key;
 use common::task::TaskId;
 use rand::RngExt as _;
@@ -351,7 +351,7 @@ async fn show_has_every_attempt_with_the_end_of_its_log() {
     lab.push("r", LIGANDS, &["--backoff-ms", "0"]);
     let pretender = Pretender::new(&lab, "r");
     let first = pretender.lease(1, 1).await.remove(0);
-    pretender.fail(first.task, &first.lease, "vina: core dumped", false).await;
+    pretender.fail(first.task, &first.lease, "vina: core dumped", Charge::Failure).await;
     let rest = pretender.lease(2, 9).await;
     let again = rest.iter().find(|grant| grant.task == first.task).unwrap();
     pretender.succeed(again).await;
@@ -366,7 +366,10 @@ async fn show_has_every_attempt_with_the_end_of_its_log() {
     assert_eq!((json["rows"][0]["score"].as_str(), json["failures"].as_u64()), (Some("-5.1"), Some(1)));
 
     let second = rest.iter().find(|grant| grant.task != first.task).unwrap();
-    assert_eq!(pretender.fail(second.task, &second.lease, "vina: core dumped", true).await, Failed::Dead);
+    assert_eq!(
+        pretender.fail(second.task, &second.lease, "vina: core dumped", Charge::LastFailure).await,
+        Failed::Dead
+    );
     let text = lab.launchpad(&["show", "r", &second.task.to_string()]).stdout;
     assert!(text.contains("is dead (engine_crashed)") && text.contains("    vina: core dumped"), "{text}");
     assert_eq!(lab.launchpad(&["show", "r", "4"]).code, 65);
@@ -378,7 +381,7 @@ async fn a_complete_table_has_every_molecule_and_a_receipt_that_can_be_checked()
     lab.push("r", LIGANDS, &[]);
     let pretender = Pretender::new(&lab, "r");
     let grants = pretender.lease(1, 2).await;
-    pretender.fail(grants[0].task, &grants[0].lease, "", true).await;
+    pretender.fail(grants[0].task, &grants[0].lease, "", Charge::LastFailure).await;
     pretender.succeed(&grants[1]).await;
     assert_eq!(lab.launchpad(&["cancel", "r", "--task", "2"]).code, 0);
     let last = pretender.lease(2, 1).await.remove(0);

@@ -287,7 +287,12 @@ async fn a_window_that_dies_takes_its_molecule_along_and_comes_back_with_it() {
     let leased = queue.lease(&run, &digest, &worker, 1, 9).await.unwrap();
     let common::queue::LeaseReply::Granted { grants, .. } = leased else { panic!("{leased:?}") };
     assert_eq!(grants.len(), 4, "the reduction waits");
-    let failure = common::queue::Failure { reason: "input_refused", is_final: true, tail: "", jitter_ppm: 0 };
+    let failure = common::queue::Failure {
+        reason: "input_refused",
+        charge: common::queue::Charge::LastFailure,
+        tail: "",
+        jitter_ppm: 0,
+    };
     queue.fail(&run, grants[2].task, &grants[2].lease, &failure).await.unwrap();
     let reduction = lab.task("broken", 4).await;
     assert_eq!((reduction.state, reduction.reason.as_deref()), (State::Dead, Some("needed_task_dead")));

@@ -8,7 +8,7 @@ use common::storage::key;
 use common::task::{AttemptFile, AttemptRecord, CarriedRows, Ending, LeaseName, Molecule, Row, Shard};
 
 use crate::attempt::{Attempt, Halt};
-use crate::failure::ALL_BAD;
+use crate::failure::{ALL_BAD, MACHINE};
 
 /// The rows of an attempt without a result, in the format of a shard.
 pub(crate) const ROWS: &str = "rows.csv";
@@ -30,7 +30,7 @@ impl Attempt {
                 continue;
             }
             let Some(record) = self.former_record(&lease).await? else { continue };
-            if ending == Ending::Failed {
+            if ending == Ending::Failed && record.reason.as_deref() != Some(MACHINE) {
                 self.carried.failed_from.extend(record.resumed_from.clone());
             }
             for suspect in &record.suspects {

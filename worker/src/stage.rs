@@ -248,17 +248,16 @@ impl Attempt {
     }
 
     async fn run_step(&mut self, step: Step, round: &Round) -> Result<StepOutcome, Halt> {
-        if step.needs.iter().any(|need| !round.folder.join(need).is_file()) {
-            return Ok(StepOutcome { step, ended: None });
-        }
         let serving = Arc::clone(&self.serving);
-        let Some(output) = serving.engine.leaves(&step) else { return self.run_program(step, round).await };
-        if round.folder.join(&output).is_file() {
+        let lacks = |need| !round.folder.join(need).is_file();
+        if serving.engine.is_done(&round.folder, &step) || step.needs.iter().any(lacks) {
             return Ok(StepOutcome { step, ended: None });
         }
-        match serving.engine.shareable(&step) {
-            Some(shareable) => Box::pin(self.run_shared(step, &shareable, &output, round)).await,
-            None => self.run_program(step, round).await,
+        match (serving.engine.shareable(&step), serving.engine.leaves(&step)) {
+            (Some(shareable), Some(output)) => {
+                Box::pin(self.run_shared(step, &shareable, &output, round)).await
+            }
+            _ => self.run_program(step, round).await,
         }
     }
 

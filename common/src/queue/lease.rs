@@ -50,6 +50,8 @@ pub enum WhyNothing {
     Drained,
     /// Zero slots were offered.
     NoneAsked,
+    /// Tasks are pending, and none of them is on the list or can be read: another hand than the queue's has been there.
+    Damaged,
 }
 
 /// A lease of one task.
@@ -105,13 +107,35 @@ pub struct Completion<'a> {
     pub moments: Moments,
 }
 
-/// A failure that is the task's own.
+/// What an attempt that came to nothing is charged as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// A failure of the task, which is tried again.
+    Failure,
+    /// A failure of the task, and trying again is of no use.
+    LastFailure,
+    /// A lapse: the worker's machine could not do it.
+    Lapse,
+}
+
+impl Charge {
+    /// The word of the script.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failure => "again",
+            Self::LastFailure => "never",
+            Self::Lapse => "machine",
+        }
+    }
+}
+
+/// An attempt that came to nothing.
 #[derive(Debug, Clone)]
 pub struct Failure<'a> {
     /// A stable short word.
     pub reason: &'a str,
-    /// Whether trying again is of no use.
-    pub is_final: bool,
+    /// What it is charged as.
+    pub charge: Charge,
     /// The last lines of the engine's output.
     pub tail: &'a str,
     /// The back-off's jitter, from 0 to 999,999 millionths.
@@ -187,6 +211,7 @@ impl Queue {
                     "empty" => WhyNothing::Empty,
                     "drained" => WhyNothing::Drained,
                     "none_asked" => WhyNothing::NoneAsked,
+                    "damaged" => WhyNothing::Damaged,
                     _ => return Err(reply.unknown()),
                 };
                 Ok(LeaseReply::Nothing(Nothing { why, wait_ms: reply.number(3)? }))
@@ -269,7 +294,7 @@ impl Queue {
         if answers.len() == successes.len() { Ok(answers) } else { Err(reply.unknown()) }
     }
 
-    /// Charges a failure.
+    /// Charges an attempt that came to nothing.
     pub async fn fail(
         &self,
         run: &RunId,
@@ -281,7 +306,7 @@ impl Queue {
             task.0,
             lease.to_string(),
             failure.reason,
-            u8::from(failure.is_final),
+            failure.charge.word(),
             failure.jitter_ppm,
             failure.tail,
         );
@@ -372,7 +397,7 @@ pub(super) fn fate(reply: &Reply) -> Result<Fate, QueueError> {
     }
 }
 
-fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
+pub(super) fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
     let parse = || {
         let [task, lease, input, former, queued, failures, checkpoint] = fields else { return None };
         let (molecules, unusable) = match decode_molecules(input) {

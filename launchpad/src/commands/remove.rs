@@ -47,10 +47,7 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
     if !arguments.yes {
         confirm("remove", &format!("Remove {run} {what}? This can't be undone."))?;
     }
-    let objects = match stored {
-        Some(outputs) => Some(outputs.delete(&queue).await?),
-        None => None,
-    };
+    let objects = if let Some(outputs) = stored { Some(outputs.delete(&queue).await?) } else { None };
     let mut first = 0;
     while queue.remove(run, TaskId(first), STEP).await? {
         first += STEP;
@@ -175,7 +172,7 @@ impl Outputs {
         }
     }
 
-    /// Deletes the files of every attempt, each attempt's record behind them, then the index and the shard.
+    /// Deletes the bundles and files of every attempt, each attempt's record behind them, then the index and the shard.
     async fn delete_task(&self, task: TaskId, info: Option<TaskInfo>) -> Result<u64, StorageError> {
         let mut objects = Vec::new();
         let shard = key::shard(task);
@@ -186,6 +183,9 @@ impl Outputs {
             objects.extend(info.shard_sha256.map(|sha256| key::index(task, &sha256)));
             let leases = info.former.into_iter().map(|(lease, _)| lease).chain(info.lease);
             for lease in leases {
+                if self.spec.as_ref().is_some_and(|spec| spec.engine.makes_checkpoints()) {
+                    objects.extend(key::bundles(task, &lease));
+                }
                 let record = key::attempt_record(task, &lease);
                 let bytes = self.store.find(&record).await?;
                 objects.extend(files_of(bytes));

@@ -90,6 +90,11 @@ impl Output {
         }
     }
 
+    /// Tells of a danger that stops nothing, and what can be done about it, unless `--quiet`.
+    pub(crate) fn warning(self, text: &str, hint: &str) {
+        self.note(&format!("warning: {text}\nhint: {hint}"));
+    }
+
     /// Symbols for a person at a terminal, words for logs.
     pub(crate) fn marks(self) -> Marks {
         if !self.plain && io::stdout().is_terminal() { Marks::Symbols } else { Marks::Words }

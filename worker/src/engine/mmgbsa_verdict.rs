@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::command_verdict::is_reason;
 use super::complex::Complex;
 use super::ending::{breakdown, evidence};
-use super::mmgbsa::{RECEPTOR_MADE, RECEPTOR_ROLE, RECEPTOR_STEP, Stage, of_molecule, stages, step_name};
+use super::mmgbsa::{RECEPTOR_MADE, RECEPTOR_ROLE, RECEPTOR_STEP, done, of_molecule, stages, step_name};
 use super::mmgbsa_energies::{DELTA_TERMS, Energies, TOTAL, Term};
 use super::pose_check::CONTACT_ANGSTROM;
 use super::reason::{ComplexReason, failure};
@@ -113,9 +113,12 @@ impl Attempt<'_> {
 
     /// Why a molecule did not come to its end, if so. Outside the error: whether that is the molecule's fault.
     fn stopped_at(&self, input: &MoleculeInput) -> Result<Option<Refusal>, EngineFailure> {
-        for stage in stages(self.options.solvent) {
+        let done = done(self.options.solvent, |name| self.is_there(&of_molecule(input.index, name)));
+        for (at, stage) in stages(self.options.solvent).enumerate() {
             let step = step_name(stage, input.index);
-            if self.was_done_before(&step, input, stage) {
+            let was_run = self.steps.get(step.as_str()).is_some_and(|outcome| outcome.ended.is_some());
+            if at < done && !was_run {
+                // By a former attempt, or somebody else.
                 continue;
             }
             let ended = self.ended(&step)?;
@@ -133,12 +136,6 @@ impl Attempt<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// Whether what a step leaves was there without it: from a checkpoint, or from the store.
-    fn was_done_before(&self, step: &str, input: &MoleculeInput, stage: Stage) -> bool {
-        let was_run = self.steps.get(step).is_some_and(|outcome| outcome.ended.is_some());
-        !was_run && self.is_there(&of_molecule(input.index, stage.leaves))
     }
 
     /// The driver's refusal, if there is one.

@@ -311,15 +311,20 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;
 
     /// What of its scratch folder a later attempt can go on from: those files will stand at their old places before [`Engine::plan`] is
-    /// asked. `None` while there is nothing or it is not whole, and always for an engine that starts again from nothing.
+    /// asked. `None` while there is nothing or it is not whole. Not asked where the spec says that the engine starts again from nothing
+    /// ([`makes_checkpoints`](common::task::EngineOptions::makes_checkpoints)).
     fn checkpoint(&self, _scratch: &Path) -> Option<Snapshot> {
         None
     }
 
-    /// The file that a step leaves last and whole, below the scratch folder. Where it is there before the step, that has been done already
-    /// and is skipped. `None` for a step that is always run.
+    /// The file that a step leaves last and whole, below the scratch folder. `None` for a step that is always run.
     fn leaves(&self, _: &Step) -> Option<PathBuf> {
         None
+    }
+
+    /// Whether a step has been done before, as what it [leaves](Engine::leaves) tells, or what a later one does; then it is skipped.
+    fn is_done(&self, scratch: &Path, step: &Step) -> bool {
+        self.leaves(step).is_some_and(|file| scratch.join(file).is_file())
     }
 
     /// Whether what a step [leaves](Engine::leaves) is shared by all tasks that want the same.
