@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::digest::sha256_hex;
-use common::task::State;
+use common::task::{LeaseName, State};
 use nix::sys::signal::Signal;
 use redis::AsyncCommands as _;
 use redis::streams::{StreamId, StreamRangeReply};
 use serde_json::Value;
-use tests::{Lab, LabWorker, Programs, eventually, is_alive};
+use tests::{FlakyProxy, Lab, LabWorker, Line, Programs, eventually, is_alive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -24,7 +24,8 @@ const PROGRAMS: Programs = Programs {
     stub: env!("CARGO_BIN_EXE_stub-engine"),
 };
 
-/// Steps of the task, each of which depends on the one before; with a gate, an attempt makes one and waits.
+/// Steps of the task, each of which depends on the one before; with a gate, an attempt makes one and waits. With a hold, it goes no further
+/// than the step that stands in there.
 const STEPS: u64 = 60;
 
 /// Of a day.
@@ -52,10 +53,18 @@ def told(*_):
     os._exit(1)
 if os.path.exists(lab + "/end-" + run):
     signal.signal(signal.SIGTERM, told)
+def is_held(step):
+    try:
+        with open(lab + "/hold-" + run) as hold:
+            return step > int(hold.read() or 0)
+    except FileNotFoundError:
+        return False
 note("pids", str(os.getpid()))
 note("every", os.environ["MOLFLEET_CHECKPOINT_SECONDS"])
 while step < STEPS:
     step += 1
+    while is_held(step):
+        time.sleep(0.01)
     chain = hashlib.sha256((chain + str(step)).encode()).hexdigest()
     keep("progress", "%d/%d" % (step, STEPS))
     keep("state", json.dumps([step, chain]))
@@ -264,6 +273,136 @@ async fn a_bundle_of_another_number_of_threads_is_refused() {
     assert_eq!(lines(&lab, "steps-r"), [1], "the engine did not start");
     let shown = lab.launchpad(&["show", "r", "0"]).stdout;
     assert!(shown.contains("was made with 2 threads (expected: 1)"), "{shown}");
+}
+
+/// A lab whose only worker has died, with a bundle of its first step in the store of which Redis has no word.
+async fn after_a_death_between_upload_and_record() -> Lab {
+    let lab = Lab::new(PROGRAMS).await;
+    let limits =
+        "lease_ms = 2400\nheartbeat_ms = 400\ncheckpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n";
+    push_with(&lab, "r", &format!("[limits]\n{limits}"));
+    lab.write("gate-r", "");
+    let hold = lab.write("hold-r", "0");
+    let proxy = FlakyProxy::start(lab.redis.port()).await;
+    let mut worker = lab.worker("dies", &["--run", "r", "--redis", &proxy.url()]);
+    eventually("the engine runs", || async {
+        if lines(&lab, "pids-r").is_empty() { Err(worker.last_words()) } else { Ok(()) }
+    })
+    .await;
+    proxy.set(Line::Silent);
+    fs::remove_file(hold).unwrap();
+    eventually("a bundle is stored", || async {
+        if bundles(&lab).is_empty() { Err(worker.last_words()) } else { Ok(()) }
+    })
+    .await;
+    worker.kill9();
+    assert_eq!(lab.task("r", 0).await.checkpoint.bundles, []);
+    lab
+}
+
+#[tokio::test]
+async fn a_bundle_that_was_never_registered_is_gone_after_the_success() {
+    let lab = after_a_death_between_upload_and_record().await;
+    let lost = bundles(&lab);
+    preempted(&lab, 2).await;
+    assert_eq!(lines(&lab, "steps-r"), [1, 1], "nobody goes on from it");
+    let kept = bundles(&lab);
+    assert!(kept.len() == 2 && kept.contains(&lost[0]), "{kept:?}");
+    fs::remove_file(lab.path("gate-r")).unwrap();
+    assert_eq!(lab.worker("last", &["--run", "r"]).left().await, 0);
+    assert_eq!(lab.task("r", 0).await.state, State::Succeeded);
+    assert_eq!(bundles(&lab), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn removing_a_run_removes_its_bundles() {
+    let lab = after_a_death_between_upload_and_record().await;
+    preempted(&lab, 2).await;
+    assert_eq!(bundles(&lab).len(), 2, "one is registered, one is not");
+    let ran = lab.launchpad(&["remove", "r", "--outputs", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(bundles(&lab), Vec::<PathBuf>::new());
+}
+
+/// A person cancels the task while the last bundle of a worker that leaves is on its way. Redis refuses it; or it has taken it, but not
+/// said so, and refuses it when it is asked again.
+#[tokio::test]
+async fn a_refused_bundle_is_deleted_unless_it_was_taken() {
+    for is_taken in [false, true] {
+        let lab = Lab::new(PROGRAMS).await;
+        push(&lab, "r");
+        lab.write("gate-r", "");
+        preempted(&lab, 1).await;
+        let proxy = FlakyProxy::start(lab.redis.port()).await;
+        let flags = ["--run", "r", "--redis", &proxy.url(), "--leave-seconds-max", "600"];
+        let mut worker = lab.worker("leaving", &flags);
+        until_steps(&lab, &worker, 2).await;
+        let stall = lab.write("store.stall", "");
+        worker.signal(Signal::SIGTERM);
+        worker.until_logged("the hand-over", |line| line["message"] == "task handed back").await;
+        let registered = |step| Some((step, STEPS));
+        if is_taken {
+            proxy.lose("checkpoint", u32::MAX);
+            fs::remove_file(&stall).unwrap();
+            eventually("the bundle is registered", || async {
+                let progress = lab.task("r", 0).await.checkpoint.progress;
+                if progress == registered(2) { Ok(()) } else { Err(worker.last_words()) }
+            })
+            .await;
+        }
+        assert_eq!(lab.launchpad(&["cancel", "r", "--yes"]).code, 0);
+        if is_taken {
+            proxy.lose("checkpoint", 0);
+        } else {
+            fs::remove_file(&stall).unwrap();
+        }
+        assert_eq!(worker.left().await, 75, "{}", worker.log());
+        assert!(worker.log().contains("the checkpoint is not the task's any more"), "{}", worker.log());
+        let (step, kept) = if is_taken { (2, 2) } else { (1, 1) };
+        assert_eq!(bundles(&lab).len(), kept, "{is_taken}: {}", worker.log());
+        assert_eq!(lab.task("r", 0).await.checkpoint.progress, registered(step));
+        assert_eq!(lab.launchpad(&["retry", "r", "--cancelled"]).code, 0);
+        preempted(&lab, 3).await;
+        assert_eq!(lines(&lab, "steps-r")[2..], [step + 1], "from the newest that was registered");
+    }
+}
+
+#[tokio::test]
+async fn a_long_attempt_uses_few_names_for_its_bundles() {
+    let lab = Lab::new(PROGRAMS).await;
+    push_with(&lab, "r", "[limits]\ncheckpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n");
+    lab.write("hold-r", "0");
+    let worker = lab.worker("long", &["--run", "r"]);
+    let mut numbers = Vec::new();
+    for step in 1..=6 {
+        if step == 5 {
+            // Under the number that comes next, a write of which nobody knew any more arrives late.
+            fs::write(
+                registered(&lab, 0).await.with_file_name(format!("{}-2.tar", lease(&lab).await)),
+                "late",
+            )
+            .unwrap();
+        }
+        lab.write("hold-r", &step.to_string());
+        eventually("the step is kept", || async {
+            let known = lab.task("r", 0).await.checkpoint;
+            if known.progress == Some((step, STEPS)) { Ok(()) } else { Err(worker.last_words()) }
+        })
+        .await;
+        numbers.push(lab.task("r", 0).await.checkpoint.bundles[0].number);
+        eventually("the old one is deleted", || async {
+            let stored = bundles(&lab);
+            if stored.len() <= 2 { Ok(()) } else { Err(stored) }
+        })
+        .await;
+    }
+    assert_eq!(numbers, [1, 2, 3, 1, 4, 2]);
+    assert!(worker.log().contains("another bundle came late under this name"), "{}", worker.log());
+}
+
+/// The name of the latest lease of the task.
+async fn lease(lab: &Lab) -> LeaseName {
+    lab.task("r", 0).await.lease.unwrap()
 }
 
 /// Puts another text of the same length into a file.
@@ -631,8 +770,18 @@ async fn drain_tells_the_workers_that_it_names() {
             let nobody = lab.launchpad(&["drain", "--label", "region=there"]);
             assert_eq!(nobody.code, 0, "{}", nobody.stderr);
             assert!(nobody.stdout.starts_with("No worker"), "{}", nobody.stdout);
-            let unknown = lab.launchpad(&["drain", "nobody1"]);
-            assert_eq!(unknown.code, 75, "{}", unknown.stdout);
+            let unknown = lab.launchpad(&["drain", &id, "nobody1"]);
+            assert_eq!((unknown.code, unknown.stdout.as_str()), (65, ""), "{}", unknown.stderr);
+            assert!(
+                unknown.stderr.contains("there is no worker `nobody1`, and nobody was told"),
+                "{}",
+                unknown.stderr
+            );
+            let slip = format!("{}x", &id[1..]);
+            let unknown = lab.launchpad(&["drain", &slip]);
+            assert_eq!(unknown.code, 65, "{}", unknown.stdout);
+            assert!(unknown.stderr.contains(&format!("hint: did you mean {id}?")), "{}", unknown.stderr);
+            assert!(lab.redis.contents("molfleet:drains").await.is_empty(), "no note was left");
             let arguments: &[&str] = match selection {
                 "worker" => &[&id],
                 "label" => &["--label", "region=here"],

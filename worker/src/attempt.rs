@@ -285,9 +285,7 @@ impl Attempt {
         match recorded {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
-                if let Some(checkpointer) = &mut self.checkpointer {
-                    checkpointer.forget(|_| true).await;
-                }
+                self.delete_bundles().await;
                 if stored.molecules_ok > 0 {
                     AttemptEnd::Succeeded
                 } else {

@@ -397,7 +397,7 @@ pub(super) fn fate(reply: &Reply) -> Result<Fate, QueueError> {
     }
 }
 
-fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
+pub(super) fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
     let parse = || {
         let [task, lease, input, former, queued, failures, checkpoint] = fields else { return None };
         let (molecules, unusable) = match decode_molecules(input) {

@@ -11,6 +11,8 @@ mod client;
 mod connector;
 mod drain;
 mod error;
+#[cfg(test)]
+mod hostile_input;
 mod inspect;
 pub mod keys;
 mod lease;

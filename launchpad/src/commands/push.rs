@@ -29,20 +29,17 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
         Some(source) => match follow(context, flags, &request, source).await? {
             Ok(plan) => plan,
             Err(nothing) => {
-                context.output.report(&nothing);
-                return Ok(());
+                return context.output.report(&nothing);
             }
         },
         None => prepare(&request, request.script(&store_url).await?, flags.skip_bad)?,
     };
     if flags.dry_run {
-        context.output.report(&DryRun::new(&plan, &store_url));
-        return Ok(());
+        return context.output.report(&DryRun::new(&plan, &store_url));
     }
     let queue = context.location.queue()?;
     let enqueued = fill(context, &queue, flags, &request, &plan, &store_url).await?;
-    context.output.report(&Pushed::new(&plan, enqueued, queue.url(), &store_url));
-    Ok(())
+    context.output.report(&Pushed::new(&plan, enqueued, queue.url(), &store_url))
 }
 
 /// Stores the objects, and fills Redis with the tasks. An interrupt leaves a run that the same push completes, and says so.

@@ -24,11 +24,9 @@ pub(super) async fn status(context: &Context, arguments: &cli::Status) -> Result
     let Some(run) = &arguments.run else { return all_runs(context, &queue).await };
     if arguments.watch || arguments.until_drained {
         let last = watch(context, &queue, run, arguments.watch).await?;
-        context.output.report(&last);
-        return Ok(());
+        return context.output.report(&last);
     }
-    context.output.report(&RunStatus::gather(&queue, run).await?);
-    Ok(())
+    context.output.report(&RunStatus::gather(&queue, run).await?)
 }
 
 /// Looks until the run is drained. Passing faults of Redis are waited out.
@@ -105,8 +103,7 @@ async fn all_runs(context: &Context, queue: &Queue) -> Result<(), LaunchpadError
             Err(error) => return Err(error.into()),
         }
     }
-    context.output.report(&AllRuns(lines));
-    Ok(())
+    context.output.report(&AllRuns(lines))
 }
 
 impl Report for AllRuns {
