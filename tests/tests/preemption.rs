@@ -452,8 +452,9 @@ async fn happened_ms(lab: &Lab, verb: &str) -> u64 {
     let mut redis = lab.redis.connection().await;
     let events: StreamRangeReply = redis.xrevrange_all("molfleet:{r}:events").await.unwrap();
     let is_that = |event: &&StreamId| event.get::<String>("verb").as_deref() == Some(verb);
-    let event = events.ids.iter().find(is_that).unwrap_or_else(|| panic!("no `{verb}`: {events:?}"));
-    event.id.split_once('-').unwrap().0.parse().unwrap()
+    let event = events.ids.iter().find(is_that);
+    assert!(event.is_some(), "no `{verb}`: {events:?}");
+    event.unwrap().id.split_once('-').unwrap().0.parse().unwrap()
 }
 
 /// The store is slow, and another worker has nothing else to do: it goes on as soon as the bundle is there. An idle worker asks by itself
