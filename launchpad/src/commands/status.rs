@@ -166,9 +166,10 @@ impl Report for RunStatus {
         let states: Vec<_> =
             states.map(|state| format!("{} {state}", thousands(progress.of(state)))).collect();
         let left = left(self);
-        let push = match self.sealed {
-            true => String::new(),
-            false => format!("push       {}\n", unfinished(progress.total, self.manifest_tasks)),
+        let push = if self.sealed {
+            String::new()
+        } else {
+            format!("push       {}\n", unfinished(progress.total, self.manifest_tasks))
         };
         let trouble = self.redis_trouble.as_ref().map_or(String::new(), |trouble| format!("{trouble}.\n"));
         format!(
