@@ -74,12 +74,11 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
 impl Report for ShownTask<'_> {
     fn text(&self) -> String {
         let reason = self.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
-        let ended = [State::Dead, State::Cancelled].map(State::name).contains(&self.state);
-        let back = match ended {
-            true => {
-                format!("`launchpad retry {} --task {}` lets workers try it again.\n", self.run, self.task)
-            }
-            false => String::new(),
+        let has_ended = [State::Dead, State::Cancelled].map(State::name).contains(&self.state);
+        let back = if has_ended {
+            format!("`launchpad retry {} --task {}` lets workers try it again.\n", self.run, self.task)
+        } else {
+            String::new()
         };
         let head = format!(
             "task {} is {}{reason}: {} failures, {} lapses, {} releases{}\n{back}\n",
