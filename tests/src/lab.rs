@@ -275,6 +275,17 @@ impl Lab {
         LabWorker::start(command, log)
     }
 
+    /// Runs `worker doctor` to its end, with the programs that a worker would find. It prints JSON.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker_doctor(&self, flags: &[&str]) -> Ran {
+        let mut command = Command::new(self.programs.worker);
+        command.args(["doctor", "--redis", &self.redis.url(), "--json"]);
+        command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
+        let path = [self.path("stubs"), "/usr/bin".into(), "/bin".into()];
+        command.args(flags).env("PATH", std::env::join_paths(path).unwrap()).env("NO_COLOR", "1");
+        Ran::of(command.output().unwrap())
+    }
+
     /// The counters of a run.
     pub async fn progress(&self, run: &str) -> Progress {
         self.queue().progress(&run_id(run)).await.unwrap()

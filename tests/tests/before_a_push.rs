@@ -135,30 +135,11 @@ async fn who_does_not_answer_is_told_from_what_is_wrong() {
     assert_eq!((ran.code, named(&complaints(&ran))), (69, vec!["store"]));
 }
 
-fn worker_doctor(lab: &Lab, flags: &[&str]) -> Ran {
-    let output = Command::new(PROGRAMS.worker)
-        .args(["doctor", "--redis", &lab.redis.url(), "--json"])
-        .arg("--scratch")
-        .arg(lab.path("scratch"))
-        .arg("--cache")
-        .arg(lab.path("cache"))
-        .args(flags)
-        .env("PATH", "/usr/bin:/bin")
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
 #[tokio::test]
 async fn a_machine_that_can_work_says_with_what() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("r", "c1ccccc1 benzene\n", &[]);
-    let ran = worker_doctor(&lab, &["--run", "r", "--scratch-free-mib-min", "1"]);
+    let ran = lab.worker_doctor(&["--run", "r", "--scratch-free-mib-min", "1"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(complaints(&ran).is_empty());
     for found in ["vina AutoDock Vina v1.", "rdkit 20", "`r` can be served with `vina`", "has the run's spec"]
@@ -179,7 +160,7 @@ async fn a_machine_that_cannot_work_says_what_to_change() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("wide", "c1ccccc1 benzene\n", &["--threads-per-task", "64"]);
     let check = |flags: &[&str], expect: &str| {
-        let ran = worker_doctor(&lab, flags);
+        let ran = lab.worker_doctor(flags);
         assert_eq!((ran.code, named(&complaints(&ran))), (78, vec![expect]), "{}", ran.stdout);
     };
     check(&["--scratch-free-mib-min", "999999999", "--cores", "1"], "scratch");

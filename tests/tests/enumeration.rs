@@ -233,7 +233,7 @@ async fn a_formula_is_split_and_its_tasks_stream_parts_that_add_up() {
         ran.stdout
     );
     let receipt: serde_json::Value =
-        serde_json::from_slice(&fs::read(lab.path("receipt.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(lab.path("table.receipt.json")).unwrap()).unwrap();
     assert_eq!(receipt["enumeration"]["split"], serde_json::json!({"6": 112, "8": 11_117}));
 }
 
@@ -355,7 +355,7 @@ async fn formulae_go_through_a_pipe_and_the_totals_of_a_follow_up_are_added() {
     let said = format!("{formulae} structures of {formulae} formulae; 0 formulae have no total");
     assert!(ran.stdout.contains(&said), "{}", ran.stdout);
     let receipt: serde_json::Value =
-        serde_json::from_slice(&fs::read(lab.path("receipt.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(lab.path("both.receipt.json")).unwrap()).unwrap();
     assert_eq!(receipt["enumeration"]["structures"], formulae);
     assert_eq!(receipt["runs"][0]["enumeration"]["incomplete"], serde_json::json!({"H2O": "0 of 1"}));
     assert_eq!(receipt["runs"][1]["enumeration"]["structures"], 1);

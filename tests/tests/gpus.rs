@@ -1,10 +1,9 @@
-//! GPUs, from `nvidia-smi` to an engine's environment. This machine need have none: a stub of `nvidia-smi` says what one with two L4 does,
-//! and a driver that takes a lock for the GPU that it was given stands for the engine.
+//! GPUs, from `nvidia-smi` to an engine's environment. This machine need have none: a stand-in for `nvidia-smi` says what that of a machine
+//! with two did, and a driver that takes a lock for the GPU that it was given stands for the engine.
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
 
 use redis::AsyncCommands as _;
 use serde_json::Value;
@@ -16,8 +15,16 @@ const PROGRAMS: Programs = Programs {
     stub: env!("CARGO_BIN_EXE_stub-engine"),
 };
 
-const FIRST: &str = "GPU-5c1f3b0e-0d0a-4c1e-9f39-5a3b1c1d2e3f";
-const SECOND: &str = "GPU-9a8b7c6d-1e2f-4a3b-8c4d-5e6f7a8b9c0d";
+/// The two of a machine whose listing was recorded, with the driver and memory that stand in the table below it
+/// (github.com/akash-network/provider-configs/pull/12).
+const FIRST: &str = "GPU-c7b57be0-94ff-d352-a59b-d0ee00aeed43";
+const SECOND: &str = "GPU-d6de6afc-bdfe-75c4-5273-0544439153fc";
+const QUERY: &str = "0, GPU-c7b57be0-94ff-d352-a59b-d0ee00aeed43, Quadro RTX 4000, 535.129.03, 8192 MiB\n\
+                     1, GPU-d6de6afc-bdfe-75c4-5273-0544439153fc, Quadro RTX 4000, 535.129.03, 8192 MiB\n";
+const LIST: &str = include_str!("../golden/nvidia-smi-535-rtx4000.txt");
+/// What GPUs that can't be split say of MIG (github.com/Syllo/nvtop/pull/470), for each of those.
+const MODES: &str =
+    "GPU-c7b57be0-94ff-d352-a59b-d0ee00aeed43, [N/A]\nGPU-d6de6afc-bdfe-75c4-5273-0544439153fc, [N/A]\n";
 
 /// Fails if another one computes on its GPU; ends when the gate is open.
 const DRIVER: &str = r#"
@@ -39,10 +46,7 @@ os.rmdir(f"{stubs}/{gpu}")
 /// A lab whose machine says that it has two GPUs, with a run of four tasks that need one each.
 async fn lab() -> Lab {
     let lab = Lab::new(PROGRAMS).await;
-    let query =
-        format!("0, {FIRST}, NVIDIA L4, 23034, 550.90.07\n1, {SECOND}, NVIDIA L4, 23034, 550.90.07\n");
-    let list = format!("GPU 0: NVIDIA L4 (UUID: {FIRST})\nGPU 1: NVIDIA L4 (UUID: {SECOND})\n");
-    has_gpus(&lab, &query, &list);
+    lab.has_gpus(QUERY, LIST, MODES);
     let stubs = serde_json::to_string(&lab.path("stubs")).unwrap();
     let driver = lab.write("driver.py", &DRIVER.replace("STUBS", &stubs));
     let ligands = lab.write("r.smi", "C a\nC b\nC c\nC d\n");
@@ -55,22 +59,13 @@ async fn lab() -> Lab {
     lab
 }
 
-/// Lets the lab's machine say this of its GPUs.
-fn has_gpus(lab: &Lab, query: &str, list: &str) {
-    let (query, list) = (lab.write("smi-query", query), lab.write("smi-list", list));
-    let (query, list) = (query.display(), list.display());
-    let says = format!("#!/bin/sh\n[ \"$1\" = --list-gpus ] && exec cat '{list}'\nexec cat '{query}'\n");
-    lab.set("nvidia-smi", &says);
-    fs::set_permissions(lab.path("stubs/nvidia-smi"), Permissions::from_mode(0o755)).unwrap();
-}
-
 #[tokio::test]
 async fn each_part_of_a_gpu_that_is_split_has_a_task_of_its_own() {
     let lab = lab().await;
-    // Of driver 535.216.01 (github.com/DataDog/datadog-agent/pull/33120), with the query's line for the same GPU.
+    // Of driver 535.216.01; the query's line is of the table recorded with it (github.com/DataDog/datadog-agent/pull/33120).
     let list = include_str!("../golden/nvidia-smi-535-a100-mig.txt");
-    let whole = "0, GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16, NVIDIA A100-SXM4-80GB, 81920, 535.216.01\n";
-    has_gpus(&lab, whole, list);
+    let whole = "0, GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16, NVIDIA A100-SXM4-80GB, 535.216.01, 81920 MiB\n";
+    lab.has_gpus(whole, list, "GPU-7fdaf0a5-179b-f636-d15d-daf243e3ff16, Enabled\n");
     lab.set("gate", "");
     let mut worker = lab.worker("w", &["--run", "r", "--cores", "4", "--gpus", "0"]);
     let given: BTreeSet<String> = lab.until_noted("given", 4).await.into_iter().collect();
@@ -94,7 +89,7 @@ async fn four_tasks_on_two_gpus_never_share_one() {
     let mut redis = lab.redis.connection().await;
     let workers: Vec<String> = redis.zrange("molfleet:workers", 0, -1).await.unwrap();
     let gpus: String = redis.hget(format!("molfleet:worker:{}", workers[0]), "gpus").await.unwrap();
-    assert!(gpus.starts_with("NVIDIA L4, 23034 MiB, driver 550.90.07, GPU-5c1f"), "{gpus}");
+    assert!(gpus.starts_with("Quadro RTX 4000, 8192 MiB, driver 535.129.03, GPU-c7b5"), "{gpus}");
 
     lab.unset("gate");
     assert_eq!(worker.left().await, 0, "{}", worker.last_words());
@@ -141,6 +136,36 @@ async fn a_worker_without_a_gpu_leaves_such_a_run_alone() {
     assert_eq!(missing.left().await, 78);
     assert!(missing.log().contains("--gpus names GPU 2, this machine has 0, 1"), "{}", missing.log());
     assert_eq!(lab.progress("r").await.pending, 4);
+}
+
+/// Modes as recorded (github.com/kubernetes-sigs/dra-driver-nvidia-gpu/pull/852), for the two GPUs of this lab.
+#[tokio::test]
+async fn a_gpu_in_mig_mode_without_parts_is_given_to_no_task() {
+    let lab = lab().await;
+    lab.has_gpus(QUERY, LIST, &format!("{FIRST}, Enabled, Enabled\n{SECOND}, Disabled, Disabled\n"));
+    lab.set("gate", "");
+    let mut refused = lab.worker("refused", &["--run", "r", "--gpus", "0"]);
+    assert_eq!(refused.left().await, 78);
+    let said = "GPU 0 is in MIG mode and has no parts: nothing can be computed on it";
+    assert!(refused.log().contains(said), "{}", refused.log());
+    let doctor = lab.worker_doctor(&[]);
+    let checks: Value = serde_json::from_str(&doctor.stdout).unwrap();
+    let gpus = checks["checks"].as_array().unwrap().iter().find(|check| check["name"] == "gpus").unwrap();
+    let found = gpus["found"].as_str().unwrap();
+    assert!(found.starts_with("1: Quadro RTX 4000") && found.ends_with(said), "{found}");
+    assert_eq!(gpus["verdict"], "wrong");
+    assert!(gpus["hint"].as_str().unwrap().contains("-mig 0"), "{gpus}");
+
+    let mut worker = lab.worker("w", &["--run", "r", "--exit-when", "drained", "--cores", "4"]);
+    assert_eq!(lab.until_noted("given", 1).await, [SECOND]);
+    worker
+        .until_logged("the other one is told", |line| {
+            line["error"] == said && line["hint"].as_str().is_some_and(|hint| hint.contains("-mig 0"))
+        })
+        .await;
+    lab.unset("gate");
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(lab.noted("given"), [SECOND; 4]);
 }
 
 #[tokio::test]

@@ -11,9 +11,12 @@ mod client;
 mod connector;
 mod drain;
 mod error;
+#[cfg(test)]
+mod hostile_input;
 mod inspect;
 pub mod keys;
 mod lease;
+mod line;
 mod link;
 mod live;
 pub mod model;

@@ -54,6 +54,5 @@ pub(super) fn local(context: &Context, arguments: &Local) -> Result<(), Launchpa
         Local::Status(at) => local_redis::status(&at.folder)?
             .map_or_else(none, |running| LocalStatus::running(running, "A private Redis runs")),
     };
-    context.output.report(&status);
-    Ok(())
+    context.output.report(&status)
 }

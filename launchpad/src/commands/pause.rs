@@ -29,13 +29,11 @@ pub(super) async fn pause(context: &Context, arguments: &cli::Pause) -> Result<(
     // An empty reason would be a resume.
     let why = if arguments.why.trim().is_empty() { "paused by hand" } else { arguments.why.as_str() };
     context.location.queue()?.set_paused(&arguments.run, Some(why)).await?;
-    context.output.report(&Paused { run: &arguments.run, paused: Some(why) });
-    Ok(())
+    context.output.report(&Paused { run: &arguments.run, paused: Some(why) })
 }
 
 /// Lets a run go on.
 pub(super) async fn resume(context: &Context, arguments: &cli::Resume) -> Result<(), LaunchpadError> {
     context.location.queue()?.set_paused(&arguments.run, None).await?;
-    context.output.report(&Paused { run: &arguments.run, paused: None });
-    Ok(())
+    context.output.report(&Paused { run: &arguments.run, paused: None })
 }

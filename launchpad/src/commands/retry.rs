@@ -62,8 +62,7 @@ pub(super) async fn retry(context: &Context, arguments: &cli::Retry) -> Result<(
         }
     }
     let (run, selected) = (run.clone(), tasks.len() as u64);
-    context.output.report(&Retried { run, dry_run: arguments.dry_run, selected, requeued, tasks });
-    Ok(())
+    context.output.report(&Retried { run, dry_run: arguments.dry_run, selected, requeued, tasks })
 }
 
 /// Finds the tasks, in ascending order, and looks no further than it must.

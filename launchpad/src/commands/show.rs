@@ -65,8 +65,7 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
         shard: info.shard_sha256.map(|_| key::shard(task)),
         rows,
         shard_fault,
-    });
-    Ok(())
+    })
 }
 
 impl Report for ShownTask {

@@ -313,7 +313,8 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;
 
     /// What of its scratch folder a later attempt can go on from: those files will stand at their old places before [`Engine::plan`] is
-    /// asked. `None` while there is nothing or it is not whole, and always for an engine that starts again from nothing.
+    /// asked. `None` while there is nothing or it is not whole. Not asked where the spec says that the engine starts again from nothing
+    /// ([`makes_checkpoints`](common::task::EngineOptions::makes_checkpoints)).
     fn checkpoint(&self, _scratch: &Path) -> Option<Snapshot> {
         None
     }
