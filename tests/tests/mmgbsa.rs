@@ -546,8 +546,12 @@ impl Minimised {
 
     fn run(&self, step: &str) {
         let status = self.start(step).wait().unwrap();
-        let log = fs::read_to_string(self.folder.join(format!("{step}.log"))).unwrap();
-        assert!(status.success() && !self.file("refused.json").exists(), "{step}: {log}");
+        assert!(status.success() && !self.file("refused.json").exists(), "{step}: {}", self.said(step));
+    }
+
+    /// What a step printed.
+    fn said(&self, step: &str) -> String {
+        fs::read_to_string(self.folder.join(format!("{step}.log"))).unwrap()
     }
 
     /// Equilibrates until that has begun, and tells it to end.
@@ -570,22 +574,31 @@ async fn an_equilibration_goes_on_from_what_is_whole_or_starts_again_to_the_same
     let cut = quiet.copy(&lab, "cut");
     quiet.run("equilibrate");
     cut.cut().await;
-    let check = |name: &str, from: &Minimised, spoil: &dyn Fn(&Minimised), goes_on: bool| {
+    let check = |name: &str, from: &Minimised, spoil: &dyn Fn(&Minimised), why_not: Option<&str>| {
         let copy = from.copy(&lab, name);
         spoil(&copy);
         copy.run("equilibrate");
-        assert_eq!(copy.text("equilibrate.log").contains("Restarting from checkpoint"), goes_on, "{name}");
-        let said = fs::read_to_string(copy.folder.join("equilibrate.log")).unwrap();
-        assert_eq!(said.contains("it can't go on from the checkpoint"), name == "too short", "{said}");
+        assert_eq!(
+            copy.text("equilibrate.log").contains("Restarting from checkpoint"),
+            why_not.is_none(),
+            "{name}"
+        );
+        let said = copy.said("equilibrate");
+        let is_torn = name.starts_with("torn");
+        assert_eq!(said.contains("equilibrate.cpt can't be used: gmx dump ended with 1"), is_torn, "{said}");
+        let told = said.split_once("it can't go on from the checkpoint: ").map(|(_, told)| told);
+        let expected = why_not.filter(|_| !is_torn);
+        assert_eq!(told.is_some(), expected.is_some(), "{said}");
+        assert!(told.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{said}");
         for file in ["equilibrate.gro", "equilibrate.edr", "equilibrate.xtc"] {
             let [ours, expected] = [&copy, &quiet].map(|folder| fs::read(folder.file(file)).unwrap());
             assert!(ours == expected, "{file} of {name}");
         }
     };
-    check("whole", &cut, &|_| (), true);
+    check("whole", &cut, &|_| (), None);
     // Its machine died after the last step and before that was noted.
     let forget_end = |copy: &Minimised| fs::remove_file(copy.file("equilibrate.gro")).unwrap();
-    check("ended", &quiet, &forget_end, true);
+    check("ended", &quiet, &forget_end, None);
     let halve = |copy: &Minimised, name: &str| {
         let whole = fs::read(copy.file(name)).unwrap();
         fs::write(copy.file(name), &whole[..whole.len() / 2]).unwrap();
@@ -594,26 +607,26 @@ async fn an_equilibration_goes_on_from_what_is_whole_or_starts_again_to_the_same
         fs::copy(copy.file("equilibrate.cpt"), copy.file("equilibrate_prev.cpt")).unwrap();
         halve(copy, "equilibrate.cpt");
     };
-    check("torn, with a former one", &cut, &tear, true);
-    check("torn", &cut, &|copy| halve(copy, "equilibrate.cpt"), false);
-    check("bare", &cut, &|copy| fs::remove_file(copy.file("equilibrate.edr")).unwrap(), false);
+    check("torn, with a former one", &cut, &tear, None);
+    check("torn", &cut, &|copy| halve(copy, "equilibrate.cpt"), Some(""));
+    let remove = |copy: &Minimised| fs::remove_file(copy.file("equilibrate.edr")).unwrap();
+    check("bare", &cut, &remove, Some("there is no equilibrate.edr\n"));
     // mdrun refuses to append to what is shorter than its checkpoint says: the molecule is not to blame.
-    check("too short", &cut, &|copy| halve(copy, "equilibrate.log"), false);
+    check("too short", &cut, &|copy| halve(copy, "equilibrate.log"), Some("gmx mdrun ended with 1"));
     let other = |copy: &Minimised| {
         let log = copy.text("equilibrate.log").replace("Using 1 OpenMP thread", "Using 2 OpenMP threads");
         fs::write(copy.file("equilibrate.log"), log).unwrap();
     };
-    check("of other threads", &cut, &other, false);
+    check("of other threads", &cut, &other, Some("it was made with 2 threads (expected 1)\n"));
 
     // What goes wrong once it goes on, such as a full disk, leaves the checkpoint for another machine.
-    lab.set("gmx", GMX_ON_A_FULL_DISK);
-    fs::set_permissions(lab.path("stubs/gmx"), Permissions::from_mode(0o755)).unwrap();
+    stub(&lab, "gmx", GMX_ON_A_FULL_DISK);
     let path = format!("{}:{}", lab.path("stubs").display(), cut.path);
     let full = Minimised { path, ..cut.copy(&lab, "full") };
     assert!(full.start("equilibrate").wait().unwrap().success());
     assert!(full.text("refused.json").contains("No space left on device"));
     fs::remove_file(full.file("refused.json")).unwrap();
-    check("on another machine", &Minimised { path: cut.path, ..full }, &|_| (), true);
+    check("on another machine", &Minimised { path: cut.path, ..full }, &|_| (), None);
 }
 
 /// The real one, but for an mdrun that fails while it writes.
@@ -652,20 +665,66 @@ while [ $# -gt 0 ]; do
 done
 "#;
 
+/// Puts a script in front of a program.
+fn stub(lab: &Lab, program: &str, script: &str) {
+    lab.set(program, script);
+    fs::set_permissions(lab.path("stubs").join(program), Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A folder for the driver with a task of one molecule.
+fn task_folder(lab: &Lab, name: &str) -> PathBuf {
+    let folder = lab.path(name);
+    fs::create_dir_all(folder.join("mmgbsa/00000")).unwrap();
+    let task = serde_json::json!({
+        "solvent": "vacuum", "md_steps": 500, "frames": 1, "threads": 1, "molecules": [{ "index": 0, "seed": 7 }],
+    });
+    fs::write(folder.join("task.json"), task.to_string()).unwrap();
+    folder
+}
+
+/// Of an mdrun that somebody else told to end, such as the system when it goes down: it exits 1, as after an error of its own.
+#[tokio::test]
+async fn an_mdrun_that_is_told_to_end_from_elsewhere_condemns_no_molecule() {
+    let lab = Lab::new(PROGRAMS).await;
+    for (name, said, exit, is_refused) in [
+        ("told", "Received the TERM signal, stopping within 20 steps", 1, false),
+        ("interrupted", "Received the INT signal, stopping within 20 steps", 1, false),
+        ("failed", "Error: atoms fly apart", 0, true),
+    ] {
+        let says = format!("#!/bin/sh\ncase \"$*\" in *\" mdrun \"*) echo '{said}'; exit 1 ;; esac\n");
+        stub(&lab, "gmx", &says);
+        let folder = task_folder(&lab, name);
+        for step in ["em", "md"] {
+            assert_eq!(driver(&lab, &folder, step, None), exit, "{step} {name}");
+            assert_eq!(folder.join("mmgbsa/00000/refused.json").exists(), is_refused, "{step} {name}");
+        }
+    }
+}
+
+/// Without `-nogui` gmx_MMPBSA opens a window in the end, and waits for it where there is a screen.
+#[tokio::test]
+async fn gmx_mmpbsa_is_asked_for_no_window_and_for_the_radii_of_its_model() {
+    let lab = Lab::new(PROGRAMS).await;
+    stub(&lab, "gmx_MMPBSA", "#!/bin/sh\necho \"$*\" > calls\n: > made.dat\n");
+    let folder = task_folder(&lab, "energies");
+    assert_eq!(driver(&lab, &folder, "energies", None), 0);
+    let read = |name: &str| fs::read_to_string(folder.join("mmgbsa/00000").join(name)).unwrap();
+    let arguments = read("calls");
+    assert!(arguments.split_whitespace().any(|word| word == "-nogui"), "{arguments}");
+    assert!(arguments.starts_with("-O -i mmgbsa.in "), "{arguments}");
+    let input = read("mmgbsa.in");
+    assert!(input.contains("PBRadii=3,") && input.contains("igb=5,"), "{input}");
+    assert_eq!(read("energies.dat"), "");
+}
+
 #[tokio::test]
 async fn a_task_that_has_a_gpu_computes_on_it_and_no_other_does() {
     let lab = Lab::new(PROGRAMS).await;
-    lab.set("gmx", STUB_GMX);
-    fs::set_permissions(lab.path("stubs/gmx"), Permissions::from_mode(0o755)).unwrap();
+    stub(&lab, "gmx", STUB_GMX);
     for (given, expect) in [(None, "-nb cpu"), (Some("GPU-5c1f3b0e"), "-nb gpu -gpu_id 0")] {
-        let folder = lab.path(given.unwrap_or("none"));
-        fs::create_dir_all(folder.join("mmgbsa/00000")).unwrap();
-        let task = serde_json::json!({
-            "solvent": "vacuum", "md_steps": 500, "frames": 1, "threads": 1, "molecules": [{ "index": 0, "seed": 7 }],
-        });
-        fs::write(folder.join("task.json"), task.to_string()).unwrap();
+        let folder = task_folder(&lab, given.unwrap_or("none"));
         for step in ["em", "md"] {
-            assert!(driver(&lab, &folder, step, given), "{step}");
+            assert_eq!(driver(&lab, &folder, step, given), 0, "{step}");
         }
         let calls = fs::read_to_string(folder.join("mmgbsa/00000/gmx.calls")).unwrap();
         let runs: Vec<&str> = calls.lines().filter(|call| call.contains(" mdrun ")).collect();
@@ -676,15 +735,15 @@ async fn a_task_that_has_a_gpu_computes_on_it_and_no_other_does() {
     }
 }
 
-/// Has the driver do a step by itself, with the stubs.
+/// Has the driver do a step by itself, with the stubs. Gives its exit code.
 #[expect(clippy::disallowed_methods, reason = "tests start programs")]
-fn driver(lab: &Lab, folder: &Path, step: &str, gpu: Option<&str>) -> bool {
+fn driver(lab: &Lab, folder: &Path, step: &str, gpu: Option<&str>) -> i32 {
     let script = project("drivers/gromacs_mmgbsa.py").canonicalize().unwrap();
     let mut command = Command::new("python3");
     command.arg(script).args([step, "0"]).current_dir(folder);
     command.env_clear().env("PATH", format!("{}:/usr/bin:/bin", lab.path("stubs").display()));
     command.envs(gpu.map(|gpu| ("MOLFLEET_GPU", gpu)));
-    command.stdout(Stdio::null()).status().unwrap().success()
+    command.stdout(Stdio::null()).status().unwrap().code().unwrap()
 }
 
 #[tokio::test]

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 
 use super::{Columns, Format, FoundStructure, HeavyAtoms, read};
 
-const FORMATS: [(Format, &str); 5] = [
+const FORMATS: [(Format, &str); 6] = [
     (Format::Smi, "c1ccccc1 benzene\nC methane\n"),
     (Format::Csv, "id,smiles\na,C\n\"b,2\",\"CC\"\n"),
     (Format::Tsv, "id\tsmiles\na\tC\n"),
     (Format::JsonLines, "{\"id\":\"a\",\"smiles\":\"C\"}\n"),
     (Format::Sdf, include_str!("../../../examples/t4l-l99a/benzene.sdf")),
+    (Format::Formulae, "# mine\nC8H11NO\t137.084\nCH4\n9\n"),
 ];
 const PDB: &str =
     "ATOM      1  C1  BNZ A   1      26.930   6.110   4.070  1.00  0.00           C  \nTER\nEND\n";

@@ -8,6 +8,24 @@ use common::task::{
     UnknownWord,
 };
 
+/// Where a run was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In Redis.
+    Redis,
+    /// In the store only.
+    Store,
+}
+
+impl Place {
+    fn another(self, run: &RunId) -> String {
+        match self {
+            Self::Redis => format!("run `{run}` is there and is another"),
+            Self::Store => format!("the store has another run `{run}`"),
+        }
+    }
+}
+
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PushError {
@@ -146,6 +164,16 @@ pub(crate) enum PushError {
         /// The file.
         file: String,
     },
+    /// The run id is in use for something else.
+    #[error("{} (theirs → ours): {}", place.another(run), differences.join("; "))]
+    OtherRun {
+        /// The run.
+        run: RunId,
+        /// Where it was found.
+        place: Place,
+        /// What is not the same, each as a phrase.
+        differences: Vec<String>,
+    },
     /// The store has another manifest or spec under this run id.
     #[error("the store has another {object} for run `{run}` (theirs: {theirs}, ours: {ours})")]
     StoredDiffers {
@@ -220,6 +248,7 @@ impl PushError {
             | Self::NoMolecules
             | Self::Unfinished { .. }
             | Self::Changed { .. }
+            | Self::OtherRun { .. }
             | Self::StoredDiffers { .. }
             | Self::OtherStore { .. } => exit_code::DATA,
         }
@@ -248,9 +277,9 @@ impl PushError {
                 "push some molecules, and compare `launchpad status` under several `launchpad set RUN parallelism=N`".into()
             }
             Self::BadEntries { .. } => "correct them, or leave them out with --skip-bad".into(),
-            Self::StoredDiffers { run, .. } => {
-                format!("push under another run id, or `launchpad remove {run} --outputs` first")
-            }
+            Self::StoredDiffers { run, .. } | Self::OtherRun { run, .. } => format!(
+                "push under another run id; or, if nobody needs its results any more, `launchpad remove {run} --outputs` first"
+            ),
             Self::OwnFollowUp { .. } => "name the new run with --run".into(),
             Self::Unfinished { run, .. } => {
                 format!("`launchpad status {run}` tells whether work is going on")

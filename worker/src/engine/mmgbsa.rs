@@ -38,6 +38,8 @@ pub(crate) struct Stage {
     pub(crate) reason: ComplexReason,
     /// What else it leaves there for later steps, for the judge or to be kept.
     makes: &'static [&'static str],
+    /// mdrun's log, of a simulation.
+    pub(crate) log: Option<&'static str>,
     /// Large files of it and of former steps that nobody needs once it is done.
     uses_up: &'static [&'static str],
     /// Whether it is dynamics that go on from a checkpoint.
@@ -46,7 +48,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     const fn new(name: &'static str, leaves: &'static str, reason: ComplexReason) -> Self {
-        Self { name, leaves, reason, makes: &[], uses_up: &[], resumes: false }
+        Self { name, leaves, reason, makes: &[], log: None, uses_up: &[], resumes: false }
     }
 }
 
@@ -61,10 +63,19 @@ const STAGES: [Stage; 8] = [
         makes: &["complex.top", "complex.gro", "system.top", "groups.ndx"],
         ..Stage::new(COMPLEX, "boxed.gro", ComplexReason::ComplexFailed)
     },
-    Stage { uses_up: &["boxed.gro"], ..Stage::new("em", "em.gro", ComplexReason::MinimisationFailed) },
-    Stage { resumes: true, ..Stage::new(EQUILIBRATE, "equilibrate.gro", ComplexReason::EquilibrationFailed) },
+    Stage {
+        log: Some("em.log"),
+        uses_up: &["boxed.gro"],
+        ..Stage::new("em", "em.gro", ComplexReason::MinimisationFailed)
+    },
+    Stage {
+        log: Some("equilibrate.log"),
+        resumes: true,
+        ..Stage::new(EQUILIBRATE, "equilibrate.gro", ComplexReason::EquilibrationFailed)
+    },
     Stage {
         makes: &["md.mdp", "md.log", "md.tpr", "md.xtc"],
+        log: Some("md.log"),
         uses_up: &["system.top", "equilibrate.gro"],
         resumes: true,
         ..Stage::new("md", "md.gro", ComplexReason::DynamicsFailed)

@@ -20,6 +20,9 @@ const LAST: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzen
 const ENERGIES: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-10ps.dat");
 const ONE_FRAME: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-1ps.dat");
 const AWAY: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-10nm-away.dat");
+/// `mdrun -maxh`: exit 0, and these lines in its log.
+const MAXH_LOG: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-maxh.txt");
+const FINISHED: &str = "Finished mdrun on rank 0 Thu Nov 26 04:06:02 2026\n";
 const BROKEN: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-broken-molecules.dat");
 
 const OPTIONS: MmgbsaOptions = MmgbsaOptions {
@@ -239,11 +242,52 @@ fn molecules_that_the_box_has_cut_are_named_though_the_total_looks_well() {
 }
 
 #[test]
-fn dynamics_without_final_coordinates_have_no_end() {
-    // `-maxh` and a full stop by a signal: mdrun leaves a checkpoint, trajectory and log, and exits 0.
+fn a_simulation_that_was_cut_short_is_no_molecules_fault_whatever_its_exit_code() {
+    // mdrun leaves a checkpoint, trajectory and log, and exits 0.
+    for (name, solvent) in [("md", Solvent::Vacuum), ("equilibrate", Solvent::Tip3p), ("em", Solvent::Vacuum)]
+    {
+        let mut attempt = Attempt::new();
+        attempt.options.solvent = solvent;
+        for index in ["00000", "00001"] {
+            attempt.write(&format!("mmgbsa/{index}/equilibrate.gro"), "x");
+        }
+        let (log, coordinates) = (format!("{name}.log"), format!("{name}.gro"));
+        attempt.remove(&coordinates);
+        let cut = |text: &str, how: &str| {
+            attempt.spoil(&log, text);
+            let failure = attempt.failed();
+            assert_eq!((failure.reason, failure.remedy()), ("cut_short", Remedy::Retry));
+            let expect = format!("mdrun was cut short {how} in `{name}_00000` and left no `{coordinates}`");
+            assert_eq!(failure.detail, expect);
+        };
+        cut(MAXH_LOG, "by `-maxh`");
+        // It notes its end then, too, and so does what went before a restart.
+        cut(&format!("{MAXH_LOG}{FINISHED}"), "by `-maxh`");
+        cut(
+            &format!("{FINISHED}Restarting from checkpoint, appending to previous log file.\n"),
+            "before its last step",
+        );
+        cut(&format!("Received the TERM signal, stopping within 20 steps\n{FINISHED}"), "by a signal");
+        cut("", "before its last step");
+        // A refusal with evidence, such as atoms that fly apart, stands.
+        attempt.spoil("refused.json", "{\"reason\": \"dynamics_failed\", \"detail\": \"LINCS\"}");
+        attempt.refused("dynamics_failed", "LINCS");
+    }
+}
+
+#[test]
+fn a_simulation_that_changed_its_threads_is_refused() {
     let attempt = Attempt::new();
-    attempt.remove("md.gro");
-    attempt.refused("dynamics_failed", "step `md` ended well and left no `md.gro`");
+    let again =
+        |threads: &str| format!("{MAXH_LOG}Restarting from checkpoint\nUsing 1 MPI thread\n{threads}");
+    attempt.spoil("md.log", &again("Using 1 OpenMP thread \n"));
+    assert_eq!(attempt.first().score, "-14.88", "the same number again");
+    attempt.spoil("md.log", &again("Using 2 OpenMP threads \n"));
+    let failure = attempt.failed();
+    assert_eq!((failure.reason, failure.remedy()), ("threads_changed", Remedy::GiveUp));
+    let expect = "`md_00000` was gone on with on another number of threads, which changes its numbers: \
+                  Using 1 OpenMP thread, then Using 2 OpenMP threads";
+    assert_eq!(failure.detail, expect);
 }
 
 #[test]
@@ -251,6 +295,9 @@ fn a_step_that_ends_well_without_its_output_is_named() {
     let check = |name: &str, reason: &str| {
         let attempt = Attempt::new();
         attempt.remove(name);
+        for log in ["em.log", "md.log"] {
+            attempt.spoil(log, FINISHED);
+        }
         attempt.refused(reason, &format!("left no `{name}`"));
         attempt.spoil(name, "");
         attempt.refused(reason, &format!("left no `{name}`"));
@@ -259,6 +306,7 @@ fn a_step_that_ends_well_without_its_output_is_named() {
     check("parameters.itp", "parameters_failed");
     check("boxed.gro", "complex_failed");
     check("em.gro", "minimisation_failed");
+    check("md.gro", "dynamics_failed");
     check("last.gro", "trajectory_failed");
     check("energies.dat", "energies_failed");
 }
