@@ -315,6 +315,18 @@ async fn status_says_how_it_goes_and_why_it_waits() {
     assert_eq!(lab.launchpad(&["pause", "r", "--why", "wrong receptor?"]).code, 0);
     let text = lab.launchpad(&["status", "r"]).stdout;
     assert!(text.starts_with("Paused (wrong receptor?): 0 tasks still run."), "{text}");
+    // Pausing once more without a reason leaves the first one.
+    let again = lab.launchpad(&["pause", "r"]);
+    assert!(
+        again.code == 0 && again.stdout.starts_with("r is paused: wrong receptor?. "),
+        "{}",
+        again.stdout
+    );
+    let text = lab.launchpad(&["pause", "r", "--why", "lunch"]).stdout;
+    assert!(text.starts_with("r is paused: lunch. "), "{text}");
+    assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
+    let text = lab.launchpad(&["pause", "r", "--why", " "]).stdout;
+    assert!(text.starts_with("r is paused: paused by hand. "), "a resumed run has no reason: {text}");
     assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
     assert_eq!(lab.launchpad(&["set", "r", "parallelism=1"]).code, 0);
 
@@ -602,6 +614,20 @@ async fn cancel_stops_what_has_not_ended() {
     let progress = lab.progress("r").await;
     assert_eq!((progress.succeeded, progress.cancelled, progress.pending), (1, 3, 0));
     assert_eq!(lab.launchpad(&["cancel", "r", "--task", "9"]).code, 65);
+
+    let said = |arguments: &[&str]| lab.launchpad(arguments).stdout;
+    let status = said(&["status", "r"]);
+    let hint = "Every task has ended; 3 are cancelled. `launchpad retry r --cancelled` brings them back.";
+    assert!(status.starts_with(hint), "{status}");
+    let retry = said(&["retry", "r"]);
+    assert!(retry.ends_with(" 3 are cancelled: --cancelled takes those.\n"), "{retry}");
+    let show = said(&["show", "r", "1"]);
+    assert!(show.contains("`launchpad retry r --task 1` lets workers try it again."), "{show}");
+    assert!(said(&["retry", "r", "--task", "1"]).contains("1 tasks of r are pending again"));
+    let open = said(&["show", "r", "1"]);
+    assert!(open.starts_with("task 1 is pending") && !open.contains("retry"), "{open}");
+    let again = said(&["cancel", "r", "--yes"]);
+    assert!(again.contains("Cancelled 1 tasks of r. `launchpad retry r --cancelled`"), "{again}");
 }
 
 fn bare(folder: &Path, arguments: &[&str]) -> Ran {
