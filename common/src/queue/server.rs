@@ -27,9 +27,9 @@ pub struct Server {
     pub clients: Option<u64>,
     /// Whether it keeps an append-only file.
     pub append_only: Option<bool>,
-    /// How many replicas are connected and keep up.
+    /// How many replicas are connected.
     pub replicas: Option<u64>,
-    /// Whether it takes no writes while too few of them do (`min-replicas-to-write`).
+    /// Whether it takes no writes while too few of them are (`min-replicas-to-write`).
     pub waits_for_replicas: Option<bool>,
     /// The names of persistence jobs whose last run failed.
     pub persistence_failed: Vec<&'static str>,
