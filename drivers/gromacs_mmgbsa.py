@@ -578,12 +578,16 @@ def goes_on(task, folder, name, *arguments):
 def resume(task, folder, name):
     """The arguments with which dynamics go on from a checkpoint; none without one that is whole, with all that mdrun appends to, and made
     with as many threads."""
-    parts = [f"{folder}/{name}{end}" for end in (".tpr", *APPENDED)]
-    if all(os.path.exists(part) for part in parts) and is_of_threads(task, f"{folder}/{name}.log"):
-        # A checkpoint that was cut off has an older one beside it.
-        for checkpoint in (f"{name}{end}" for end in CHECKPOINTS):
-            if os.path.exists(f"{folder}/{checkpoint}") and is_whole(folder, checkpoint):
-                return ["-cpi", checkpoint]
+    # One that was cut off has an older one beside it.
+    checkpoints = [f"{name}{end}" for end in CHECKPOINTS if os.path.exists(f"{folder}/{name}{end}")]
+    parts = [f"{name}{end}" for end in (".tpr", *APPENDED)]
+    why_not = obstacle(task, folder, parts, f"{name}.log") if checkpoints else None
+    if why_not:
+        print(f"it can't go on from the checkpoint: {why_not}", flush=True)
+        checkpoints = []
+    for checkpoint in checkpoints:
+        if is_whole(folder, checkpoint):
+            return ["-cpi", checkpoint]
     return []
 
 
@@ -604,10 +608,15 @@ def is_whole(folder, name):
     return True
 
 
-def is_of_threads(task, log):
-    """Whether a simulation ran on as many threads as it is to go on with: others change its numbers."""
-    counts = re.findall(r"^Using (\d+) OpenMP threads?", read(log), re.M)
-    return all(int(count) == task["threads"] for count in counts)
+def obstacle(task, folder, parts, log):
+    """Why nothing can go on from the checkpoint in a folder, if so: one of the parts is missing, or it was made with other threads, which
+    change its numbers."""
+    missing = [name for name in parts if not os.path.exists(f"{folder}/{name}")]
+    if missing:
+        return f"there is no {' and no '.join(missing)}"
+    counts = {int(count) for count in re.findall(r"^Using (\d+) OpenMP threads?", read(f"{folder}/{log}"), re.M)}
+    others = sorted(counts - {task["threads"]})
+    return f"it was made with {others[0]} threads (expected {task['threads']})" if others else None
 
 
 def whole(_task, _molecule, folder):

@@ -7,6 +7,7 @@
 
 mod certificates;
 pub mod chaos;
+mod cluster;
 mod crashing;
 mod eventually;
 mod flaky_proxy;
@@ -25,6 +26,7 @@ mod terachem_server;
 mod unruly_store;
 
 pub use certificates::Authority;
+pub use cluster::{cluster, replica_of};
 pub use eventually::eventually;
 pub use flaky_proxy::{FlakyProxy, Line};
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};

@@ -81,16 +81,47 @@ async fn pushing_again_changes_nothing_and_something_else_is_refused() {
     lab.write("changed.smi", &LIGANDS.replace("Oc1ccccc1", "Nc1ccccc1"));
     let ran = try_push(&lab, "r", "changed.smi", &["--exhaustiveness", "1"]);
     assert_eq!(ran.code, 65);
-    assert!(ran.stderr.contains("run `r` exists with another manifest or spec (theirs: "), "{}", ran.stderr);
-    assert!(ran.stderr.contains("hint: push under another run id"), "{}", ran.stderr);
+    let said = "error: run `r` is there and is another (theirs → ours): the molecules are not the same, or in another order\n";
+    assert!(ran.stderr.starts_with(said), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: push under another run id; or, if nobody needs"), "{}", ran.stderr);
+    let receptor = fs::read_to_string(receptor()).unwrap();
+    lab.write("receptor.pdb", &receptor.replacen("REMARK", "REMARK ours\nREMARK", 1));
+    let more = lab.write("more.smi", &format!("{LIGANDS}C methane\n"));
+    let flags = ["--exhaustiveness", "2", "--seed", "7", "--receptor", "receptor.pdb", "--batch-size", "2"];
+    let ran = try_push(&lab, "r", more.to_str().unwrap(), &flags);
+    let said =
+        "4 molecules in 4 tasks → 5 in 3; receptor.pdb has other bytes; exhaustiveness 1 → 2; seed 42 → 7\n";
+    assert!(ran.code == 65 && ran.stderr.contains(said), "{}", ran.stderr);
     assert_eq!(lab.redis.contents("*").await, before);
 
     let mut connection = lab.redis.connection().await;
     redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
     let ran = try_push(&lab, "r", "changed.smi", &["--exhaustiveness", "1"]);
     assert_eq!(ran.code, 65, "refused by the store although Redis knows no such run");
-    assert!(ran.stderr.contains("the store has another spec.json for run `r` (theirs: "), "{}", ran.stderr);
+    let said = "the store has another run `r` (theirs → ours): the molecules are not the same";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
     assert!(lab.redis.contents("*").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_push_says_which_limits_and_labels_a_run_keeps() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.write("l.smi", LIGANDS);
+    let first = ["--failures-max", "4", "--label", "target=t4l"];
+    let ran = try_push(&lab, "r", "l.smi", &first);
+    assert!(ran.code == 0 && !ran.stdout.contains("kept"), "{}", ran.stdout);
+    let before = lab.redis.contents("molfleet:{r}:*").await;
+    let ran = try_push(&lab, "r", "l.smi", &first);
+    assert!(ran.code == 0 && !ran.stdout.contains("kept"), "{}", ran.stdout);
+    let ran = try_push(&lab, "r", "l.smi", &["--failures-max", "5", "--label", "target=x"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said = "Everything was there already.\nkept       failures_max 4 (this push: 5)\nkept       label:target t4l (this push: x)\n";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    let json = try_push(&lab, "r", "l.smi", &["--failures-max", "5", "--label", "target=t4l", "--json"]);
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    let kept = serde_json::json!([{"name": "failures_max", "theirs": "4", "ours": "5"}]);
+    assert_eq!(json["kept"], kept);
+    assert_eq!(lab.redis.contents("molfleet:{r}:*").await, before, "nothing was changed");
 }
 
 #[tokio::test]
@@ -225,6 +256,11 @@ async fn a_push_killed_at_any_moment_is_completed_by_the_same_push() {
     assert!(halves >= 15, "hardly any push was killed half-way: {cut_at:?}");
 }
 
+/// `100000` as `100,000`.
+fn grouped(number: u64) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+}
+
 #[tokio::test]
 async fn an_interrupted_push_says_how_to_go_on_and_does() {
     let lab = Lab::new(PROGRAMS).await;
@@ -243,6 +279,15 @@ async fn an_interrupted_push_says_how_to_go_on_and_does() {
     )
     .unwrap();
     let ended = push.wait_with_output().unwrap();
+    let far = lab.progress("r").await.total;
+    let mut connection = lab.redis.connection().await;
+    // However far it came, it was not sealed, or is not any more: the signal may come after the seal.
+    redis::cmd("HDEL").arg(&["molfleet:{r}:run", "sealed"]).exec_async(&mut connection).await.unwrap();
+    let text = lab.launchpad(&["status", "r"]).stdout;
+    let said = format!("not finished: {} of 100,000 tasks", grouped(far));
+    assert!(text.contains(&format!("\npush       {said}\n")), "{text}");
+    let all = lab.launchpad(&["status"]).stdout;
+    assert!(all.contains(&format!("  push {said}\n")), "{all}");
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(75), "{told}");
     assert!(told.starts_with("error: the push of run `r` was interrupted with "), "{told}");
@@ -270,6 +315,18 @@ async fn status_says_how_it_goes_and_why_it_waits() {
     assert_eq!(lab.launchpad(&["pause", "r", "--why", "wrong receptor?"]).code, 0);
     let text = lab.launchpad(&["status", "r"]).stdout;
     assert!(text.starts_with("Paused (wrong receptor?): 0 tasks still run."), "{text}");
+    // Pausing once more without a reason leaves the first one.
+    let again = lab.launchpad(&["pause", "r"]);
+    assert!(
+        again.code == 0 && again.stdout.starts_with("r is paused: wrong receptor?. "),
+        "{}",
+        again.stdout
+    );
+    let text = lab.launchpad(&["pause", "r", "--why", "lunch"]).stdout;
+    assert!(text.starts_with("r is paused: lunch. "), "{text}");
+    assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
+    let text = lab.launchpad(&["pause", "r", "--why", " "]).stdout;
+    assert!(text.starts_with("r is paused: paused by hand. "), "a resumed run has no reason: {text}");
     assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
     assert_eq!(lab.launchpad(&["set", "r", "parallelism=1"]).code, 0);
 
@@ -557,6 +614,20 @@ async fn cancel_stops_what_has_not_ended() {
     let progress = lab.progress("r").await;
     assert_eq!((progress.succeeded, progress.cancelled, progress.pending), (1, 3, 0));
     assert_eq!(lab.launchpad(&["cancel", "r", "--task", "9"]).code, 65);
+
+    let said = |arguments: &[&str]| lab.launchpad(arguments).stdout;
+    let status = said(&["status", "r"]);
+    let hint = "Every task has ended; 3 are cancelled. `launchpad retry r --cancelled` brings them back.";
+    assert!(status.starts_with(hint), "{status}");
+    let retry = said(&["retry", "r"]);
+    assert!(retry.ends_with(" 3 are cancelled: --cancelled takes those.\n"), "{retry}");
+    let show = said(&["show", "r", "1"]);
+    assert!(show.contains("`launchpad retry r --task 1` lets workers try it again."), "{show}");
+    assert!(said(&["retry", "r", "--task", "1"]).contains("1 tasks of r are pending again"));
+    let open = said(&["show", "r", "1"]);
+    assert!(open.starts_with("task 1 is pending") && !open.contains("retry"), "{open}");
+    let again = said(&["cancel", "r", "--yes"]);
+    assert!(again.contains("Cancelled 1 tasks of r. `launchpad retry r --cancelled`"), "{again}");
 }
 
 fn bare(folder: &Path, arguments: &[&str]) -> Ran {

@@ -300,24 +300,9 @@ async fn of_two_hosts_that_make_the_same_parameters_at_once_both_use_those_of_th
     assert_eq!(objects, [first, second]);
 }
 
-/// What runs in a folder of the lab: names of processes, and their folders of `/proc`.
-fn processes(lab: &Lab) -> Vec<(String, PathBuf)> {
-    let folder = lab.path("scratch").canonicalize().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let ours =
-        processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
-    let named = |path: PathBuf| Some((fs::read_to_string(path.join("comm")).ok()?.trim().to_owned(), path));
-    ours.filter_map(named).collect()
-}
-
-/// Their names.
-fn running(lab: &Lab) -> Vec<String> {
-    processes(lab).into_iter().map(|(name, _)| name).collect()
-}
-
 /// Sends a signal to the `gmx` that runs.
 fn signal_gmx(lab: &Lab, signal: Signal) {
-    let processes = processes(lab);
+    let processes = lab.processes();
     let (_, path) = processes.iter().find(|(name, _)| name == "gmx").unwrap();
     let pid = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
     kill(Pid::from_raw(pid), signal).unwrap();
@@ -342,22 +327,6 @@ async fn until_left(lab: &Lab, worker: &LabWorker, name: &str) {
     .await;
 }
 
-async fn until_running(lab: &Lab, worker: &LabWorker, name: &str) {
-    eventually(&format!("a {name}"), async || {
-        let found = running(lab);
-        if found.iter().any(|found| found == name) { Ok(()) } else { Err((found, worker.last_words())) }
-    })
-    .await;
-}
-
-async fn until_nothing_runs(lab: &Lab) {
-    eventually("the end of all programs", async || {
-        let left = running(lab);
-        if left.is_empty() { Ok(()) } else { Err(left) }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     let lab = lab().await;
@@ -367,21 +336,27 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     // Killed in its dynamics, after a checkpoint got to the store.
     let mut first = lab.worker("first", &["--run", "r"]);
     first.until_logged("a checkpoint of the dynamics", |line| is_kept(&lab, line, "md.cpt")).await;
-    assert!(running(&lab).contains(&"gmx".to_owned()), "in the middle of the dynamics: {:?}", running(&lab));
+    assert!(lab.running().contains(&"gmx".to_owned()), "in the middle of the dynamics: {:?}", lab.running());
     first.kill9();
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Told to leave in its dynamics.
     let mut second = lab.worker("second", &["--run", "r"]);
-    until_running(&lab, &second, "gmx").await;
+    lab.until_running(&second, "gmx").await;
     second.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
     second.signal(Signal::SIGTERM);
     assert_eq!(second.left().await, 75, "{}", second.last_words());
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Killed in its energies.
     let mut third = lab.worker("third", &["--run", "r"]);
-    until_running(&lab, &third, "sander").await;
+    lab.until_running(&third, "sander").await;
     third.kill9();
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
+    // Told to leave in its energies: `sander` is a grandchild of the step's program, and ends with it.
+    let mut fourth = lab.worker("fourth", &["--run", "r"]);
+    lab.until_running(&fourth, "sander").await;
+    fourth.signal(Signal::SIGTERM);
+    assert_eq!(fourth.left().await, 75, "{}", fourth.last_words());
+    lab.until_nothing_runs().await;
     work(&lab, "r", &[]);
 
     let told = records(&lab, "r", 0);
@@ -400,6 +375,21 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     work(&lab, "quiet", &[]);
     let shard = |run| fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
     assert_eq!(String::from_utf8(shard("r")).unwrap(), String::from_utf8(shard("quiet")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_cancelled_in_its_energies_leaves_nothing_running() {
+    let lab = lab().await;
+    let options = helical(&lab, "charges = 'gasteiger'\nmd_ps = 1\nframes = 500\n");
+    let limits = "[limits]\nlease_ms = 2400\nheartbeat_ms = 400\n";
+    push(&lab, "r", &pose("benzene.sdf"), &format!("{options}{limits}"));
+    let mut worker = lab.worker("w", &["--run", "r", "--exit-when", "drained"]);
+    lab.until_running(&worker, "sander").await;
+    let ran = lab.launchpad(&["cancel", "r", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    lab.until_nothing_runs().await;
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(lab.task("r", 0).await.state, State::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,7 +425,7 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
     until_left(&lab, &first, "em.log").await;
     first.signal(Signal::SIGTERM);
     assert_eq!(first.left().await, 75, "{}", first.last_words());
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Killed in its equilibration, after a checkpoint of that got to the store. It is held meanwhile, so as not to end before.
     let mut second = lab.worker("second", &["--run", "r"]);
     until_left(&lab, &second, "equilibrate.cpt").await;
@@ -443,7 +433,7 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
     let has_equilibration = |line: &serde_json::Value| is_kept(&lab, line, "equilibrate.cpt");
     second.until_logged("a checkpoint of the equilibration", has_equilibration).await;
     second.kill9();
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Told to leave in it, when it has gone on for a while: then there is a former checkpoint.
     let mut third = lab.worker("third", &["--run", "r"]);
     until_left(&lab, &third, "equilibrate_prev.cpt").await;
@@ -451,7 +441,7 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
     third.signal(Signal::SIGTERM);
     signal_gmx(&lab, Signal::SIGCONT);
     assert_eq!(third.left().await, 75, "{}", third.last_words());
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     work(&lab, "r", &[]);
 
     let told = records(&lab, "r", 0);
@@ -546,8 +536,12 @@ impl Minimised {
 
     fn run(&self, step: &str) {
         let status = self.start(step).wait().unwrap();
-        let log = fs::read_to_string(self.folder.join(format!("{step}.log"))).unwrap();
-        assert!(status.success() && !self.file("refused.json").exists(), "{step}: {log}");
+        assert!(status.success() && !self.file("refused.json").exists(), "{step}: {}", self.said(step));
+    }
+
+    /// What a step printed.
+    fn said(&self, step: &str) -> String {
+        fs::read_to_string(self.folder.join(format!("{step}.log"))).unwrap()
     }
 
     /// Equilibrates until that has begun, and tells it to end.
@@ -570,22 +564,31 @@ async fn an_equilibration_goes_on_from_what_is_whole_or_starts_again_to_the_same
     let cut = quiet.copy(&lab, "cut");
     quiet.run("equilibrate");
     cut.cut().await;
-    let check = |name: &str, from: &Minimised, spoil: &dyn Fn(&Minimised), goes_on: bool| {
+    let check = |name: &str, from: &Minimised, spoil: &dyn Fn(&Minimised), why_not: Option<&str>| {
         let copy = from.copy(&lab, name);
         spoil(&copy);
         copy.run("equilibrate");
-        assert_eq!(copy.text("equilibrate.log").contains("Restarting from checkpoint"), goes_on, "{name}");
-        let said = fs::read_to_string(copy.folder.join("equilibrate.log")).unwrap();
-        assert_eq!(said.contains("it can't go on from the checkpoint"), name == "too short", "{said}");
+        assert_eq!(
+            copy.text("equilibrate.log").contains("Restarting from checkpoint"),
+            why_not.is_none(),
+            "{name}"
+        );
+        let said = copy.said("equilibrate");
+        let is_torn = name.starts_with("torn");
+        assert_eq!(said.contains("equilibrate.cpt can't be used: gmx dump ended with 1"), is_torn, "{said}");
+        let told = said.split_once("it can't go on from the checkpoint: ").map(|(_, told)| told);
+        let expected = why_not.filter(|_| !is_torn);
+        assert_eq!(told.is_some(), expected.is_some(), "{said}");
+        assert!(told.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{said}");
         for file in ["equilibrate.gro", "equilibrate.edr", "equilibrate.xtc"] {
             let [ours, expected] = [&copy, &quiet].map(|folder| fs::read(folder.file(file)).unwrap());
             assert!(ours == expected, "{file} of {name}");
         }
     };
-    check("whole", &cut, &|_| (), true);
+    check("whole", &cut, &|_| (), None);
     // Its machine died after the last step and before that was noted.
     let forget_end = |copy: &Minimised| fs::remove_file(copy.file("equilibrate.gro")).unwrap();
-    check("ended", &quiet, &forget_end, true);
+    check("ended", &quiet, &forget_end, None);
     let halve = |copy: &Minimised, name: &str| {
         let whole = fs::read(copy.file(name)).unwrap();
         fs::write(copy.file(name), &whole[..whole.len() / 2]).unwrap();
@@ -594,26 +597,26 @@ async fn an_equilibration_goes_on_from_what_is_whole_or_starts_again_to_the_same
         fs::copy(copy.file("equilibrate.cpt"), copy.file("equilibrate_prev.cpt")).unwrap();
         halve(copy, "equilibrate.cpt");
     };
-    check("torn, with a former one", &cut, &tear, true);
-    check("torn", &cut, &|copy| halve(copy, "equilibrate.cpt"), false);
-    check("bare", &cut, &|copy| fs::remove_file(copy.file("equilibrate.edr")).unwrap(), false);
+    check("torn, with a former one", &cut, &tear, None);
+    check("torn", &cut, &|copy| halve(copy, "equilibrate.cpt"), Some(""));
+    let remove = |copy: &Minimised| fs::remove_file(copy.file("equilibrate.edr")).unwrap();
+    check("bare", &cut, &remove, Some("there is no equilibrate.edr\n"));
     // mdrun refuses to append to what is shorter than its checkpoint says: the molecule is not to blame.
-    check("too short", &cut, &|copy| halve(copy, "equilibrate.log"), false);
+    check("too short", &cut, &|copy| halve(copy, "equilibrate.log"), Some("gmx mdrun ended with 1"));
     let other = |copy: &Minimised| {
         let log = copy.text("equilibrate.log").replace("Using 1 OpenMP thread", "Using 2 OpenMP threads");
         fs::write(copy.file("equilibrate.log"), log).unwrap();
     };
-    check("of other threads", &cut, &other, false);
+    check("of other threads", &cut, &other, Some("it was made with 2 threads (expected 1)\n"));
 
     // What goes wrong once it goes on, such as a full disk, leaves the checkpoint for another machine.
-    lab.set("gmx", GMX_ON_A_FULL_DISK);
-    fs::set_permissions(lab.path("stubs/gmx"), Permissions::from_mode(0o755)).unwrap();
+    stub(&lab, "gmx", GMX_ON_A_FULL_DISK);
     let path = format!("{}:{}", lab.path("stubs").display(), cut.path);
     let full = Minimised { path, ..cut.copy(&lab, "full") };
     assert!(full.start("equilibrate").wait().unwrap().success());
     assert!(full.text("refused.json").contains("No space left on device"));
     fs::remove_file(full.file("refused.json")).unwrap();
-    check("on another machine", &Minimised { path: cut.path, ..full }, &|_| (), true);
+    check("on another machine", &Minimised { path: cut.path, ..full }, &|_| (), None);
 }
 
 /// The real one, but for an mdrun that fails while it writes.
@@ -643,6 +646,29 @@ async fn a_smiles_is_put_in_the_place_of_a_reference() {
     assert!(missed["detail"].contains("heavy atoms in common with the reference"), "{missed:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docked_pose_of_a_former_run_is_rescored_by_the_examples_settings() {
+    let lab = lab().await;
+    lab.push("docked", "c1ccccc1 benzene\n", &[]);
+    work(&lab, "docked", &[]);
+    let ran = lab.launchpad(&["poses", "docked", "-o", "poses.sdf"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let config = project("examples/t4l-l99a/mmgbsa.toml");
+    let push = ["push", "poses.sdf", "--run", "rescored", "--config", config.to_str().unwrap()];
+    let ran = lab.launchpad(&[&push[..], &["--charges", "gasteiger", "--confirm-after-ms", "0"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    work(&lab, "rescored", &[]);
+    let scored = rows(&lab, "rescored");
+    let [(benzene, cells)] = &scored[..] else { panic!("{scored:?}") };
+    assert_eq!(benzene.molecule_id, "benzene");
+    // The crystal's pose has −16.8 with these charges.
+    assert!((-22.0..-10.0).contains(&score(benzene)), "{benzene:?}");
+    let cell = |name: &str| cells[name].as_str();
+    assert_eq!((cell("pose_smiles"), cell("flags")), ("c1ccccc1", "hydrogens_added"));
+    assert_eq!((cell("charges"), cell("md_ps"), cell("frames")), ("gasteiger", "1", "1"));
+    assert!(cells["pocket_distance"].parse::<f64>().unwrap() < 3.0, "{cells:?}");
+}
+
 /// A `gmx` that notes its arguments and leaves empty files where files are asked for.
 const STUB_GMX: &str = r#"#!/bin/sh
 echo "$*" >> gmx.calls
@@ -652,20 +678,66 @@ while [ $# -gt 0 ]; do
 done
 "#;
 
+/// Puts a script in front of a program.
+fn stub(lab: &Lab, program: &str, script: &str) {
+    lab.set(program, script);
+    fs::set_permissions(lab.path("stubs").join(program), Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A folder for the driver with a task of one molecule.
+fn task_folder(lab: &Lab, name: &str) -> PathBuf {
+    let folder = lab.path(name);
+    fs::create_dir_all(folder.join("mmgbsa/00000")).unwrap();
+    let task = serde_json::json!({
+        "solvent": "vacuum", "md_steps": 500, "frames": 1, "threads": 1, "molecules": [{ "index": 0, "seed": 7 }],
+    });
+    fs::write(folder.join("task.json"), task.to_string()).unwrap();
+    folder
+}
+
+/// Of an mdrun that somebody else told to end, such as the system when it goes down: it exits 1, as after an error of its own.
+#[tokio::test]
+async fn an_mdrun_that_is_told_to_end_from_elsewhere_condemns_no_molecule() {
+    let lab = Lab::new(PROGRAMS).await;
+    for (name, said, exit, is_refused) in [
+        ("told", "Received the TERM signal, stopping within 20 steps", 1, false),
+        ("interrupted", "Received the INT signal, stopping within 20 steps", 1, false),
+        ("failed", "Error: atoms fly apart", 0, true),
+    ] {
+        let says = format!("#!/bin/sh\ncase \"$*\" in *\" mdrun \"*) echo '{said}'; exit 1 ;; esac\n");
+        stub(&lab, "gmx", &says);
+        let folder = task_folder(&lab, name);
+        for step in ["em", "md"] {
+            assert_eq!(driver(&lab, &folder, step, None), exit, "{step} {name}");
+            assert_eq!(folder.join("mmgbsa/00000/refused.json").exists(), is_refused, "{step} {name}");
+        }
+    }
+}
+
+/// Without `-nogui` gmx_MMPBSA opens a window in the end, and waits for it where there is a screen.
+#[tokio::test]
+async fn gmx_mmpbsa_is_asked_for_no_window_and_for_the_radii_of_its_model() {
+    let lab = Lab::new(PROGRAMS).await;
+    stub(&lab, "gmx_MMPBSA", "#!/bin/sh\necho \"$*\" > calls\n: > made.dat\n");
+    let folder = task_folder(&lab, "energies");
+    assert_eq!(driver(&lab, &folder, "energies", None), 0);
+    let read = |name: &str| fs::read_to_string(folder.join("mmgbsa/00000").join(name)).unwrap();
+    let arguments = read("calls");
+    assert!(arguments.split_whitespace().any(|word| word == "-nogui"), "{arguments}");
+    assert!(arguments.starts_with("-O -i mmgbsa.in "), "{arguments}");
+    let input = read("mmgbsa.in");
+    assert!(input.contains("PBRadii=3,") && input.contains("igb=5,"), "{input}");
+    assert_eq!(read("energies.dat"), "");
+}
+
 #[tokio::test]
 async fn a_task_that_has_a_gpu_computes_on_it_and_no_other_does() {
     let lab = Lab::new(PROGRAMS).await;
-    lab.set("gmx", STUB_GMX);
-    fs::set_permissions(lab.path("stubs/gmx"), Permissions::from_mode(0o755)).unwrap();
+    stub(&lab, "gmx", STUB_GMX);
     for (given, expect) in [(None, "-nb cpu"), (Some("GPU-5c1f3b0e"), "-nb gpu -gpu_id 0")] {
-        let folder = lab.path(given.unwrap_or("none"));
-        fs::create_dir_all(folder.join("mmgbsa/00000")).unwrap();
-        let task = serde_json::json!({
-            "solvent": "vacuum", "md_steps": 500, "frames": 1, "threads": 1, "molecules": [{ "index": 0, "seed": 7 }],
-        });
-        fs::write(folder.join("task.json"), task.to_string()).unwrap();
+        let folder = task_folder(&lab, given.unwrap_or("none"));
         for step in ["em", "md"] {
-            assert!(driver(&lab, &folder, step, given), "{step}");
+            assert_eq!(driver(&lab, &folder, step, given), 0, "{step}");
         }
         let calls = fs::read_to_string(folder.join("mmgbsa/00000/gmx.calls")).unwrap();
         let runs: Vec<&str> = calls.lines().filter(|call| call.contains(" mdrun ")).collect();
@@ -676,15 +748,15 @@ async fn a_task_that_has_a_gpu_computes_on_it_and_no_other_does() {
     }
 }
 
-/// Has the driver do a step by itself, with the stubs.
+/// Has the driver do a step by itself, with the stubs. Gives its exit code.
 #[expect(clippy::disallowed_methods, reason = "tests start programs")]
-fn driver(lab: &Lab, folder: &Path, step: &str, gpu: Option<&str>) -> bool {
+fn driver(lab: &Lab, folder: &Path, step: &str, gpu: Option<&str>) -> i32 {
     let script = project("drivers/gromacs_mmgbsa.py").canonicalize().unwrap();
     let mut command = Command::new("python3");
     command.arg(script).args([step, "0"]).current_dir(folder);
     command.env_clear().env("PATH", format!("{}:/usr/bin:/bin", lab.path("stubs").display()));
     command.envs(gpu.map(|gpu| ("MOLFLEET_GPU", gpu)));
-    command.stdout(Stdio::null()).status().unwrap().success()
+    command.stdout(Stdio::null()).status().unwrap().code().unwrap()
 }
 
 #[tokio::test]

@@ -5,11 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::digest::sha256_hex;
 use common::task::{LeaseName, State};
 use nix::sys::signal::Signal;
 use redis::AsyncCommands as _;
+use redis::streams::{StreamId, StreamRangeReply};
+use serde_json::Value;
 use tests::{FlakyProxy, Lab, LabWorker, Line, Programs, eventually, is_alive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -24,6 +27,9 @@ const PROGRAMS: Programs = Programs {
 /// Steps of the task, each of which depends on the one before; with a gate, an attempt makes one and waits. With a hold, it goes no further
 /// than the step that stands in there.
 const STEPS: u64 = 60;
+
+/// Of a day.
+const DAY_MS: u64 = 86_400_000;
 
 const DRIVER: &str = r#"
 import csv, hashlib, json, os, signal, time
@@ -114,10 +120,11 @@ async fn preempted(lab: &Lab, steps: usize) -> LabWorker {
     worker
 }
 
-/// The bundles in the store, by name.
+/// The bundles in the store, by name; without what a killed worker left of a write that had no name yet (`….tar#1`), which is no object.
 fn bundles(lab: &Lab) -> Vec<PathBuf> {
     let found = fs::read_dir(lab.object("r", "checkpoints/0000000"));
     let mut found: Vec<PathBuf> = found.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
     found.sort();
     found
 }
@@ -272,13 +279,13 @@ async fn a_bundle_of_another_number_of_threads_is_refused() {
 /// A lab whose only worker has died, with a bundle of its first step in the store of which Redis has no word.
 async fn after_a_death_between_upload_and_record() -> Lab {
     let lab = Lab::new(PROGRAMS).await;
-    let limits =
-        "lease_ms = 2400\nheartbeat_ms = 400\ncheckpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n";
-    push_with(&lab, "r", &format!("[limits]\n{limits}"));
+    push_with(&lab, "r", "[limits]\nlease_ms = 2400\nheartbeat_ms = 400\n");
     lab.write("gate-r", "");
     let hold = lab.write("hold-r", "0");
     let proxy = FlakyProxy::start(lab.redis.port()).await;
-    let mut worker = lab.worker("dies", &["--run", "r", "--redis", &proxy.url()]);
+    // Its alone, so that nothing else is on its way when bundles are counted.
+    let pace = ["--checkpoint-seconds", "1", "--checkpoint-jitter-seconds", "0"];
+    let mut worker = lab.worker("dies", &[&["--run", "r", "--redis", &proxy.url()][..], &pace].concat());
     eventually("the engine runs", || async {
         if lines(&lab, "pids-r").is_empty() { Err(worker.last_words()) } else { Ok(()) }
     })
@@ -440,9 +447,20 @@ async fn a_store_that_fails_in_mid_upload_keeps_nobody_and_the_older_bundle_wins
     }
 }
 
-/// The store is slow, and another worker has nothing else to do.
+/// The moment at which the last event of a kind happened, by the clock of Redis.
+async fn happened_ms(lab: &Lab, verb: &str) -> u64 {
+    let mut redis = lab.redis.connection().await;
+    let events: StreamRangeReply = redis.xrevrange_all("molfleet:{r}:events").await.unwrap();
+    let is_that = |event: &&StreamId| event.get::<String>("verb").as_deref() == Some(verb);
+    let event = events.ids.iter().find(is_that);
+    assert!(event.is_some(), "no `{verb}`: {events:?}");
+    event.unwrap().id.split_once('-').unwrap().0.parse().unwrap()
+}
+
+/// The store is slow, and another worker has nothing else to do: it goes on as soon as the bundle is there. An idle worker asks by itself
+/// every 4.5 to 5 s, and has just done so when the bundle comes; what is in time is therefore the hint.
 #[tokio::test]
-async fn an_idle_worker_waits_for_the_last_bundle() {
+async fn an_idle_worker_waits_for_the_last_bundle_and_starts_within_two_seconds_of_it() {
     let lab = Lab::new(PROGRAMS).await;
     push(&lab, "r");
     lab.write("gate-r", "");
@@ -457,10 +475,51 @@ async fn an_idle_worker_waits_for_the_last_bundle() {
         if state == State::Delayed { Ok(()) } else { Err(state) }
     })
     .await;
+    // Nothing is leased: what moves this clock is the idle worker that asks.
+    lab.until_lease_clock("r", 1).await;
     fs::remove_file(stall).unwrap();
     until_steps(&lab, &next, 2).await;
     assert_eq!(lines(&lab, "steps-r"), [1, 2]);
+    let [kept, leased] = [happened_ms(&lab, "checkpoint").await, happened_ms(&lab, "lease").await];
+    assert!((kept..=kept + 2_000).contains(&leased), "kept at {kept}, leased at {leased}");
     assert_eq!(worker.left().await, 75, "{}", worker.log());
+}
+
+/// A time in a log, in ms of its day.
+fn logged_ms(line: &Value) -> u64 {
+    let time = line["timestamp"].as_str().unwrap().split_once('T').unwrap().1.trim_end_matches('Z');
+    let parts: Vec<f64> = time.split(':').map(|part| part.parse().unwrap()).collect();
+    Duration::from_secs_f64(parts[0] * 3600.0 + parts[1] * 60.0 + parts[2]).as_millis().try_into().unwrap()
+}
+
+/// Everything takes as long as it may: the engine does not end until it is killed, after the grace of 10 s, and the store never answers. What
+/// leaving still does at 13 s is given up, and 2 s more are for the goodbye; it takes ms of them, unless the machine stands still.
+#[tokio::test]
+async fn a_worker_whose_engine_ignores_sigterm_is_gone_after_15_seconds_all_the_same() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    for gate in ["gate-r", "end-r"] {
+        lab.write(gate, "");
+    }
+    let mut worker = lab.worker("stubborn", &["--run", "r", "--grace-seconds", "10"]);
+    until_steps(&lab, &worker, 1).await;
+    lab.write("store.stall", "");
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
+    let log = worker.log();
+    let log: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |said: &str| {
+        let is_that =
+            |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(said));
+        logged_ms(log.iter().find(is_that).unwrap_or_else(|| panic!("it never said `{said}`: {log:?}")))
+    };
+    // Over midnight the numbers start again.
+    let took_ms = (of("left, work may remain") + DAY_MS - of("told to leave")) % DAY_MS;
+    assert!((10_000..=15_000).contains(&took_ms), "{took_ms} ms; {}", worker.log());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.releases, task.failures, task.lapses), (1, 0, 0), "{}", worker.log());
+    assert_eq!(lines(&lab, "told-r"), [1], "it was told to end");
+    assert!(lines(&lab, "pids-r").into_iter().all(|pid| !is_alive(u32::try_from(pid).unwrap())));
 }
 
 /// Google gives notice, and SIGTERM follows while the engine writes its checkpoint.
@@ -733,6 +792,39 @@ async fn drain_tells_the_workers_that_it_names() {
             let ran = lab.launchpad(&[&["drain"], arguments].concat());
             assert_eq!(ran.code, 0, "{}", ran.stderr);
             assert!(ran.stdout.contains(&id), "{}", ran.stdout);
+        })
+        .await;
+    }
+}
+
+/// Of two workers on the run, one is named, by its id or by its label; the other one takes over.
+#[tokio::test]
+async fn drain_of_one_worker_leaves_the_others_at_work() {
+    for by_label in [false, true] {
+        let lab = Lab::new(PROGRAMS).await;
+        push(&lab, "r");
+        lab.write("gate-r", "");
+        let mut named = lab.worker("named", &["--run", "r", "--region", "here"]);
+        until_steps(&lab, &named, 1).await;
+        let registered = async || {
+            let workers = lab.queue().workers().await.unwrap();
+            workers.into_iter().map(|worker| worker.id.to_string()).collect::<Vec<_>>()
+        };
+        let id = eventually("it is registered", || async { registered().await.pop().ok_or("none") }).await;
+        let mut other = lab.worker("other", &["--run", "r", "--region", "there"]);
+        other.until_logged("it waits", |line| line["message"] == "nothing to do").await;
+        let arguments =
+            if by_label { ["drain", "--label", "region=here"].to_vec() } else { vec!["drain", &id] };
+        let ran = lab.launchpad(&arguments);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(named.left().await, 75, "{}", named.log());
+        until_steps(&lab, &other, 2).await;
+        assert_eq!(lines(&lab, "steps-r"), [1, 2]);
+        assert!(!other.log().contains("told to leave"), "{}", other.log());
+        assert_eq!(other.has_left(), None);
+        eventually("the registry has the other one only", || async {
+            let ids = registered().await;
+            if ids.len() == 1 && ids[0] != id { Ok(()) } else { Err(ids) }
         })
         .await;
     }

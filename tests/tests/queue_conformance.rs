@@ -13,7 +13,7 @@ use common::task::{Limits, Moments, TaskId, WorkerId};
 use futures::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, Value};
-use tests::protocol::{Stage, bounds, conformance};
+use tests::protocol::{Stage, bounds, conformance, damage};
 use tests::{TestRedis, TestRun, eventually};
 
 const LEASE_MS: i64 = 60_000;
@@ -466,31 +466,6 @@ async fn rule_10_a_worker_that_has_not_called_for_long_is_no_idle_one() {
     assert_eq!(left, ["of the last", "of this step", "w2"].map(str::to_owned).into());
 }
 
-/// What another hand has damaged costs no other task, and stays where it was.
-#[tokio::test]
-async fn rule_4_a_task_that_can_not_be_read_is_put_back() {
-    let mut bench = Bench::new(3).await;
-    let _: () = bench.connection.set(bench.run.key("task:0"), "no hash").await.unwrap();
-    let _: () = bench.connection.hset(bench.run.key("grants"), "w1", "no grant").await.unwrap();
-    let reply = bench.call("lease", &["w1", "1", "2"]).await;
-    assert_eq!((reply[0].as_str(), bench.pending().await), ("granted", vec![2, 0]), "{reply:?}");
-    assert!(reply[2].starts_with("1|1.w1.1|") && reply.len() == 3, "{reply:?}");
-    assert_eq!(bench.call("lease", &["w2", "1", "2"]).await[0], "granted");
-    assert_eq!(bench.call("lease", &["w3", "1", "2"]).await[2], "damaged");
-    assert_eq!(bench.pending().await, [0]);
-
-    let mut bench = Bench::new(2).await;
-    let _: () = bench.connection.hset(bench.run.key("task:0"), "lease", "no name").await.unwrap();
-    let inputs = bench.run.key("inputs");
-    let _: () = bench.connection.rename(&inputs, "aside").await.unwrap();
-    let _: () = bench.connection.set(&inputs, "no hash").await.unwrap();
-    assert_eq!(bench.call("lease", &["w1", "1", "2"]).await[2], "damaged");
-    assert_eq!(bench.pending().await, [0, 1]);
-    let _: () = bench.connection.rename("aside", &inputs).await.unwrap();
-    assert_eq!(bench.call("lease", &["w1", "1", "2"]).await[0], "granted", "the number starts again");
-    assert!(bench.pending().await.is_empty());
-}
-
 #[tokio::test]
 async fn rule_10_an_empty_answer_says_when_to_ask_again() {
     let mut bench = Bench::new(1).await;
@@ -761,4 +736,11 @@ async fn idle_workers_come_back_when_a_lease_expires() {
         let reply = bench.call("lease", &["w", "1", "1"]).await;
         assert_eq!(reply[2..], ["empty", wait], "{left} ms before the expiry");
     }
+}
+
+#[tokio::test]
+async fn what_another_hand_damaged_costs_no_other_task() {
+    let redis = TestRedis::start().await;
+    let mut stage = Stage::open(&redis.url()).await;
+    damage::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::cache::{Cache, CacheError};
 use crate::carry::Carried;
 use crate::checkpoint::Checkpointer;
-use crate::completions::{Completions, Success};
+use crate::completions::{Completions, NotRecorded, Success};
 use crate::config::Config;
 use crate::control::{Control, StopWhy};
 use crate::engine::{EngineFailure, Remedy};
@@ -286,22 +286,22 @@ impl Attempt {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
                 self.delete_bundles().await;
-                if stored.molecules_ok > 0 {
-                    AttemptEnd::Succeeded
-                } else {
-                    AttemptEnd::AllBad(stored.molecules_bad)
-                }
+                if stored.has_good { AttemptEnd::Succeeded } else { AttemptEnd::AllBad(stored.molecules_bad) }
             }
             Ok(Err(fate)) => {
                 tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");
                 AttemptEnd::Stopped
             }
-            Err(error) if matches!(*error, QueueError::NoSuchRun(_)) => {
+            Err(NotRecorded::Queue(error)) if matches!(*error, QueueError::NoSuchRun(_)) => {
                 tracing::warn!("the result is stored, but the run was removed");
                 AttemptEnd::Stopped
             }
             Err(error) => {
-                tracing::error!(error = %chain(error.as_ref()), "the success could not be recorded");
+                tracing::error!(error = %chain(&error), "the success could not be recorded");
+                if matches!(error, NotRecorded::NoRecorder) {
+                    // Whoever gets the task next finds its result.
+                    self.release("unrecorded", 0).await;
+                }
                 AttemptEnd::MachineFault
             }
         }

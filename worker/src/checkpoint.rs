@@ -14,7 +14,7 @@ use common::queue::{Bundle, Progressed, QueueError, TaskInfo};
 use common::storage::{Creation, key};
 use common::task::{LeaseName, Limits, TaskId};
 use futures::{StreamExt as _, TryStreamExt as _};
-use rand::RngExt as _;
+use rand::{Rng, RngExt as _};
 
 use crate::attempt::{Attempt, Halt, Shared};
 use crate::bundle::{Files, Note, Packed, Packing, pack, unpack};
@@ -38,6 +38,27 @@ pub(crate) fn pace(config: &Config, limits: &Limits) -> [Duration; 2] {
         config.checkpoint_jitter_seconds.unwrap_or(limits.checkpoint_jitter_seconds),
     ]
     .map(Duration::from_secs)
+}
+
+/// How long until the next look at a checkpoint, drawn evenly from a pace: a fleet that started together stores nothing together.
+fn pause([every, jitter]: [Duration; 2], rng: &mut impl Rng) -> Duration {
+    every + jitter.mul_f64(rng.random_range(0.0..=1.0))
+}
+
+/// Makes a bundle, again and again while its files change under it: what was caught while it was written is whole soon after.
+async fn until_whole<T, F>(mut pack: impl FnMut() -> F) -> Option<(Packing, T)>
+where
+    F: Future<Output = Option<(Packing, T)>>,
+{
+    let mut made = pack().await;
+    for _ in 1..TRIES_MAX {
+        if !matches!(made, Some((Packing::Torn, _))) {
+            break;
+        }
+        tokio::time::sleep(AFTER_TORN).await;
+        made = pack().await;
+    }
+    made
 }
 
 /// What keeps the bundles of one attempt.
@@ -79,19 +100,11 @@ impl Checkpointer {
     }
 
     async fn watch(&mut self) {
-        let [every, jitter] = pace(&self.shared.config, &self.serving.info.limits);
+        let pace = pace(&self.shared.config, &self.serving.info.limits);
         loop {
-            let pause = every + jitter.mul_f64(rand::rng().random_range(0.0..=1.0));
+            let pause = pause(pace, &mut rand::rng());
             tokio::time::sleep(pause).await;
-            // What was caught while it was written is whole soon after.
-            let mut made = self.pack().await;
-            for _ in 1..TRIES_MAX {
-                if !matches!(made, Some((Packing::Torn, _))) {
-                    break;
-                }
-                tokio::time::sleep(AFTER_TORN).await;
-                made = self.pack().await;
-            }
+            let made = until_whole(|| self.pack()).await;
             if let Some((Packing::New(packed), progress)) = made {
                 self.store(packed, progress).await;
             }
@@ -306,5 +319,64 @@ impl Attempt {
             tracing::warn!(object, %error, "the bundle can't be read, doing without it");
         }
         Ok(unpacked.ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::config::CommandLine;
+
+    /// The shortest and the longest of many pauses of a worker with these flags that works for a run with these limits, in seconds.
+    fn extremes(flags: &[&str], limits: &Limits) -> (f64, f64) {
+        let config = CommandLine::parse_from([&["worker"], flags].concat()).arguments.resolve().unwrap();
+        let (pace, mut rng) = (pace(&config, limits), StdRng::seed_from_u64(1));
+        let pauses: Vec<f64> = (0..10_000).map(|_| pause(pace, &mut rng).as_secs_f64()).collect();
+        (pauses.iter().copied().fold(f64::MAX, f64::min), pauses.iter().copied().fold(0.0, f64::max))
+    }
+
+    fn check(flags: &[&str], limits: &Limits, shortest: f64, longest: f64) {
+        let (min, max) = extremes(flags, limits);
+        assert!(min >= shortest && max <= longest, "{flags:?}: {min} to {max}");
+        // They fill the range.
+        let slack = (longest - shortest) / 100.0;
+        assert!(min <= shortest + slack && max >= longest - slack, "{flags:?}: {min} to {max}");
+    }
+
+    #[test]
+    fn checkpoints_are_ten_minutes_and_up_to_119_seconds_apart() {
+        check(&[], &Limits::default(), 600.0, 719.0);
+    }
+
+    #[test]
+    fn the_run_sets_the_pace_and_its_jitter_and_the_worker_has_the_last_word() {
+        let run = Limits { checkpoint_seconds: 60, checkpoint_jitter_seconds: 30, ..Limits::default() };
+        check(&[], &run, 60.0, 90.0);
+        check(&["--checkpoint-seconds", "5"], &run, 5.0, 35.0);
+        check(&["--checkpoint-jitter-seconds", "0"], &run, 60.0, 60.0);
+        check(&["--checkpoint-seconds", "7", "--checkpoint-jitter-seconds", "3"], &run, 7.0, 10.0);
+    }
+
+    /// What is made of files that are torn so many times, and how often they were bundled.
+    async fn bundled(torn: u32) -> (Option<(Packing, ())>, u32) {
+        let mut packs = 0;
+        let made = until_whole(|| {
+            packs += 1;
+            std::future::ready(Some((if packs > torn { Packing::Unchanged } else { Packing::Torn }, ())))
+        });
+        (made.await, packs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn torn_files_are_bundled_again_until_they_are_whole_but_not_for_ever() {
+        assert_eq!(bundled(0).await, (Some((Packing::Unchanged, ())), 1));
+        let start = tokio::time::Instant::now();
+        assert_eq!(bundled(3).await, (Some((Packing::Unchanged, ())), 4));
+        assert_eq!(start.elapsed().as_secs(), 3, "a second after each");
+        assert_eq!(bundled(u32::MAX).await, (Some((Packing::Torn, ())), 10));
     }
 }

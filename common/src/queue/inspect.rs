@@ -182,14 +182,14 @@ type Fields = BTreeMap<String, String>;
 impl Queue {
     /// The registered runs, the highest priority first.
     pub async fn runs(&self) -> Result<Vec<RunId>, QueueError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection_to(keys::RUNS).await?;
         let ids: Result<Vec<String>, _> = connection.zrevrange(keys::RUNS, 0, -1).await;
         Ok(ids.map_err(|source| self.error(source))?.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
     /// A run's own hash.
     pub async fn run_info(&self, run: &RunId) -> Result<RunInfo, QueueError> {
-        let fields = self.hash(&RunKeys::new(run).run()).await?;
+        let fields = self.hash(run, &RunKeys::new(run).run()).await?;
         if fields.is_empty() {
             return Err(QueueError::NoSuchRun(run.clone()));
         }
@@ -201,7 +201,7 @@ impl Queue {
 
     /// A run's counters.
     pub async fn progress(&self, run: &RunId) -> Result<Progress, QueueError> {
-        let fields = self.hash(&RunKeys::new(run).progress()).await?;
+        let fields = self.hash(run, &RunKeys::new(run).progress()).await?;
         if fields.is_empty() {
             return Err(QueueError::NoSuchRun(run.clone()));
         }
@@ -301,7 +301,7 @@ impl Queue {
 
     /// The durations of a phase.
     pub async fn histogram(&self, run: &RunId, phase: Phase) -> Result<Histogram, QueueError> {
-        let fields = self.hash(&RunKeys::new(run).stats(phase)).await?;
+        let fields = self.hash(run, &RunKeys::new(run).stats(phase)).await?;
         let buckets =
             fields.iter().filter_map(|(bucket, count)| Some((bucket.parse().ok()?, count.parse().ok()?)));
         Ok(Histogram { buckets: buckets.collect() })
@@ -344,8 +344,8 @@ impl Queue {
         pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
     }
 
-    async fn hash(&self, key: &str) -> Result<Fields, QueueError> {
-        let mut connection = self.connection().await?;
+    async fn hash(&self, run: &RunId, key: &str) -> Result<Fields, QueueError> {
+        let mut connection = self.connection_of(run).await?;
         connection.hgetall(key).await.map_err(|source| self.error(source))
     }
 }

@@ -365,7 +365,7 @@ impl Queue {
     ) -> Result<bool, QueueError> {
         pipe.zadd(keys::WORKERS, worker.as_str(), seen_ms).ignore();
         pipe.zrank(keys::DRAINS, worker.as_str());
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection_to(keys::WORKERS).await?;
         let seen: Result<(Option<u64>,), _> = pipe.query_async(&mut connection).await;
         seen.map(|(note,)| note.is_some()).map_err(|source| self.error(source))
     }
@@ -376,7 +376,7 @@ impl Queue {
         pipe.zrem(keys::WORKERS, worker.as_str()).ignore();
         pipe.zrem(keys::DRAINS, worker.as_str()).ignore();
         pipe.del(keys::worker(worker)).ignore();
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection_to(keys::WORKERS).await?;
         pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
     }
 

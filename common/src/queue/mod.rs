@@ -16,6 +16,7 @@ mod hostile_input;
 mod inspect;
 pub mod keys;
 mod lease;
+mod line;
 mod link;
 mod live;
 pub mod model;

@@ -245,7 +245,7 @@ async fn idle_workers(stage: &mut Stage) -> Result<(), String> {
         let expected = texts(&["empty", &(left + 1).clamp(250, 5_000).to_string()]);
         same(&format!("{left} ms before an expiry"), &reply[2..].to_vec(), &expected)?;
     }
-    let now = found(redis::cmd("TIME").query_async::<(u64, u64)>(&mut stage.connection).await)?.0 * 1_000;
+    let now = stage.queue.now_ms().await.map_err(|error| error.to_string())?;
     let fleets =
         [(64, 5_000), (66, 5_000), (1_500, 5_000), (1_501, 5_003), (13_500, 45_000), (16_000, 45_000)];
     for (idle, wait) in fleets {

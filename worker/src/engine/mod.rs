@@ -27,8 +27,10 @@ mod gnina;
 mod gnina_verdict;
 mod http;
 mod left_file;
+mod mdrun_log;
 mod mmgbsa;
 mod mmgbsa_energies;
+mod mmgbsa_radii;
 mod mmgbsa_verdict;
 mod pdbqt;
 mod pose_check;
@@ -224,7 +226,7 @@ impl EngineFailure {
     /// What is to be done.
     pub fn remedy(&self) -> Remedy {
         match self.reason {
-            failure::INPUT_REFUSED => Remedy::GiveUp,
+            failure::INPUT_REFUSED | failure::THREADS_CHANGED => Remedy::GiveUp,
             failure::TRY_AGAIN => Remedy::HandBack,
             failure::SERVER_AWAY | failure::SERVER_LOST => Remedy::AwaitServer,
             _ => Remedy::Retry,
