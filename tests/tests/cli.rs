@@ -317,7 +317,11 @@ async fn status_says_how_it_goes_and_why_it_waits() {
     assert!(text.starts_with("Paused (wrong receptor?): 0 tasks still run."), "{text}");
     // Pausing once more without a reason leaves the first one.
     let again = lab.launchpad(&["pause", "r"]);
-    assert!(again.code == 0 && again.stdout.starts_with("r is paused: wrong receptor?. "), "{}", again.stdout);
+    assert!(
+        again.code == 0 && again.stdout.starts_with("r is paused: wrong receptor?. "),
+        "{}",
+        again.stdout
+    );
     let text = lab.launchpad(&["pause", "r", "--why", "lunch"]).stdout;
     assert!(text.starts_with("r is paused: lunch. "), "{text}");
     assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
