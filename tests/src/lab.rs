@@ -161,6 +161,40 @@ impl Lab {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// What engines run in the lab: names of processes, and their folders of `/proc`.
+    pub fn processes(&self) -> Vec<(String, PathBuf)> {
+        let Ok(folder) = self.path("scratch").canonicalize() else { return Vec::new() };
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let ours = processes
+            .filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
+        let named =
+            |path: PathBuf| Some((fs::read_to_string(path.join("comm")).ok()?.trim().to_owned(), path));
+        ours.filter_map(named).collect()
+    }
+
+    /// Their names.
+    pub fn running(&self) -> Vec<String> {
+        self.processes().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Waits until a program of that name runs.
+    pub async fn until_running(&self, worker: &LabWorker, name: &str) {
+        eventually(&format!("a {name}"), async || {
+            let found = self.running();
+            if found.iter().any(|found| found == name) { Ok(()) } else { Err((found, worker.last_words())) }
+        })
+        .await;
+    }
+
+    /// Waits until none runs any more.
+    pub async fn until_nothing_runs(&self) {
+        eventually("the end of all programs", async || {
+            let left = self.running();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        })
+        .await;
+    }
+
     /// Runs launchpad to its end.
     pub fn launchpad(&self, arguments: &[&str]) -> Ran {
         let output = self.launchpad_command(arguments).output().unwrap();
@@ -213,8 +247,13 @@ impl Lab {
     }
 
     /// Starts a worker with the programs of this folder first on its `PATH`.
-    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
     pub fn worker_on(&self, machine: &Path, name: &str, flags: &[&str]) -> LabWorker {
+        self.worker_with(machine, name, flags, &[])
+    }
+
+    /// The same, with variables that its machine has set.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker_with(&self, machine: &Path, name: &str, flags: &[&str], env: &[(&str, &str)]) -> LabWorker {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
         let url = self.redis.url();
@@ -236,7 +275,7 @@ impl Lab {
         command.args(["--log-format", "json"]).args(flags);
         let folders = std::iter::once(machine).chain(self.installed.iter().map(PathBuf::as_path));
         let folders = folders.chain(["/usr/bin", "/bin"].map(Path::new));
-        command.env("PATH", std::env::join_paths(folders).unwrap());
+        command.env("PATH", std::env::join_paths(folders).unwrap()).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         LabWorker::start(command, log)
     }

@@ -261,6 +261,31 @@ async fn numbers_side_by_side_are_tried_as_far_as_the_machine_has_room() {
 }
 
 #[tokio::test]
+async fn dockings_are_tuned_with_the_first_molecules_of_the_input() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.write("ligands.smi", "c1ccccc1 benzene\nCc1ccccc1 toluene\nOc1ccccc1 phenol\n");
+    let mut worker = lab.worker("w", &["--run", "r-tune-1", "--run", "r-tune-2", "--cores", "2"]);
+    let receptor = receptor();
+    let mut arguments = trial(&receptor, &["--side-by-side", "1,2", "-n", "2"]);
+    arguments[0] = "tune";
+    let ran = lab.launchpad(&arguments);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let levels = json["levels"].as_array().unwrap();
+    let of =
+        |level: &Value| ["side_by_side", "at_once", "ok", "bad"].map(|name| level[name].as_u64().unwrap());
+    assert_eq!(levels.iter().map(of).collect::<Vec<_>>(), [[1, 1, 2, 0], [2, 2, 4, 0]], "{json}");
+    assert!(levels.iter().all(|level| level["molecules_per_hour"].as_f64().unwrap() > 0.0), "{json}");
+    assert!([1, 2].map(Value::from).contains(&json["best"]), "{json}");
+    for (run, molecules) in [("r-tune-1", 2), ("r-tune-2", 4)] {
+        assert_eq!(lab.progress(run).await.molecules_ok, molecules);
+        let manifest = fs::read_to_string(lab.object(run, "manifest.csv")).unwrap();
+        assert!(manifest.contains("toluene") && !manifest.contains("phenol"), "{manifest}");
+    }
+}
+
+#[tokio::test]
 async fn a_machine_on_which_all_fails_has_no_best_number() {
     let lab = Lab::new(PROGRAMS).await;
     let driver = lab.write("broken.py", "raise SystemExit(1)\n");

@@ -166,6 +166,14 @@ impl EngineOptions {
         if self.is_part(task) { (0, 0) } else { shard.counts() }
     }
 
+    /// The task that stands for all that are parts of the same thing: the first of a molecule's windows; else the task itself.
+    pub const fn first_part(&self, task: TaskId) -> TaskId {
+        match self {
+            Self::GromacsFep(fep) => fep.first_of_group(task),
+            _ => task,
+        }
+    }
+
     /// Whether a task gives no result of a molecule, but a part of one: a window.
     pub fn is_part(&self, task: TaskId) -> bool {
         matches!(self, Self::GromacsFep(fep) if fep.part(task) != FepPart::Reduction)

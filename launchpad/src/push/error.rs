@@ -51,6 +51,16 @@ pub(crate) enum PushError {
         /// The parameter.
         name: &'static str,
     },
+    /// More molecules per task than an engine takes.
+    #[error("batch_size is {found} (expected {most} at most for the engine `{engine}`)")]
+    Batch {
+        /// Molecules per task.
+        found: u64,
+        /// How many it takes.
+        most: u64,
+        /// The engine.
+        engine: &'static str,
+    },
     /// A limit for steps that the engine does not have.
     #[error("the engine `{engine}` has no step `{found}` (known: {known})")]
     StepKind {
@@ -227,6 +237,7 @@ impl PushError {
             Self::Nothing { .. }
             | Self::Contradiction { .. }
             | Self::Zero { .. }
+            | Self::Batch { .. }
             | Self::OwnFollowUp { .. } => exit_code::USAGE,
             Self::OtherEngine { .. }
             | Self::StepKind { .. }
@@ -296,6 +307,9 @@ impl PushError {
             Self::Role { .. } => "name it as the driver looks for it: --input site=protein.pdb".into(),
             Self::Contradiction { one, other } => format!("leave out {one} or {other}"),
             Self::Zero { .. } => "leave it out for the default".into(),
+            Self::Batch { most, .. } => {
+                format!("--batch-size {most}: each molecule takes minutes, so larger tasks save nothing")
+            }
             Self::StepKind { .. } => "steps that `step_seconds` does not name have `step_seconds_max`".into(),
             Self::InputFormat { role, known, .. } => {
                 let best = known.split(',').next().unwrap_or_default();

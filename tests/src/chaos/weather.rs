@@ -22,8 +22,9 @@ pub(super) const LOSABLE: [&str; 7] =
     ["lease", "heartbeat", "complete", "fail", "release", "checkpoint", "tell"];
 /// How a `launchpad logs -f` may end: as it should, since an attempt that is over has left no logs, or since Redis is away.
 const FOLLOWED: [i32; 4] = [0, 65, 69, 75];
-/// The flags of a worker that stays until it is told to leave.
-const STAY: [&str; 2] = ["--exit-when", "never"];
+/// The flags of a worker that stays until it is told to leave. Of the molecules one in six is awkward: with three of them in a row a sound
+/// machine would be suspected now and then.
+const STAY: [&str; 4] = ["--exit-when", "never", "--quarantine-after", "6"];
 /// The flags of one that finds any disk too full.
 const NO_DISK_IS_ENOUGH: [&str; 2] = ["--scratch-free-mib-min", "1000000000000"];
 

@@ -30,6 +30,7 @@ mod left_file;
 mod mdrun_log;
 mod mmgbsa;
 mod mmgbsa_energies;
+mod mmgbsa_radii;
 mod mmgbsa_verdict;
 mod pdbqt;
 mod pose_check;
