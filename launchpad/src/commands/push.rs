@@ -35,6 +35,7 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
         },
         None => prepare(&request, request.script(&store_url).await?, flags.skip_bad)?,
     };
+    output::warnings(plan.warnings());
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());

@@ -10,6 +10,7 @@ use super::push::{fill, read};
 use super::watched::Watched;
 use crate::cli;
 use crate::error::LaunchpadError;
+use crate::output;
 use crate::push::{DryRun, LigandFile, PushPlan, PushRequest, SharedObjects, StagedManifest};
 use crate::trial_report::TrialReport;
 
@@ -24,6 +25,7 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let files = referenced(files, &first)?;
     let shared = SharedObjects::of_files(&request, request.script(&store_url).await?)?;
     let plan = PushPlan::new(&request, shared, first, files);
+    output::warnings(plan.warnings());
     if flags.dry_run {
         context.output.report(&DryRun::new(&plan, &store_url));
         return Ok(());

@@ -8,6 +8,7 @@ use super::trial::{named, referenced};
 use super::watched::Watched;
 use crate::cli;
 use crate::error::LaunchpadError;
+use crate::output;
 use crate::push::{DryRun, PushError, PushPlan, PushRequest, SharedObjects};
 use crate::trial_report::Tried;
 use crate::tune_report::{Level, TuneReport};
@@ -33,6 +34,9 @@ pub(super) async fn tune(context: &Context, arguments: &cli::Tune) -> Result<(),
         let files = referenced(files.clone(), &copies)?;
         let shared = SharedObjects::of_files(&request, script.clone())?;
         let plan = PushPlan::new(&request, shared, copies, files);
+        if levels.is_empty() {
+            output::warnings(plan.warnings());
+        }
         if flags.dry_run {
             context.output.report(&DryRun::new(&plan, &store_url));
             continue;

@@ -93,6 +93,11 @@ pub(crate) fn problem(text: &str) {
     eprintln!("{}", visible(text));
 }
 
+/// Names what is unusual and may be meant.
+pub(crate) fn warnings(texts: &[String]) {
+    texts.iter().for_each(|text| eprintln!("warning: {}", visible(text)));
+}
+
 /// Prints why a command failed, and what can be done about it.
 pub(crate) fn error(error: &LaunchpadError) {
     eprintln!("error: {}", visible(&error.chain()));

@@ -3,6 +3,7 @@
 
 mod command_options;
 mod docking_options;
+mod docking_site;
 mod enqueue;
 mod error;
 mod fep_options;

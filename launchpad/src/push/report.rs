@@ -9,6 +9,7 @@ use common::task::{
 };
 use serde::Serialize;
 
+use super::docking_site::DockingSite;
 use super::{Enqueued, PushPlan};
 use crate::output::{Report, Table, bytes, thousands};
 
@@ -20,6 +21,9 @@ pub(crate) struct Pushed {
     molecules: u64,
     digest: String,
     manifest_sha256: String,
+    /// How the receptor lies to the search box, if the engine docks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<DockingSite>,
     /// Entries that were left out.
     skipped: u64,
     /// Tasks that were in Redis before.
@@ -38,6 +42,7 @@ impl Pushed {
             molecules: plan.manifest.digest.molecules,
             digest: plan.digest.clone(),
             manifest_sha256: plan.manifest.digest.sha256.clone(),
+            site: plan.shared.site().cloned(),
             skipped: plan.manifest.bad,
             found: match enqueued {
                 Enqueued::Pushed { found } => found,
@@ -52,10 +57,11 @@ impl Pushed {
 impl Report for Pushed {
     fn text(&self) -> String {
         let mut text = format!(
-            "run        {}\ntasks      {}\nmolecules  {}\ndigest     {}\nredis      {}\nstore      {}\n",
+            "run        {}\ntasks      {}\nmolecules  {}\n{}digest     {}\nredis      {}\nstore      {}\n",
             self.run,
             thousands(self.tasks),
             thousands(self.molecules),
+            receptor_text(self.site.as_ref(), "receptor   "),
             self.digest,
             self.redis,
             self.store
@@ -105,6 +111,8 @@ pub(crate) struct DryRun {
     skipped: u64,
     digest: String,
     engine: EngineOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<DockingSite>,
     store: String,
     objects: Vec<PlannedObject>,
     first_shard: String,
@@ -128,6 +136,7 @@ impl DryRun {
             skipped: plan.manifest.bad,
             digest: plan.digest.clone(),
             engine: plan.spec.engine.clone(),
+            site: plan.shared.site().cloned(),
             store: store.to_owned(),
             objects: objects.collect(),
             first_shard: key::shard(TaskId(0)),
@@ -145,7 +154,7 @@ impl Report for DryRun {
         let total = self.objects.iter().map(|object| object.bytes).sum();
         format!(
             "Nothing was written. A push would make:\n\
-             run         {}\ntasks       {}\nmolecules   {}\nskipped     {}\ndigest      {}\n{}\
+             run         {}\ntasks       {}\nmolecules   {}\nskipped     {}\ndigest      {}\n{}{}\
              store       {}\nuploads     {}\nresults     {} to {}\n\n{objects}",
             self.run,
             thousands(self.tasks),
@@ -153,12 +162,17 @@ impl Report for DryRun {
             thousands(self.skipped),
             self.digest,
             engine_text(&self.engine),
+            receptor_text(self.site.as_ref(), "receptor    "),
             self.store,
             bytes(total),
             self.first_shard,
             self.last_shard,
         )
     }
+}
+
+fn receptor_text(site: Option<&DockingSite>, label: &str) -> String {
+    site.map(|site| format!("{label}{}\n", site.text())).unwrap_or_default()
 }
 
 fn box_text(center: [f64; 3], size: [f64; 3]) -> String {
