@@ -166,7 +166,7 @@ async fn kill_and_push_again(lab: &Lab, run: &str, moment: Moment) -> u64 {
         "--receptor",
         &receptor,
         "--box-center",
-        "0,0,0",
+        "42.32,45.43,18.17",
         "--box-size",
         "9",
         "--confirm-after-ms",
@@ -232,7 +232,7 @@ async fn an_interrupted_push_says_how_to_go_on_and_does() {
     lab.write("big.smi", &molecules.concat());
     let receptor = receptor();
     let mut arguments = vec!["push", "big.smi", "--run", "r", "--receptor", &receptor, "--quiet"];
-    arguments.extend(["--box-center", "0,0,0", "--box-size", "9", "--confirm-after-ms"]);
+    arguments.extend(["--box-center", "42.32,45.43,18.17", "--box-size", "9", "--confirm-after-ms"]);
     // However quick this push is, it is still there when the signal comes: it would confirm after ten minutes.
     let mut command = lab.launchpad_command(&[&arguments[..], &["600000"]].concat());
     let push = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -513,7 +513,7 @@ fn the_private_redis_and_store_of_a_folder_are_found_from_below() {
         "--receptor",
         &receptor,
         "--box-center",
-        "0,0,0",
+        "42.32,45.43,18.17",
         "--box-size",
         "9",
         "--confirm-after-ms",
@@ -533,8 +533,18 @@ async fn standard_input_is_a_file_like_others() {
     let path = lab.write("piped", "C a\nC(C b\n");
     let receptor = receptor();
     let push = |flags: &[&str]| {
-        let fixed =
-            ["push", "-", "--run", "r", "--receptor", &receptor, "--box-center", "0,0,0", "--box-size", "9"];
+        let fixed = [
+            "push",
+            "-",
+            "--run",
+            "r",
+            "--receptor",
+            &receptor,
+            "--box-center",
+            "42.32,45.43,18.17",
+            "--box-size",
+            "9",
+        ];
         let mut command = lab.launchpad_command(&[&fixed[..], &["--confirm-after-ms", "0"], flags].concat());
         command.stdin(fs::File::open(&path).unwrap()).output().unwrap()
     };
@@ -559,7 +569,7 @@ async fn push_through_a_restart(lab: Lab) {
         "--receptor",
         &receptor,
         "--box-center",
-        "0,0,0",
+        "42.32,45.43,18.17",
         "--box-size",
         "9",
         "--confirm-after-ms",

@@ -37,7 +37,7 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
     };
     output::warnings(plan.warnings());
     if flags.dry_run {
-        context.output.report(&DryRun::new(&plan, &store_url));
+        context.output.report(&DryRun::new(&plan, &store_url)?);
         return Ok(());
     }
     let queue = context.location.queue()?;

@@ -10,6 +10,7 @@ use crate::consolidation::read_manifest;
 use crate::error::LaunchpadError;
 use crate::kept_checkpoint::KeptCheckpoint;
 use crate::output::{Report, Table, duration};
+use crate::push::structure;
 use crate::task_history::{self, Attempt, ShownRow};
 
 /// Molecules that are listed in text; JSON has all.
@@ -83,8 +84,7 @@ impl Report for ShownTask {
         );
         let mut molecules = Table::new(&["molecule", "structure"]);
         for molecule in self.molecules.iter().take(LISTED) {
-            let structure = if molecule.smiles().is_empty() { "SDF record" } else { molecule.smiles() };
-            molecules.row([molecule.id.clone(), structure.to_owned()]);
+            molecules.row([molecule.id.clone(), structure(molecule).to_owned()]);
         }
         let attempts: String = self.attempts.iter().map(attempt_text).collect();
         let fault = self.shard_fault.as_ref();

@@ -27,7 +27,7 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let plan = PushPlan::new(&request, shared, first, files);
     output::warnings(plan.warnings());
     if flags.dry_run {
-        context.output.report(&DryRun::new(&plan, &store_url));
+        context.output.report(&DryRun::new(&plan, &store_url)?);
         return Ok(());
     }
     let queue = context.location.queue()?;

@@ -38,7 +38,7 @@ pub(super) async fn tune(context: &Context, arguments: &cli::Tune) -> Result<(),
             output::warnings(plan.warnings());
         }
         if flags.dry_run {
-            context.output.report(&DryRun::new(&plan, &store_url));
+            context.output.report(&DryRun::new(&plan, &store_url)?);
             continue;
         }
         let tried = carry_out(context, flags, &request, &plan, &store_url).await?;

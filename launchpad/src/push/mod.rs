@@ -27,7 +27,7 @@ pub(crate) use follow_up::{FollowUp, Wanted};
 pub(crate) use ligands::LigandFile;
 pub(crate) use manifest::{Layout, StagedManifest, stage};
 pub(crate) use plan::PushPlan;
-pub(crate) use report::{DryRun, NothingToPush, Pushed};
+pub(crate) use report::{DryRun, NothingToPush, Pushed, structure};
 pub(crate) use request::PushRequest;
 pub(crate) use shared_objects::SharedObjects;
 pub(crate) use upload::{check_stored, upload};

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use common::storage::key;
 use common::task::{
-    Column, ColumnKind, CommandOptions, EngineOptions, FepOptions, MmgbsaOptions, RunId, StreamOptions,
-    TaskId, TerachemOptions,
+    Column, ColumnKind, CommandOptions, EngineOptions, FepOptions, MmgbsaOptions, Molecule, RunId,
+    StreamOptions, TaskId, TerachemOptions,
 };
 use serde::Serialize;
 
 use super::docking_site::DockingSite;
 use super::{Enqueued, PushPlan};
+use crate::error::LaunchpadError;
 use crate::output::{Report, Table, bytes, thousands};
 
 /// What a push did.
@@ -102,6 +103,9 @@ impl Report for NothingToPush {
     }
 }
 
+/// So many molecules tell whether the right columns are read.
+const MOLECULES_SHOWN: usize = 3;
+
 /// What a push would do.
 #[derive(Debug, Serialize)]
 pub(crate) struct DryRun {
@@ -115,6 +119,7 @@ pub(crate) struct DryRun {
     site: Option<DockingSite>,
     store: String,
     objects: Vec<PlannedObject>,
+    first_molecules: Vec<Molecule>,
     first_shard: String,
     last_shard: String,
 }
@@ -127,9 +132,9 @@ struct PlannedObject {
 
 impl DryRun {
     /// What a plan would make in a store.
-    pub(crate) fn new(plan: &PushPlan, store: &str) -> Self {
+    pub(crate) fn new(plan: &PushPlan, store: &str) -> Result<Self, LaunchpadError> {
         let objects = plan.objects().into_iter().map(|(name, bytes)| PlannedObject { name, bytes });
-        Self {
+        Ok(Self {
             run: plan.spec.run.clone(),
             tasks: plan.manifest.digest.tasks,
             molecules: plan.manifest.digest.molecules,
@@ -139,9 +144,10 @@ impl DryRun {
             site: plan.shared.site().cloned(),
             store: store.to_owned(),
             objects: objects.collect(),
+            first_molecules: plan.manifest.first_molecules(MOLECULES_SHOWN)?,
             first_shard: key::shard(TaskId(0)),
             last_shard: key::shard(TaskId(plan.manifest.digest.tasks.saturating_sub(1))),
-        }
+        })
     }
 }
 
@@ -151,11 +157,15 @@ impl Report for DryRun {
         for object in &self.objects {
             objects.row([object.name.clone(), thousands(object.bytes)]);
         }
+        let mut molecules = Table::new(&["first molecules", "structure"]);
+        for molecule in &self.first_molecules {
+            molecules.row([molecule.id.clone(), structure(molecule).to_owned()]);
+        }
         let total = self.objects.iter().map(|object| object.bytes).sum();
         format!(
             "Nothing was written. A push would make:\n\
              run         {}\ntasks       {}\nmolecules   {}\nskipped     {}\ndigest      {}\n{}{}\
-             store       {}\nuploads     {}\nresults     {} to {}\n\n{objects}",
+             store       {}\nuploads     {}\nresults     {} to {}\n\n{molecules}\n{objects}",
             self.run,
             thousands(self.tasks),
             thousands(self.molecules),
@@ -169,6 +179,11 @@ impl Report for DryRun {
             self.last_shard,
         )
     }
+}
+
+/// What a list shows of a molecule's structure.
+pub(crate) fn structure(molecule: &Molecule) -> &str {
+    if molecule.smiles().is_empty() { "SDF record" } else { molecule.smiles() }
 }
 
 fn receptor_text(site: Option<&DockingSite>, label: &str) -> String {
