@@ -528,6 +528,34 @@ fn the_private_redis_and_store_of_a_folder_are_found_from_below() {
 }
 
 #[tokio::test]
+async fn what_is_unusual_about_receptor_and_box_is_told() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.write("l.smi", "C[NH3+].[Cl-] methylammonium chloride\nCC b\nCCC c\nCCCC d\n");
+    let pocket = fs::read_to_string(receptor()).unwrap();
+    let few: Vec<&str> = pocket.lines().filter(|line| line.starts_with("ATOM")).take(150).collect();
+    let few = lab.write("few.pdb", &few.join("\n"));
+    let dry = |receptor: &str, center: &str, size: &str| {
+        let place = ["--receptor", receptor, "--box-center", center, "--box-size", size];
+        let ran =
+            lab.launchpad(&[&["push", "l.smi", "--run", "r", "--dry-run", "--json"], &place[..]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        (serde_json::from_str::<Value>(&ran.stdout).unwrap(), ran.stderr)
+    };
+    let (usual, told) = dry(&receptor(), "42.32,45.43,18.17", "14");
+    assert_eq!((told.as_str(), &usual["site"]["receptor_heavy_atoms"]), ("", &1290.into()));
+    let within = usual["site"]["within_box"].as_u64().unwrap();
+    assert!((50..300).contains(&within), "{within}");
+    let first: Vec<_> = usual["first_molecules"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(first, ["methylammonium chloride", "b", "c"]);
+
+    let (large, told) = dry(&receptor(), "42.32,45.43,18.17", "500");
+    assert!(told.starts_with("warning: the search box has 125,000,000 Å³: above 27,000"), "{told}");
+    assert_eq!(large["site"]["within_box"], large["site"]["receptor_heavy_atoms"]);
+    let (_, told) = dry(few.to_str().unwrap(), "59,35,25", "30");
+    assert!(told.contains("heavy atoms, fewer than the smallest protein: is it a ligand?"), "{told}");
+}
+
+#[tokio::test]
 async fn standard_input_is_a_file_like_others() {
     let lab = Lab::new(PROGRAMS).await;
     let path = lab.write("piped", "C a\nC(C b\n");
