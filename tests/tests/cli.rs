@@ -549,7 +549,10 @@ async fn what_is_unusual_about_receptor_and_box_is_told() {
     assert_eq!(first, ["methylammonium chloride", "b", "c"]);
 
     let (large, told) = dry(&receptor(), "42.32,45.43,18.17", "500");
-    assert!(told.starts_with("warning: the search box has 125,000,000 Å³: above 27,000"), "{told}");
+    assert!(
+        told.starts_with("warning: the search box of 500 × 500 × 500 Å has 125000000 Å³: above 27,000"),
+        "{told}"
+    );
     assert_eq!(large["site"]["within_box"], large["site"]["receptor_heavy_atoms"]);
     let (_, told) = dry(few.to_str().unwrap(), "59,35,25", "30");
     assert!(told.contains("heavy atoms, fewer than the smallest protein: is it a ligand?"), "{told}");

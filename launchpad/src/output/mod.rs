@@ -95,7 +95,9 @@ pub(crate) fn problem(text: &str) {
 
 /// Names what is unusual and may be meant.
 pub(crate) fn warnings(texts: &[String]) {
-    texts.iter().for_each(|text| eprintln!("warning: {}", visible(text)));
+    for text in texts {
+        eprintln!("warning: {}", visible(text));
+    }
 }
 
 /// Prints why a command failed, and what can be done about it.

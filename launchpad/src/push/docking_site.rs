@@ -106,9 +106,10 @@ fn warnings(receptor: &str, atoms: &HeavyAtoms, search_box: &SearchBox) -> Vec<S
         ));
     }
     if search_box.volume() > VOLUME_USUAL {
+        let [x, y, z] = search_box.size();
         warnings.push(format!(
-            "the search box has {} Å³: above 27,000 Å³ Vina's manual asks for a higher exhaustiveness, or the best pose may not be found",
-            thousands(search_box.volume() as u64)
+            "the search box of {x} × {y} × {z} Å has {:.0} Å³: above 27,000 Å³ Vina's manual asks for a higher exhaustiveness, or the best pose may not be found",
+            search_box.volume()
         ));
     }
     warnings
