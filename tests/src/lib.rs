@@ -7,11 +7,14 @@
 
 mod certificates;
 pub mod chaos;
+mod cluster;
 mod crashing;
 mod eventually;
 mod flaky_proxy;
 mod lab;
+mod memory_cgroup;
 mod model_server;
+mod nvidia_smi;
 mod outpost;
 mod peak;
 mod pretender;
@@ -23,9 +26,11 @@ mod terachem_server;
 mod unruly_store;
 
 pub use certificates::Authority;
+pub use cluster::{cluster, replica_of};
 pub use eventually::eventually;
 pub use flaky_proxy::{FlakyProxy, Line};
 pub use lab::{LEASE_MS, Lab, LabWorker, Programs, Ran, is_alive, run_id};
+pub use memory_cgroup::MemoryCgroup;
 pub use model_server::{Act, Asked, ModelServer};
 pub use outpost::Outpost;
 pub use peak::{Peak, peak_of};

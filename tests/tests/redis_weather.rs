@@ -1,5 +1,5 @@
-//! Redis in bad weather, as workers and launchpad meet it: fail-overs under sentinels, clusters, servers that are full, silent,
-//! overrun or the wrong ones. Real servers, real programs; in the end nothing is lost, and each fault was told in words.
+//! Redis in bad weather, as workers and launchpad meet it: fail-overs under sentinels, servers that are full, silent, overrun or the
+//! wrong ones. Real servers, real programs; in the end nothing is lost, and each fault was told in words.
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
 use std::process::Stdio;
@@ -157,93 +157,6 @@ async fn an_unknown_service_of_the_sentinels_is_named() {
     let ran =
         post_at(&format!("redis+sentinel://127.0.0.1:{}/fleet", sentinel.port())).launchpad(&["status"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-}
-
-/// A cluster of three nodes, each with a third of the slots.
-async fn cluster() -> Vec<Server> {
-    let free_port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        let configure = |_, _: &std::path::Path| format!("cluster-enabled yes\ncluster-port {}", free_port());
-        nodes.push(Server::start(configure).await);
-    }
-    let addresses: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
-    let create = [
-        &["--cluster", "create"],
-        &addresses.iter().map(String::as_str).collect::<Vec<_>>()[..],
-        &["--cluster-yes"],
-    ];
-    let told = nodes[0].cli(&create.concat());
-    eventually("the cluster is up", || async {
-        let states: Vec<String> = nodes.iter().map(|node| node.cli(&["CLUSTER", "INFO"])).collect();
-        let is_up =
-            |state: &String| state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:3");
-        if states.iter().all(is_up) { Ok(()) } else { Err(format!("{told}{states:?}")) }
-    })
-    .await;
-    nodes
-}
-
-#[tokio::test]
-async fn runs_in_several_slots_of_a_cluster_are_worked_off() {
-    let nodes = cluster().await;
-    // The first two nodes are enough to find the third.
-    let url = format!("redis+cluster://127.0.0.1:{},127.0.0.1:{}", nodes[0].port(), nodes[1].port());
-    let post = post_at(&url);
-    // Names in slots of the first, second and third node: 3300, 7365 and 15495.
-    let runs = ["b", "c", "a"];
-    for run in runs {
-        post.push(run, 2);
-    }
-    for (node, run) in nodes.iter().zip(runs) {
-        assert_eq!(
-            node.cli(&["LLEN", &format!("molfleet:{{{run}}}:pending")]),
-            "2",
-            "each on a node of its own"
-        );
-    }
-    let all = post.launchpad(&["status"]);
-    assert!(all.code == 0 && runs.iter().all(|run| all.stdout.contains(run)), "{all:?}");
-    let mut worker = post.worker("one", &["--exit-when", "drained"]);
-    eventually("the worker shows itself", || async {
-        let workers = post.launchpad(&["workers", "--json"]);
-        if workers.stdout.contains("\"host\"") { Ok(()) } else { Err(workers) }
-    })
-    .await;
-    assert_eq!(worker.left().await, 0, "{}", worker.log());
-    for run in runs {
-        post.consolidate(run);
-        for command in [&["status", run][..], &["show", run, "0"], &["tasks", run], &["doctor", run]] {
-            let ran = post.launchpad(command);
-            assert!(!ran.stdout.is_empty() && ran.code != 69 && ran.code != 70, "{command:?}: {ran:?}");
-        }
-        let removed = post.launchpad(&["remove", run, "--yes"]);
-        assert_eq!(removed.code, 0, "{}", removed.stderr);
-    }
-    let left: Vec<String> = nodes.iter().map(|node| node.cli(&["DBSIZE"])).collect();
-    assert_eq!(left, ["0", "0", "0"], "nothing is left, in no slot");
-    // The registry of runs is on the first node.
-    let ran = post_at(&nodes[1].url()).launchpad(&["status"]);
-    assert!(ran.code == 69 && ran.stderr.contains("redis+cluster://"), "{ran:?}");
-}
-
-#[tokio::test]
-async fn an_idle_worker_of_a_cluster_is_woken() {
-    let nodes = cluster().await;
-    let post = post_at(&format!("redis+cluster://127.0.0.1:{}", nodes[0].port()));
-    post.push("a", 1);
-    assert_eq!(post.launchpad(&["pause", "a"]).code, 0);
-    let mut worker = post.worker("one", &["--run", "a"]);
-    worker.until_logged("it is idle", |line| line["why"] == "Paused").await;
-    let id = worker.until_logged("it starts", |line| line["worker"].is_string()).await;
-    let channel = format!("molfleet:worker:{}:wake", id["worker"].as_str().unwrap());
-    let listeners =
-        nodes.iter().map(|node| node.cli(&["PUBSUB", "NUMSUB", &channel])).filter(|told| told.ends_with('1'));
-    assert_eq!(listeners.count(), 1, "it listens at one node; a publish at any reaches it");
-    assert_eq!(post.launchpad(&["resume", "a"]).code, 0);
-    // It would ask again by itself, too, after some seconds.
-    worker.until_logged("it is woken", |line| line["message"] == "woken" && line["wake"] == "Work").await;
-    assert_eq!(worker.left().await, 0, "{}", worker.log());
 }
 
 #[tokio::test]

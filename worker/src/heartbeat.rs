@@ -1,5 +1,6 @@
 //! The loop that renews leases. It has a thread, a runtime and a connection of its own, so that no upload, no engine and no slow
-//! call can keep it waiting. It decides nothing: what it hears goes to the dispatcher.
+//! call can keep it waiting. The runs beat side by side, so that one whose node is away costs no other its leases. It decides nothing:
+//! what it hears goes to the dispatcher.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,6 +12,7 @@ use common::queue::{Pulse, Queue, QueueError, WorkerCard};
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::redis_clock::RedisClock;
@@ -48,6 +50,10 @@ struct RunLeases {
     heartbeat: Duration,
     /// When its next beat is due: never later than `heartbeat` after the last one, or after its first lease.
     due: Instant,
+    /// Whether a beat is on its way; the next one waits for its answer.
+    is_beating: bool,
+    /// When Redis last said anything about its leases.
+    answered_at: Instant,
     leases: Vec<(TaskId, LeaseName)>,
 }
 
@@ -65,7 +71,13 @@ impl Held {
         let mut inner = self.inner.lock().expect("no holder panics");
         let entry = inner.runs.entry(run.clone()).or_insert_with(|| {
             self.sooner.notify_one();
-            RunLeases { heartbeat, due: soon(heartbeat), leases: Vec::new() }
+            RunLeases {
+                heartbeat,
+                due: soon(heartbeat),
+                is_beating: false,
+                answered_at: Instant::now(),
+                leases: Vec::new(),
+            }
         });
         entry.leases.push((task, lease.clone()));
     }
@@ -103,23 +115,30 @@ impl Held {
         let now = Instant::now();
         let mut inner = self.inner.lock().expect("no holder panics");
         let mut taken = Vec::new();
-        for (run, held) in inner.runs.iter_mut().filter(|(_, held)| held.due <= now) {
+        for (run, held) in inner.runs.iter_mut().filter(|(_, held)| !held.is_beating && held.due <= now) {
             held.due = soon(held.heartbeat);
+            held.is_beating = true;
             taken.push((run.clone(), held.clone()));
         }
         taken
     }
 
-    /// Has a run's next beat come within this time.
-    fn hasten(&self, run: &RunId, within: Duration) {
+    /// A run's beat was answered, or failed: then the next one comes soon, since three have to fit into a lease.
+    fn beaten(&self, run: &RunId, is_answered: bool) {
         let mut inner = self.inner.lock().expect("no holder panics");
         if let Some(held) = inner.runs.get_mut(run) {
-            held.due = held.due.min(soon(within));
+            held.is_beating = false;
+            if is_answered {
+                held.answered_at = Instant::now();
+            } else {
+                held.due = held.due.min(soon(held.heartbeat / 4));
+            }
         }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.inner.lock().expect("no holder panics").runs.values().map(|held| held.due).min()
+        let inner = self.inner.lock().expect("no holder panics");
+        inner.runs.values().filter(|held| !held.is_beating).map(|held| held.due).min()
     }
 
     fn card(&self) -> WorkerCard {
@@ -134,11 +153,29 @@ struct Heart {
     held: Held,
     heard: mpsc::UnboundedSender<Heard>,
     clock: SystemClock,
-    reached_ms: u64,
     /// The time of Redis; `None` before it was asked, and after a fault: another server may have taken over.
     redis_clock: Option<RedisClock>,
     /// What the registry shows; `None` if that is not known.
     shown: Option<Shown>,
+    /// What is on its way to Redis: one beat of each run at most, and one word to the registry.
+    calls: JoinSet<Came>,
+    is_showing: bool,
+}
+
+/// What a call came to.
+enum Came {
+    Beat {
+        run: RunId,
+        held: RunLeases,
+        answer: Result<Vec<Pulse>, QueueError>,
+    },
+    /// The worker let itself be seen: whether it is to leave.
+    Seen(Result<bool, QueueError>),
+    /// The worker showed its card at this time of Redis: whether it is to leave.
+    Shown {
+        card: WorkerCard,
+        answer: Result<(RedisClock, bool), QueueError>,
+    },
 }
 
 /// What the registry shows of the worker.
@@ -169,9 +206,10 @@ pub(crate) fn start(
         held,
         heard,
         clock: SystemClock::start(),
-        reached_ms: 0,
         redis_clock: None,
         shown: None,
+        calls: JoinSet::new(),
+        is_showing: false,
     };
     std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || runtime.block_on(heart.beat()))?;
     Ok(receiver)
@@ -181,9 +219,9 @@ impl Heart {
     async fn beat(mut self) {
         let mut show_at = Instant::now();
         while !self.heard.is_closed() {
-            self.renew().await;
+            self.renew();
             if show_at <= Instant::now() {
-                self.show().await;
+                self.show();
                 show_at = soon(SHOW_EVERY);
             }
             let due = self.held.next_due().map_or(show_at, |due| due.min(show_at));
@@ -194,21 +232,58 @@ impl Heart {
                         show_at = Instant::now();
                     }
                 }
+                Some(came) = self.calls.join_next() => match came {
+                    Ok(came) => self.take(came),
+                    // A defect of ours: the dispatcher finds the channel closed.
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
                 () = self.heard.closed() => {}
             }
         }
     }
 
-    /// Renews the leases of every run whose beat is due.
-    async fn renew(&mut self) {
-        for (run, RunLeases { heartbeat, leases, .. }) in self.held.take_due() {
-            let seen = self.see_if_unchanged_for(SEE_WITH_A_BEAT_AFTER);
-            let (beat, seen) = tokio::join!(self.queue.heartbeat(&run, &leases), seen);
-            self.note_seen(seen);
-            match self.note(&run, leases.len(), beat) {
-                Some(pulses) => self.tell(&run, leases, pulses),
-                // A beat that failed is repeated soon: three have to fit into a lease.
-                None => self.held.hasten(&run, heartbeat / 4),
+    /// Has the leases of every run renewed whose beat is due.
+    fn renew(&mut self) {
+        let due = self.held.take_due();
+        let beats = !due.is_empty();
+        for (run, held) in due {
+            let queue = self.queue.clone();
+            self.calls.spawn(async move {
+                let answer = queue.heartbeat(&run, &held.leases).await;
+                Came::Beat { run, held, answer }
+            });
+        }
+        if beats {
+            // Behind the beats and before the connection sends: both go in one turn.
+            self.see_if_unchanged_for(SEE_WITH_A_BEAT_AFTER);
+        }
+    }
+
+    fn take(&mut self, came: Came) {
+        match came {
+            Came::Beat { run, held, answer } => {
+                let pulses = pulses(&run, &held, answer);
+                self.held.beaten(&run, pulses.is_some());
+                self.tell(&run, held.leases, pulses.unwrap_or_default());
+            }
+            Came::Seen(answer) => {
+                self.is_showing = false;
+                match answer {
+                    Ok(is_to_leave) => self.seen(is_to_leave),
+                    Err(error) => self.forget_shown(&error),
+                }
+            }
+            Came::Shown { card, answer } => {
+                self.is_showing = false;
+                match answer {
+                    Ok((clock, is_to_leave)) => {
+                        let now = Instant::now();
+                        self.redis_clock = Some(clock);
+                        self.shown = Some(Shown { card, written_at: now, seen_at: now });
+                        self.seen(is_to_leave);
+                    }
+                    Err(error) => self.forget_shown(&error),
+                }
             }
         }
     }
@@ -220,63 +295,49 @@ impl Heart {
         }
     }
 
-    fn note(
-        &mut self,
-        run: &RunId,
-        leases: usize,
-        beat: Result<Vec<Pulse>, QueueError>,
-    ) -> Option<Vec<Pulse>> {
-        let now_ms = self.clock.elapsed_ms();
-        match beat {
-            Ok(pulses) => {
-                self.reached_ms = now_ms;
-                Some(pulses)
-            }
-            // A run that was removed: nobody holds its tasks.
-            Err(QueueError::NoSuchRun(_)) => Some(vec![Pulse::Lost; leases]),
-            Err(error) => {
-                let unreachable_ms = now_ms - self.reached_ms;
-                let (said, hint) = (chain(&error), error.hint());
-                tracing::warn!(%run, unreachable_ms, error = %said, hint, "heartbeat failed, the engines go on");
-                None
-            }
-        }
-    }
-
-    async fn show(&mut self) {
+    fn show(&mut self) {
         let card = self.held.card();
-        if card.fields.is_empty() {
+        if card.fields.is_empty() || self.is_showing {
             return;
         }
         let is_shown = self.shown.as_ref().is_some_and(|shown| shown.is_still(&card));
         if is_shown {
-            let seen = self.see_if_unchanged_for(SEE_AGAIN_AFTER).await;
-            self.note_seen(seen);
+            self.see_if_unchanged_for(SEE_AGAIN_AFTER);
+        } else {
+            self.put(card);
+        }
+    }
+
+    /// Lets the worker be seen if its card is as the registry shows it, and was seen so long ago.
+    fn see_if_unchanged_for(&mut self, long: Duration) {
+        let (Some(shown), Some(clock)) = (&self.shown, self.redis_clock) else { return };
+        if self.is_showing || shown.seen_at.elapsed() < long || !shown.is_still(&self.held.card()) {
             return;
         }
-        match self.put(card).await {
-            Ok(shown) => self.shown = Some(shown),
-            Err(error) => self.forget_shown(&error),
-        }
+        self.is_showing = true;
+        let (queue, worker) = (self.queue.clone(), self.worker.clone());
+        self.calls.spawn(async move { Came::Seen(queue.see_worker(&worker, clock.now_ms()).await) });
     }
 
-    /// Lets the worker be seen if its card is as the registry shows it, and was seen so long ago. Says when, if it did.
-    async fn see_if_unchanged_for(&self, long: Duration) -> Option<Result<Instant, QueueError>> {
-        let shown = self.shown.as_ref()?;
-        let clock = self.redis_clock?;
-        if shown.seen_at.elapsed() < long || !shown.is_still(&self.held.card()) {
-            return None;
-        }
-        let seen = self.queue.see_worker(&self.worker, clock.now_ms()).await;
-        Some(seen.map(|is_to_leave| self.seen(is_to_leave)))
-    }
-
-    fn note_seen(&mut self, seen: Option<Result<Instant, QueueError>>) {
-        match (seen, &mut self.shown) {
-            (Some(Ok(at)), Some(shown)) => shown.seen_at = at,
-            (Some(Err(error)), _) => self.forget_shown(&error),
-            _ => {}
-        }
+    fn put(&mut self, card: WorkerCard) {
+        self.is_showing = true;
+        let (queue, worker, clock) = (self.queue.clone(), self.worker.clone(), self.redis_clock);
+        let own_clock = self.clock;
+        self.calls.spawn(async move {
+            let show = async {
+                let clock = match clock {
+                    Some(clock) => clock,
+                    None => RedisClock::new(queue.now_ms().await?),
+                };
+                let now_ms = clock.now_ms();
+                let mut whole = card.clone();
+                let started_at = now_ms.saturating_sub(own_clock.elapsed_ms());
+                whole.fields.push(("started_at", started_at.to_string()));
+                Ok((clock, queue.show_worker(&worker, now_ms, &whole).await?))
+            };
+            let answer = show.await;
+            Came::Shown { card, answer }
+        });
     }
 
     fn forget_shown(&mut self, error: &QueueError) {
@@ -284,26 +345,30 @@ impl Heart {
         tracing::debug!(error = %chain(error), "the registry was not reached");
     }
 
-    async fn put(&mut self, card: WorkerCard) -> Result<Shown, QueueError> {
-        let clock = match self.redis_clock {
-            Some(clock) => clock,
-            None => RedisClock::new(self.queue.now_ms().await?),
-        };
-        self.redis_clock = Some(clock);
-        let now_ms = clock.now_ms();
-        let mut whole = card.clone();
-        whole.fields.push(("started_at", now_ms.saturating_sub(self.clock.elapsed_ms()).to_string()));
-        let is_to_leave = self.queue.show_worker(&self.worker, now_ms, &whole).await?;
-        Ok(Shown { card, written_at: Instant::now(), seen_at: self.seen(is_to_leave) })
-    }
-
     /// The worker was seen now, and heard whether it is to leave: the message that says so may have been lost.
-    fn seen(&self, is_to_leave: bool) -> Instant {
+    fn seen(&mut self, is_to_leave: bool) {
+        if let Some(shown) = &mut self.shown {
+            shown.seen_at = Instant::now();
+        }
         if is_to_leave {
             // A closed channel: the worker has left.
             _ = self.heard.send(Heard::Drain);
         }
-        Instant::now()
+    }
+}
+
+/// What a beat was answered; `None` if it was not.
+fn pulses(run: &RunId, held: &RunLeases, answer: Result<Vec<Pulse>, QueueError>) -> Option<Vec<Pulse>> {
+    match answer {
+        Ok(pulses) => Some(pulses),
+        // A run that was removed: nobody holds its tasks.
+        Err(QueueError::NoSuchRun(_)) => Some(vec![Pulse::Lost; held.leases.len()]),
+        Err(error) => {
+            let unreachable_ms = held.answered_at.elapsed().as_millis();
+            let (said, hint) = (chain(&error), error.hint());
+            tracing::warn!(%run, unreachable_ms, error = %said, hint, "heartbeat failed, the engines go on");
+            None
+        }
     }
 }
 
@@ -329,6 +394,20 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+impl Held {
+    /// Has the heartbeat's thread panic: somebody has panicked while holding the lock.
+    pub(crate) fn make_its_reader_panic(&self) {
+        let inner = Arc::clone(&self.inner);
+        let holder = std::thread::spawn(move || {
+            let _held = inner.lock();
+            panic!("injected");
+        });
+        assert!(holder.join().is_err());
+        self.sooner.notify_one();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -345,8 +424,10 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         let due: Vec<RunId> = held.take_due().into_iter().map(|(run, _)| run).collect();
         assert_eq!(due, std::slice::from_ref(&quick));
-        held.hasten(&slow, Duration::from_millis(10));
-        assert!(held.next_due().unwrap() <= Instant::now() + Duration::from_millis(10));
+        // Its next beat waits for the answer, and comes sooner than usual if there was none.
+        assert!(held.next_due().unwrap() > Instant::now() + Duration::from_secs(10), "that of the slow one");
+        held.beaten(&quick, false);
+        assert!(held.next_due().unwrap() <= Instant::now() + Duration::from_millis(250));
         held.remove(&slow, &lease, TaskId(0));
         held.remove(&quick, &lease, TaskId(0));
         assert_eq!(held.next_due(), None);

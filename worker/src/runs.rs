@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::backoff::Backoff;
 use common::queue::WhyNothing;
 use common::task::RunId;
 use tokio::time::Instant;
@@ -16,6 +17,8 @@ const REGISTRY_EVERY: Duration = Duration::from_secs(5);
 const ABSENT_EVERY: Duration = Duration::from_secs(2);
 /// How long a run is left alone whose server was away: it may be well, and crash over the next task as over the last.
 const DOUBTFUL_FOR: Duration = Duration::from_secs(5);
+/// The pauses between requests for one run that Redis did not answer.
+const UNANSWERED: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
 /// How often a run is looked at again that this worker could not serve.
 const UNFIT_EVERY: Duration = Duration::from_mins(5);
 
@@ -26,7 +29,7 @@ pub(crate) enum Next {
     Registry,
     /// What this run is.
     Serve(RunId),
-    /// This many tasks of this run.
+    /// This many tasks of this run; 0 asks for none but those that an earlier request with this number gave.
     Lease {
         run: RunId,
         /// Of the spec that the worker knows.
@@ -46,6 +49,8 @@ struct Known {
     request: u64,
     /// Whether the last request got no answer: it may have given tasks that nobody renews until it is made again.
     is_unanswered: bool,
+    /// How many requests in a row got no answer, also those about what it is.
+    tries: u32,
     /// Whether there was a hint since it was asked: it may have overtaken an answer that is older than the new work.
     is_hinted: bool,
     due: Instant,
@@ -65,6 +70,8 @@ pub(crate) struct Runs {
     known: Vec<Known>,
     /// When the registry is read next; `None` if the worker was told its runs.
     registry_due: Option<Instant>,
+    /// How often in a row it could not be read.
+    registry_tries: u32,
     registry_read: bool,
 }
 
@@ -76,6 +83,7 @@ impl Known {
             unfit: None,
             request: 1,
             is_unanswered: false,
+            tries: 0,
             is_hinted: false,
             due: Instant::now(),
             why: None,
@@ -102,6 +110,24 @@ impl Known {
         Next::Lease { run: self.run.clone(), digest, request: self.request, slots }
     }
 
+    /// What to ask it now.
+    fn next(&self, slots: u32) -> Next {
+        if self.serving.is_some() || self.is_unanswered {
+            self.lease(slots)
+        } else {
+            Next::Serve(self.run.clone())
+        }
+    }
+
+    /// Whether the last request got no answer.
+    const fn is_silent(&self) -> bool {
+        self.tries > 0
+    }
+
+    const fn answered(&mut self) {
+        (self.is_unanswered, self.tries) = (false, 0);
+    }
+
     fn later(&mut self, pause: Duration) {
         self.due = Instant::now() + pause;
     }
@@ -116,37 +142,62 @@ impl Runs {
                 known.push(Known::new(run.clone()));
             }
         }
-        Self { known, registry_due: told.is_empty().then(Instant::now), registry_read: false }
+        Self {
+            known,
+            registry_due: told.is_empty().then(Instant::now),
+            registry_tries: 0,
+            registry_read: false,
+        }
     }
 
-    /// What to ask now, if anything: first what was asked in vain, be there a free slot or not; then the highest priority that is due and
-    /// fits into the free slots. If that gave nothing last time, whatever has waited longest comes first: else it would always be the turn of
-    /// the first runs once there are so many that some are due again before the last was asked.
+    /// What to ask now, if anything: the highest priority that is due and fits into the free slots. If that gave nothing last time,
+    /// whatever has waited longest comes first: else it would always be the turn of the first runs once there are so many that some are
+    /// due again before the last was asked. Runs that did not answer are passed over.
     pub(crate) fn next(&self, slots: &Slots) -> Option<Next> {
         let now = Instant::now();
-        if let Some(known) = self.known.iter().find(|known| known.is_unanswered) {
-            return Some(known.lease(known.fit(slots)));
-        }
-        if self.registry_due.is_some_and(|due| due <= now) {
+        if self.registry_tries == 0 && self.registry_due.is_some_and(|due| due <= now) {
             return Some(Next::Registry);
         }
-        let due = || self.known.iter().filter(|known| known.due <= now && known.fit(slots) > 0);
+        let due = || self.asked_in_turn(slots).filter(|known| known.due <= now);
         let known =
             due().next().filter(|first| first.may_give()).or_else(|| due().min_by_key(|known| known.due))?;
-        Some(if known.serving.is_some() {
-            known.lease(known.fit(slots))
-        } else {
-            Next::Serve(known.run.clone())
-        })
+        Some(known.next(known.fit(slots)))
+    }
+
+    /// What to ask once more, beside what is asked in turn: whatever got no answer and has waited longest for the next try, be there a
+    /// free slot or not. A request for tasks is the same one with no slots: it may have given tasks, and gives no new ones.
+    pub(crate) fn next_again(&self) -> Option<Next> {
+        let now = Instant::now();
+        let known = self.silent().min_by_key(|known| known.due).filter(|known| known.due <= now);
+        let registry_due = self.silent_registry_due().filter(|due| *due <= now);
+        match (known, registry_due) {
+            (Some(known), due) if due.is_none_or(|due| known.due <= due) => Some(known.next(0)),
+            (_, due) => due.map(|_| Next::Registry),
+        }
     }
 
     /// When the next request is due that fits into the free slots.
     pub(crate) fn next_due(&self, slots: &Slots) -> Option<Instant> {
-        if self.known.iter().any(|known| known.is_unanswered) {
-            return Some(Instant::now());
-        }
-        let fitting = self.known.iter().filter(|known| known.fit(slots) > 0);
-        fitting.map(|known| known.due).chain(self.registry_due).min()
+        let registry = self.registry_due.filter(|_| self.registry_tries == 0);
+        self.asked_in_turn(slots).map(|known| known.due).chain(registry).min()
+    }
+
+    /// When the next request is due that got no answer.
+    pub(crate) fn again_due(&self) -> Option<Instant> {
+        self.silent().map(|known| known.due).chain(self.silent_registry_due()).min()
+    }
+
+    /// The runs that answer, of which tasks fit into the free slots.
+    fn asked_in_turn(&self, slots: &Slots) -> impl Iterator<Item = &Known> {
+        self.known.iter().filter(|known| !known.is_silent() && known.fit(slots) > 0)
+    }
+
+    fn silent(&self) -> impl Iterator<Item = &Known> {
+        self.known.iter().filter(|known| known.is_silent())
+    }
+
+    fn silent_registry_due(&self) -> Option<Instant> {
+        self.registry_due.filter(|_| self.registry_tries > 0)
     }
 
     /// This run is being asked for tasks.
@@ -154,19 +205,36 @@ impl Runs {
         self.with(run, |known| (known.is_unanswered, known.is_hinted) = (true, false));
     }
 
+    /// A request about this run got no answer. It is made again after a pause, and holds up no other run until then.
+    pub(crate) fn unanswered(&mut self, run: &RunId) {
+        self.with(run, |known| {
+            known.tries += 1;
+            known.later(UNANSWERED.pause(known.tries, &mut rand::rng()));
+        });
+    }
+
+    /// The registry could not be read.
+    pub(crate) fn registry_unanswered(&mut self) {
+        self.registry_tries += 1;
+        let pause = UNANSWERED.pause(self.registry_tries, &mut rand::rng());
+        self.registry_due = self.registry_due.map(|_| Instant::now() + pause);
+    }
+
     /// The runs that were asked for tasks, with the number of the next request.
     pub(crate) fn requests(&self) -> impl Iterator<Item = (&Serving, u64)> {
         self.known.iter().filter_map(|known| Some((known.serving.as_deref()?, known.request)))
     }
 
-    /// There may be work: ask every run now.
+    /// There may be work: ask every run now. Those that did not answer keep their pause.
     pub(crate) fn wake(&mut self) {
         let now = Instant::now();
         for known in self.known.iter_mut().filter(|known| known.unfit.is_none()) {
-            known.due = now;
+            known.due = if known.is_silent() { known.due } else { now };
             known.is_hinted = true;
         }
-        self.registry_due = self.registry_due.map(|_| now);
+        if self.registry_tries == 0 {
+            self.registry_due = self.registry_due.map(|_| now);
+        }
     }
 
     /// A slot is free: ask this run now.
@@ -176,7 +244,7 @@ impl Runs {
         for known in self.known.iter_mut().filter(|known| known.due < now) {
             known.why = None;
         }
-        self.with(run, |known| known.due = now);
+        self.with(run, |known| known.due = if known.is_silent() { known.due } else { now });
     }
 
     /// The registry has these runs, the highest priority first.
@@ -189,12 +257,13 @@ impl Runs {
                 None => Known::new(run),
             })
             .collect();
-        self.registry_read = true;
+        (self.registry_read, self.registry_tries) = (true, 0);
         self.registry_due = self.registry_due.map(|_| Instant::now() + REGISTRY_EVERY);
     }
 
     pub(crate) fn served(&mut self, run: &RunId, serving: Arc<Serving>) {
         self.with(run, |known| {
+            known.answered();
             known.serving = Some(serving);
             known.unfit = None;
         });
@@ -208,6 +277,7 @@ impl Runs {
 
     pub(crate) fn unfit(&mut self, run: &RunId, error: ServingError) {
         self.with(run, |known| {
+            known.answered();
             known.later(if error.may_pass() { ABSENT_EVERY } else { UNFIT_EVERY });
             known.unfit = Some(error);
         });
@@ -224,7 +294,7 @@ impl Runs {
                 tracing::warn!(%run, hint, "there is no such run yet");
             }
             known.serving = None;
-            known.is_unanswered = false;
+            known.answered();
             known.why = Some(Why::Absent);
             known.later(ABSENT_EVERY);
         });
@@ -234,7 +304,7 @@ impl Runs {
     pub(crate) fn changed(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.serving = None;
-            known.is_unanswered = false;
+            known.answered();
             known.why = None;
         });
     }
@@ -253,7 +323,7 @@ impl Runs {
     /// Redis refused the request. It is made again later, and holds up no other run until then.
     pub(crate) fn refused(&mut self, run: &RunId) {
         self.with(run, |known| {
-            known.is_unanswered = false;
+            known.answered();
             known.later(ABSENT_EVERY);
         });
     }
@@ -261,26 +331,28 @@ impl Runs {
     pub(crate) fn granted(&mut self, run: &RunId) {
         self.with(run, |known| {
             known.request += 1;
-            known.is_unanswered = false;
+            known.answered();
             known.why = None;
         });
     }
 
     pub(crate) fn nothing(&mut self, run: &RunId, why: WhyNothing, wait: Duration) {
         self.with(run, |known| {
-            if known.why != Some(Why::Said(why)) {
+            if why != WhyNothing::NoneAsked && known.why != Some(Why::Said(why)) {
                 tracing::info!(%run, ?why, "nothing to do");
             }
-            known.is_unanswered = false;
-            known.why = Some(Why::Said(why));
-            known.later(if known.is_hinted { Duration::ZERO } else { wait });
+            known.answered();
+            // A request that was only made again, for no slots, says nothing about new tasks.
+            let is_asked_again = why == WhyNothing::NoneAsked;
+            known.why = if is_asked_again { None } else { Some(Why::Said(why)) };
+            known.later(if known.is_hinted || is_asked_again { Duration::ZERO } else { wait });
         });
     }
 
     pub(crate) fn stale(&mut self, run: &RunId, answered: u64) {
         self.with(run, |known| {
             known.request = known.request.max(answered) + 1;
-            known.is_unanswered = false;
+            known.answered();
         });
     }
 
@@ -302,7 +374,8 @@ impl Runs {
     /// Whether this holds of every run that the worker can serve, or perhaps can later.
     fn all(&self, is: impl Fn(Why) -> bool) -> bool {
         let mut fit = self.known.iter().filter(|known| !known.is_unfit_for_good()).peekable();
-        fit.peek().is_some() && fit.all(|known| known.unfit.is_none() && known.why.is_some_and(&is))
+        fit.peek().is_some()
+            && fit.all(|known| known.unfit.is_none() && !known.is_silent() && known.why.is_some_and(&is))
     }
 
     /// Whether not one of the runs that the worker was told can be served, for good.
@@ -452,18 +525,58 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_without_an_answer_is_made_again_before_anything_else() {
+    async fn a_request_without_an_answer_is_made_again_before_the_run_is_asked_anything_new() {
         let mut runs = Runs::new(&[run("a"), run("b")]);
         let mut slots = Slots::new(1, 0, 1);
-        runs.asked(&run("b"));
-        let again = Some(Next::Lease { run: run("b"), digest: String::new(), request: 1, slots: 1 });
-        assert_eq!(runs.next(&slots), again);
+        runs.asked(&run("a"));
+        runs.unanswered(&run("a"));
+        // While it is left alone, the other one is asked all the same.
+        assert_eq!(runs.next(&slots), Some(Next::Serve(run("b"))));
+        runs.wake();
+        runs.wake_one(&run("a"));
+        tokio::time::advance(UNANSWERED.longest).await;
+        let again = Some(Next::Lease { run: run("a"), digest: String::new(), request: 1, slots: 0 });
+        assert_eq!(runs.next_again(), again, "the same number, and no new tasks");
+        assert_eq!(runs.next(&slots), Some(Next::Serve(run("b"))), "never anything new");
         slots.take(Need { threads: 1, gpu: false }).unwrap();
-        runs.granted(&run("b"));
-        assert_eq!(runs.next(&slots), Some(Next::Serve(run("a"))));
-        runs.asked(&run("b"));
-        runs.refused(&run("b"));
-        assert_eq!(runs.next(&slots), Some(Next::Serve(run("a"))), "one broken run holds up no other");
+        assert_eq!(runs.next_again(), again, "be there a free slot or not");
+        runs.granted(&run("a"));
+        assert_eq!((runs.next_again(), runs.again_due()), (None, None));
+        runs.asked(&run("a"));
+        runs.unanswered(&run("a"));
+        tokio::time::advance(UNANSWERED.longest).await;
+        runs.nothing(&run("a"), WhyNothing::NoneAsked, Duration::from_secs(5));
+        assert_eq!(runs.next(&Slots::new(1, 0, 1)), Some(Next::Serve(run("a"))), "asked anew, and at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_answer_is_tried_at_growing_intervals_and_holds_up_nothing() {
+        let mut runs = Runs::new(&[]);
+        let slots = Slots::new(1, 0, 1);
+        runs.registered(vec![run("a"), run("b")]);
+        runs.nothing(&run("a"), WhyNothing::Drained, Duration::ZERO);
+        runs.unanswered(&run("a"));
+        tokio::time::advance(REGISTRY_EVERY).await;
+        runs.registry_unanswered();
+        assert_eq!(runs.next(&slots), Some(Next::Serve(run("b"))), "neither the registry nor the first run");
+        tokio::time::advance(UNANSWERED.longest).await;
+        assert_eq!(runs.next_again(), Some(Next::Serve(run("a"))), "it has waited longest");
+        runs.unanswered(&run("a"));
+        assert_eq!(runs.next_again(), Some(Next::Registry));
+        runs.registered(vec![run("a"), run("b")]);
+        let due = runs.again_due().unwrap();
+        assert!(due <= Instant::now() + UNANSWERED.ceiling(2) && runs.next_again().is_none());
+        runs.nothing(&run("b"), WhyNothing::Drained, Duration::from_secs(5));
+        assert!(!runs.all_drained() && !runs.all_empty(), "what it said before is no answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_redis_refuses_holds_up_no_other() {
+        let mut runs = Runs::new(&[run("a"), run("b")]);
+        runs.asked(&run("a"));
+        runs.refused(&run("a"));
+        assert_eq!(runs.next(&Slots::new(1, 0, 1)), Some(Next::Serve(run("b"))));
+        assert_eq!(runs.next_again(), None);
     }
 
     #[tokio::test(start_paused = true)]

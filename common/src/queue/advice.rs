@@ -60,9 +60,15 @@ pub(super) fn unready(error: &RedisError) -> &'static str {
             "it is a replica, which takes no writes: name the primary, or its sentinels with redis+sentinel://"
         }
         (ErrorKind::Server(ServerErrorKind::BusyLoading), _) => "it is reading its data after a start: wait",
-        (ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::TryAgain), _) => {
-            "a part of the cluster is down: `redis-cli cluster info` and `cluster nodes` tell which"
-        }
+        (
+            ErrorKind::Server(
+                ServerErrorKind::ClusterDown
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask,
+            ),
+            _,
+        ) => "a part of the cluster is down: `redis-cli cluster info` and `cluster nodes` tell which",
         (ErrorKind::MasterNameNotFoundBySentinel, _) => {
             "the sentinels know no such service, or are choosing a new primary: `redis-cli -p 26379 sentinel masters`"
         }

@@ -1,30 +1,27 @@
 //! What launchpad does to a run: create, push, seal, set, cancel, requeue, remove; and the connection behind all calls.
 
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::Arc;
 
-use deadpool::Runtime;
-use deadpool::managed::{Pool, PoolError};
+use deadpool::managed::PoolError;
 use redis::{PushInfo, PushKind, ToRedisArgs};
 use tokio::sync::mpsc;
 
 use super::access::Access;
-use super::connector::{Connector, Listening, Manager};
+use super::connector::{Connector, Listening};
 use super::keys::{self, RunKeys};
+use super::line::{Aside, Line};
 use super::link::Link;
 use super::reply::Reply;
 use super::scripts::NamedScript;
 use super::{QueueError, scripts};
 use crate::task::{Limits, RunId, SPEC_SCHEMA, TaskId, WorkerId};
 
-/// How long a call waits for another one that is connecting.
-const WAIT_FOR_LINK: Duration = Duration::from_secs(10);
-
 /// A way to one Redis. Cheap to clone; a broken connection is replaced at the next call.
 #[derive(Clone)]
 pub struct Queue {
-    pool: Pool<Manager>,
-    in_use: Arc<Mutex<Option<Link>>>,
+    main: Line,
+    /// Of a cluster: for those whose node is away.
+    aside: Option<Aside>,
     connector: Arc<Connector>,
 }
 
@@ -51,7 +48,7 @@ pub enum Wake {
 }
 
 impl Wake {
-    fn of(message: &PushInfo) -> Self {
+    pub(super) fn of(message: &PushInfo) -> Self {
         let text = message.data.last().and_then(|value| redis::from_redis_value_ref::<String>(value).ok());
         if text.as_deref() == Some(keys::DRAIN_MESSAGE) {
             return Self::Drain;
@@ -140,14 +137,13 @@ impl Queue {
     }
 
     fn build(access: Access, listening: Option<Listening>) -> Result<Self, QueueError> {
-        let connector = Arc::new(Connector::new(access, listening)?);
-        let pool = Pool::builder(Manager(Arc::clone(&connector)))
-            .max_size(1)
-            .wait_timeout(Some(WAIT_FOR_LINK))
-            .runtime(Runtime::Tokio1)
-            .build()
-            .expect("there is a timer for its time-outs");
-        Ok(Self { pool, in_use: Arc::default(), connector })
+        let connector = Arc::new(Connector::new(access.clone(), listening)?);
+        let aside = if connector.is_of_cluster() {
+            Some(Aside::new(Arc::new(Connector::new(access, None)?)))
+        } else {
+            None
+        };
+        Ok(Self { main: Line::new(Arc::clone(&connector)), aside, connector })
     }
 
     /// The URL, without its password.
@@ -157,29 +153,33 @@ impl Queue {
 
     /// Has the next call make a new connection, which finds out anew who is the primary.
     pub fn reconnect(&self) {
-        if let Some(link) = self.in_use().as_ref() {
-            link.give_up();
+        self.main.give_up();
+    }
+
+    /// The connection in use.
+    pub(super) async fn connection(&self) -> Result<Link, QueueError> {
+        self.main.link().await.map_err(|error| self.pool_error(error))
+    }
+
+    /// The connection for calls about a run.
+    pub(super) async fn connection_of(&self, run: &RunId) -> Result<Link, QueueError> {
+        match self.aside {
+            None => self.connection().await,
+            Some(_) => self.connection_to(&RunKeys::new(run).run()).await,
         }
     }
 
-    /// The connection in use, which carries many calls at once, so that a heartbeat never waits behind another call. Only after an
-    /// error that may be the connection's does the pool replace it: a look before each call would double the round trips.
-    pub(super) async fn connection(&self) -> Result<Link, QueueError> {
-        if let Some(link) = self.in_use().as_ref().filter(|link| !link.is_broken()) {
-            return Ok(link.clone());
-        }
-        // Boxed: connecting is large and rare, and would make every call as large.
-        let pooled = Box::pin(self.pool.get()).await.map_err(|error| match error {
+    /// The connection for calls about a key, and those about others in the same pipeline.
+    pub(super) async fn connection_to(&self, key: &str) -> Result<Link, QueueError> {
+        let Some(aside) = &self.aside else { return self.connection().await };
+        aside.choose(&self.main, key).await.map_err(|error| self.pool_error(error))
+    }
+
+    fn pool_error(&self, error: PoolError<QueueError>) -> QueueError {
+        match error {
             PoolError::Backend(error) => error,
             other => self.error(std::io::Error::other(other.to_string()).into()),
-        })?;
-        let link = Link::clone(&pooled);
-        *self.in_use() = Some(link.clone());
-        Ok(link)
-    }
-
-    fn in_use(&self) -> MutexGuard<'_, Option<Link>> {
-        self.in_use.lock().expect("no holder panics")
+        }
     }
 
     /// What to make of an error of a call.
@@ -194,7 +194,7 @@ impl Queue {
         run: &RunId,
         arguments: impl ToRedisArgs,
     ) -> Result<Reply, QueueError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection_of(run).await?;
         let called =
             script.script.key(RunKeys::new(run).run()).arg(arguments).invoke_async(&mut connection).await;
         let reply = Reply::new(script.name, called.map_err(|source| self.error(source))?);

@@ -21,6 +21,9 @@ use crate::backoff::Backoff;
 
 /// How long to wait for a connection, TLS and login included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for each node of a cluster. The first ones are asked side by side, and those that they name after them: one that says nothing
+/// is waited for twice.
+const NODE_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// How long to wait for an answer. Far above the slowest script; redis-rs would give up after 0.5 s.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pauses after connections that could not be made: callers that come earlier get the last error. Each caller has its own, longer
@@ -91,6 +94,11 @@ impl Connector {
     /// The URL, without its password.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether it leads to the nodes of a cluster.
+    pub(super) const fn is_of_cluster(&self) -> bool {
+        matches!(self.address.place, Place::Cluster(_))
     }
 
     /// Makes a connection, or tells why the last one failed if that was just now.
@@ -207,7 +215,7 @@ impl Connector {
         let nodes = nodes.collect::<Result<Vec<ConnectionInfo>, RedisError>>()?;
         let mut builder = ClusterClientBuilder::new(nodes)
             .retries(CLUSTER_RETRIES)
-            .connection_timeout(CONNECT_TIMEOUT)
+            .connection_timeout(NODE_TIMEOUT)
             .response_timeout(RESPONSE_TIMEOUT);
         if let Some(certificates) = certificates {
             builder = builder.tls(TlsMode::Secure).certs(certificates);

@@ -215,6 +215,9 @@ impl QueueError {
                 ServerErrorKind::BusyLoading
                 | ServerErrorKind::TryAgain
                 | ServerErrorKind::ClusterDown
+                // The nodes send each other's clients round: one of them is away, and its replica has not taken over yet.
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ReadOnly,
             )

@@ -185,14 +185,14 @@ type Fields = BTreeMap<String, String>;
 impl Queue {
     /// The registered runs, the highest priority first.
     pub async fn runs(&self) -> Result<Vec<RunId>, QueueError> {
-        let mut connection = self.connection().await?;
+        let mut connection = self.connection_to(keys::RUNS).await?;
         let ids: Result<Vec<String>, _> = connection.zrevrange(keys::RUNS, 0, -1).await;
         Ok(ids.map_err(|source| self.error(source))?.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
     /// A run's own hash.
     pub async fn run_info(&self, run: &RunId) -> Result<RunInfo, QueueError> {
-        let fields = self.hash(&RunKeys::new(run).run()).await?;
+        let fields = self.hash(run, &RunKeys::new(run).run()).await?;
         if fields.is_empty() {
             return Err(QueueError::NoSuchRun(run.clone()));
         }
@@ -204,7 +204,7 @@ impl Queue {
 
     /// A run's counters.
     pub async fn progress(&self, run: &RunId) -> Result<Progress, QueueError> {
-        let fields = self.hash(&RunKeys::new(run).progress()).await?;
+        let fields = self.hash(run, &RunKeys::new(run).progress()).await?;
         if fields.is_empty() {
             return Err(QueueError::NoSuchRun(run.clone()));
         }
@@ -304,7 +304,7 @@ impl Queue {
 
     /// The durations of a phase.
     pub async fn histogram(&self, run: &RunId, phase: Phase) -> Result<Histogram, QueueError> {
-        let fields = self.hash(&RunKeys::new(run).stats(phase)).await?;
+        let fields = self.hash(run, &RunKeys::new(run).stats(phase)).await?;
         let buckets =
             fields.iter().filter_map(|(bucket, count)| Some((bucket.parse().ok()?, count.parse().ok()?)));
         Ok(Histogram { buckets: buckets.collect() })
@@ -347,8 +347,8 @@ impl Queue {
         pipe.query_async(&mut connection).await.map_err(|source| self.error(source))
     }
 
-    async fn hash(&self, key: &str) -> Result<Fields, QueueError> {
-        let mut connection = self.connection().await?;
+    async fn hash(&self, run: &RunId, key: &str) -> Result<Fields, QueueError> {
+        let mut connection = self.connection_of(run).await?;
         connection.hgetall(key).await.map_err(|source| self.error(source))
     }
 }
@@ -362,7 +362,7 @@ fn step_seconds(text: &str) -> Option<BTreeMap<String, u64>> {
     text.split(' ').map(limit).collect()
 }
 
-fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
+pub(super) fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
     let unreadable = |field: &'static str, value: Option<&String>| QueueError::Field {
         run: run.clone(),
         field,
@@ -417,7 +417,11 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
     })
 }
 
-fn task_info(run: &RunId, fields: &Fields, checkpoint: Checkpoint) -> Result<TaskInfo, QueueError> {
+pub(super) fn task_info(
+    run: &RunId,
+    fields: &Fields,
+    checkpoint: Checkpoint,
+) -> Result<TaskInfo, QueueError> {
     let unreadable = |field: &'static str| QueueError::Field {
         run: run.clone(),
         field,

@@ -5,10 +5,12 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::line::Concern;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
+
 use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 
 /// Parts of one pipeline that are on their way to a cluster at once.
@@ -19,6 +21,8 @@ const PARTS_AT_ONCE: usize = 64;
 pub(super) struct Link {
     way: Way,
     is_broken: Arc<AtomicBool>,
+    /// Whom this clone of it asks, if that matters.
+    concern: Option<Concern>,
 }
 
 #[derive(Clone)]
@@ -29,11 +33,17 @@ enum Way {
 
 impl Link {
     pub(super) fn single(connection: MultiplexedConnection) -> Self {
-        Self { way: Way::Single(connection), is_broken: Arc::default() }
+        Self { way: Way::Single(connection), is_broken: Arc::default(), concern: None }
     }
 
     pub(super) fn cluster(connection: ClusterConnection) -> Self {
-        Self { way: Way::Cluster(connection), is_broken: Arc::default() }
+        Self { way: Way::Cluster(connection), is_broken: Arc::default(), concern: None }
+    }
+
+    /// The same, for calls to one node of a cluster.
+    pub(super) fn about(mut self, concern: Concern) -> Self {
+        self.concern = Some(concern);
+        self
     }
 
     /// Whether a new one has to be made: it was cut, did not answer, or leads to a server that takes no writes any more.
@@ -73,7 +83,11 @@ impl Link {
             Ok(answer) => values(answer).iter().any(is_refusal),
             Err(error) => ends_link(error),
         };
-        if ends {
+        if let Some(concern) = &self.concern {
+            concern.note(!ends);
+        }
+        // A node that is away is no reason to hang up on the others: whoever asks it goes aside.
+        if ends && self.concern.as_ref().is_none_or(|concern| concern.is_aside) {
             self.give_up();
         }
         answer
@@ -87,8 +101,14 @@ fn ends_link(error: &RedisError) -> bool {
         || matches!(
             error.kind(),
             ErrorKind::ClusterConnectionNotFound
-                // A primary that became a replica: the sentinels, or the cluster, know the new one.
-                | ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
+                | ErrorKind::Server(
+                    // A primary that became a replica: the sentinels, or the cluster, know the new one.
+                    ServerErrorKind::ReadOnly
+                        | ServerErrorKind::MasterDown
+                        // A node of a cluster whose place nobody has taken yet.
+                        | ServerErrorKind::Moved
+                        | ServerErrorKind::Ask
+                )
         )
 }
 
@@ -97,7 +117,15 @@ impl ConnectionLike for Link {
         async move {
             let answer = match &mut self.way {
                 Way::Single(connection) => connection.req_packed_command(command).await,
-                Way::Cluster(connection) => connection.req_packed_command(command).await,
+                Way::Cluster(connection) => match &self.concern {
+                    // A script is loaded where it is to run: all nodes would be waited for.
+                    Some(concern) if loads_script(command) => {
+                        let there = Route::with_key(&concern.key, SlotAddr::Master);
+                        let there = SingleNodeRoutingInfo::SpecificNode(there);
+                        connection.route_command(command.clone(), RoutingInfo::SingleNode(there)).await
+                    }
+                    _ => connection.req_packed_command(command).await,
+                },
             };
             self.noting(answer, slice::from_ref)
         }
@@ -152,6 +180,10 @@ async fn by_slot(connection: &ClusterConnection, pipeline: &Pipeline) -> RedisRe
         }
     }
     Ok(answers)
+}
+
+fn loads_script(command: &Cmd) -> bool {
+    matches!(command.args_iter().next(), Some(Arg::Simple(b"SCRIPT")))
 }
 
 /// Where a command of a pipeline belongs: each of ours names one key, behind its name.

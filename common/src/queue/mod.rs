@@ -11,9 +11,12 @@ mod client;
 mod connector;
 mod drain;
 mod error;
+#[cfg(test)]
+mod hostile_input;
 mod inspect;
 pub mod keys;
 mod lease;
+mod line;
 mod link;
 mod live;
 pub mod model;
@@ -32,8 +35,8 @@ pub use inspect::{
     WorkerInfo,
 };
 pub use lease::{
-    Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
-    WorkerCard,
+    Charge, Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released,
+    WhyNothing, WorkerCard,
 };
 pub use live::{ASKED_MS, PIECE_BYTES_MAX, Piece};
 pub use scripts::{SHARED, SOURCES};

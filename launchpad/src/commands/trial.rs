@@ -6,11 +6,10 @@ use std::collections::BTreeSet;
 use common::task::{MoleculeSource, RunId};
 
 use super::Context;
-use super::push::{fill, read};
+use super::push::{fill, read, warn};
 use super::watched::Watched;
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output;
 use crate::push::{DryRun, LigandFile, PushPlan, PushRequest, SharedObjects, StagedManifest};
 use crate::trial_report::TrialReport;
 
@@ -25,10 +24,9 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let files = referenced(files, &first)?;
     let shared = SharedObjects::of_files(&request, request.script(&store_url).await?)?;
     let plan = PushPlan::new(&request, shared, first, files);
-    output::warnings(plan.warnings());
+    warn(context, &plan);
     if flags.dry_run {
-        context.output.report(&DryRun::new(&plan, &store_url)?);
-        return Ok(());
+        return context.output.report(&DryRun::new(&plan, &store_url)?);
     }
     let queue = context.location.queue()?;
     fill(context, &queue, flags, &request, &plan, &store_url).await?;
@@ -39,7 +37,7 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let tried = watched.until_drained(&plan.manifest).await?.into_iter().map(|(tried, _)| tried).collect();
     let report =
         TrialReport::new(request.run.clone(), tried, whole.digest.molecules, request.threads_per_task);
-    context.output.report(&report);
+    context.output.report(&report)?;
     if report.has_score() {
         return Ok(());
     }

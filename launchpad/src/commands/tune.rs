@@ -3,12 +3,11 @@
 use common::queue::TaskInfo;
 
 use super::Context;
-use super::push::{fill, read};
+use super::push::{fill, read, warn};
 use super::trial::{named, referenced};
 use super::watched::Watched;
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output;
 use crate::push::{DryRun, PushError, PushPlan, PushRequest, SharedObjects};
 use crate::trial_report::Tried;
 use crate::tune_report::{Level, TuneReport};
@@ -35,10 +34,10 @@ pub(super) async fn tune(context: &Context, arguments: &cli::Tune) -> Result<(),
         let shared = SharedObjects::of_files(&request, script.clone())?;
         let plan = PushPlan::new(&request, shared, copies, files);
         if levels.is_empty() {
-            output::warnings(plan.warnings());
+            warn(context, &plan);
         }
         if flags.dry_run {
-            context.output.report(&DryRun::new(&plan, &store_url)?);
+            context.output.report(&DryRun::new(&plan, &store_url)?)?;
             continue;
         }
         let tried = carry_out(context, flags, &request, &plan, &store_url).await?;
@@ -51,7 +50,7 @@ pub(super) async fn tune(context: &Context, arguments: &cli::Tune) -> Result<(),
         return Ok(());
     }
     let report = TuneReport::new(levels, request.threads_per_task);
-    context.output.report(&report);
+    context.output.report(&report)?;
     if report.has_best() { Ok(()) } else { Err(LaunchpadError::NothingTuned { run: request.run }) }
 }
 

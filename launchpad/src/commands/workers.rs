@@ -79,10 +79,8 @@ pub(super) async fn workers(context: &Context) -> Result<(), LaunchpadError> {
     let queue = context.location.queue()?;
     let registered = queue.workers().await?;
     let now_ms = queue.now_ms().await?;
-    context
-        .output
-        .report(&Workers(registered.into_iter().map(|worker| WorkerLine::new(worker, now_ms)).collect()));
-    Ok(())
+    let lines = registered.into_iter().map(|worker| WorkerLine::new(worker, now_ms)).collect();
+    context.output.report(&Workers(lines))
 }
 
 impl Report for Workers {

@@ -1,5 +1,7 @@
-//! How a worker asks: one request at a time, for runs, for the means to serve one, for tasks; and what it does with the answer.
+//! How a worker asks: one request at a time, for runs, for the means to serve one, for tasks; and what it does with the answer. What got
+//! no answer is asked again beside that, one at a time, too: where a node of a cluster is away, the runs of the others go on.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use crate::redis_clock::RedisClock;
 use crate::runs::Next;
 use crate::serving::{Means, Serving, ServingError};
 
-/// The pauses between requests that Redis did not answer.
+/// The pauses of a worker after requests that Redis did not answer, until it answers any.
 const REDIS_BACKOFF: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
 /// When to look again at a run that is over and could not be served here, in ms: somebody may requeue its tasks.
 const OVER_WAIT_MS: u64 = 60_000;
@@ -27,32 +29,48 @@ pub(super) enum Answer {
     Registry(Result<Vec<RunId>, QueueError>),
 }
 
+/// A request on its way.
+type Request = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
 impl Dispatcher {
-    /// Starts the next request, unless one is under way.
+    /// Starts the next request, unless one is under way; and beside it, the next one of those that got no answer.
     pub(super) fn ask(&mut self) {
         let asks_no_more = self.leave_by.is_some() || self.quarantine.is_some();
-        if asks_no_more || !self.asking.is_empty() || Instant::now() < self.ask_at {
+        let asks_enough = !self.asking.is_empty() && !self.asking_again.is_empty();
+        if asks_no_more || asks_enough || Instant::now() < self.ask_at {
             return;
         }
         if self.is_disk_full() {
             self.ask_at = Instant::now() + LOOK_AGAIN;
             return;
         }
+        if self.asking.is_empty()
+            && let Some(next) = self.runs.next(&self.slots)
+        {
+            let request = self.request(next);
+            self.asking.spawn(request);
+        }
+        if self.asking_again.is_empty()
+            && let Some(next) = self.runs.next_again()
+        {
+            let request = self.request(next);
+            self.asking_again.spawn(request);
+        }
+    }
+
+    fn request(&mut self, next: Next) -> Request {
         let queue = self.shared.queue.clone();
-        match self.runs.next(&self.slots) {
-            Some(Next::Registry) => {
-                self.asking.spawn(async move { Answer::Registry(queue.runs().await) });
-            }
-            Some(Next::Serve(run)) => self.ask_to_serve(run),
-            Some(Next::Lease { run, digest, request, slots }) => {
+        match next {
+            Next::Registry => Box::pin(async move { Answer::Registry(queue.runs().await) }),
+            Next::Serve(run) => self.request_to_serve(run),
+            Next::Lease { run, digest, request, slots } => {
                 let worker = self.worker.clone();
                 self.runs.asked(&run);
-                self.asking.spawn(async move {
+                Box::pin(async move {
                     let reply = queue.lease(&run, &digest, &worker, request, slots.into()).await;
                     Answer::Leased(run, reply)
-                });
+                })
             }
-            None => {}
         }
     }
 
@@ -76,10 +94,10 @@ impl Dispatcher {
         }
     }
 
-    fn ask_to_serve(&mut self, run: RunId) {
+    fn request_to_serve(&self, run: RunId) -> Request {
         let shared = Arc::clone(&self.shared);
         let (place, open_store) = (self.place.clone(), self.open_store);
-        self.asking.spawn(async move {
+        Box::pin(async move {
             let means = Means {
                 queue: &shared.queue,
                 launcher: &shared.launcher,
@@ -99,7 +117,7 @@ impl Dispatcher {
                 }
                 served => Answer::Served(run, served.map(Arc::new)),
             }
-        });
+        })
     }
 
     fn is_disk_full(&mut self) -> bool {
@@ -143,8 +161,9 @@ impl Dispatcher {
                 self.runs.gone(&run);
             }
             Answer::Leased(run, Err(error)) => {
-                if error.disposition() == Disposition::GiveUp {
-                    self.runs.refused(&run);
+                match error.disposition() {
+                    Disposition::GiveUp => self.runs.refused(&run),
+                    Disposition::Retry => self.runs.unanswered(&run),
                 }
                 if error.is_about_one_run() {
                     tracing::warn!(%run, error = %chain(&error), "the run can't be asked for tasks, trying again later");
@@ -153,7 +172,10 @@ impl Dispatcher {
                     self.redis_failed(&error);
                 }
             }
-            Answer::Registry(Err(error)) => self.redis_failed(&error),
+            Answer::Registry(Err(error)) => {
+                self.runs.registry_unanswered();
+                self.redis_failed(&error);
+            }
         }
     }
 
@@ -163,7 +185,10 @@ impl Dispatcher {
                 self.redis_answered();
                 self.runs.gone(run);
             }
-            ServingError::Queue(ref queue_error) if error.may_pass() => self.redis_failed(queue_error),
+            ServingError::Queue(ref queue_error) if error.may_pass() => {
+                self.runs.unanswered(run);
+                self.redis_failed(queue_error);
+            }
             error => {
                 if self.runs.is_news(run, &error) {
                     tracing::error!(%run, error = %chain(&error), hint = error.hint(), "this worker can't serve the run");
@@ -219,9 +244,5 @@ async fn is_over(queue: &Queue, run: &RunId) -> bool {
 /// When to ask again: at most when the reply says, at least after nine tenths of that, never at once.
 fn jittered(nothing: Nothing) -> Duration {
     let wait = Duration::from_millis(nothing.wait_ms.max(2));
-    if nothing.why == WhyNothing::NoneAsked {
-        wait
-    } else {
-        wait.mul_f64(rand::rng().random_range(0.9..=1.0))
-    }
+    wait.mul_f64(rand::rng().random_range(0.9..=1.0))
 }

@@ -2,10 +2,15 @@
 
 use common::queue::{Grant, LeaseReply, QueueError, WorkerCard};
 use common::task::RunId;
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::{Dispatcher, GOODBYE};
 use crate::heartbeat::chain;
 use crate::patience::insist;
+use crate::serving::Serving;
+
+/// Runs that are told at once.
+const GOODBYES_AT_ONCE: usize = 64;
 
 impl Dispatcher {
     /// Takes the worker off the registry and off the idle lists of its runs, as far as Redis answers in time.
@@ -32,19 +37,25 @@ impl Dispatcher {
         }
     }
 
-    /// Takes the worker off the idle lists of its runs.
+    /// Takes the worker off the idle lists of its runs, side by side: one whose node is away must not cost the others theirs.
     async fn ask_for_nothing(&self) -> Result<(), QueueError> {
-        let queue = &self.shared.queue;
-        for (serving, request) in self.runs.requests() {
-            let (run, digest) = (&serving.run, &serving.info.digest);
-            let last = insist("goodbye", || queue.lease(run, digest, &self.worker, request, 0)).await;
-            match last {
-                Ok(LeaseReply::Granted { grants, .. }) => self.hand_back(run, grants).await?,
-                Ok(_) | Err(QueueError::NoSuchRun(_)) => {}
-                Err(error) => return Err(error),
-            }
+        let requests: Vec<_> = self
+            .runs
+            .requests()
+            .map(|(serving, request)| self.ask_run_for_nothing(serving, request).boxed())
+            .collect();
+        let told: Vec<_> = futures::stream::iter(requests).buffer_unordered(GOODBYES_AT_ONCE).collect().await;
+        told.into_iter().collect()
+    }
+
+    async fn ask_run_for_nothing(&self, serving: &Serving, request: u64) -> Result<(), QueueError> {
+        let (run, digest) = (&serving.run, &serving.info.digest);
+        let ask = || self.shared.queue.lease(run, digest, &self.worker, request, 0);
+        match insist("goodbye", ask).await {
+            Ok(LeaseReply::Granted { grants, .. }) => self.hand_back(run, grants).await,
+            Ok(_) | Err(QueueError::NoSuchRun(_)) => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     async fn show_for_the_last_time(&self) -> Result<(), QueueError> {
@@ -56,7 +67,8 @@ impl Dispatcher {
     /// Once nothing runs, a quarantined worker tells its runs that it waits for no task: a hint would be lost on it.
     pub(super) async fn sign_off(&mut self) {
         let is_due = self.quarantine.as_ref().is_some_and(|quarantine| !quarantine.is_signed_off);
-        if !is_due || !self.running.is_empty() || !self.asking.is_empty() || self.leave_by.is_some() {
+        let is_quiet = self.running.is_empty() && self.asking.is_empty() && self.asking_again.is_empty();
+        if !is_due || !is_quiet || self.leave_by.is_some() {
             return;
         }
         let signed_off = tokio::time::timeout(GOODBYE, self.ask_for_nothing()).await;

@@ -2,6 +2,8 @@
 //! It owns all state; attempts and the heartbeat only send it messages.
 
 mod asking;
+#[cfg(test)]
+mod broken;
 mod card;
 mod farewell;
 
@@ -58,6 +60,8 @@ type Key = (RunId, TaskId, LeaseName);
 struct Running {
     control: Control,
     taken: Taken,
+    /// The task that stands for what its own is a part of.
+    first_part: TaskId,
 }
 
 /// The state of a worker.
@@ -79,6 +83,8 @@ pub(crate) struct Dispatcher {
     attempts: JoinSet<(Key, AttemptEnd)>,
     /// The request that is under way; there is one at most.
     asking: JoinSet<Answer>,
+    /// The one that is made again since it got no answer; there is one at most.
+    asking_again: JoinSet<Answer>,
     /// Nothing is asked before this.
     ask_at: Instant,
     /// When the worker leaves whatever still runs; `None` until it is told to leave.
@@ -95,6 +101,8 @@ pub(crate) struct Dispatcher {
     /// The time of Redis; `None` before the first task was given.
     redis_clock: Option<RedisClock>,
     quarantine: Option<Quarantine>,
+    /// What of this worker has ended that must not: it leaves.
+    broken: Option<&'static str>,
 }
 
 /// That this worker leases no more.
@@ -143,6 +151,7 @@ impl Dispatcher {
             running: HashMap::new(),
             attempts: JoinSet::new(),
             asking: JoinSet::new(),
+            asking_again: JoinSet::new(),
             ask_at: Instant::now(),
             leave_by: None,
             redis_tries: 0,
@@ -154,6 +163,7 @@ impl Dispatcher {
             looks: JoinSet::new(),
             redis_clock: None,
             quarantine: None,
+            broken: None,
         }
     }
 
@@ -187,9 +197,16 @@ impl Dispatcher {
                     }
                 }
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
+                Some(Ok(answer)) = self.asking_again.join_next() => self.take(answer),
                 Some(Ok((key, end))) = self.attempts.join_next() => self.ended(&key, end),
                 Some(Ok((run, progress))) = self.looks.join_next() => self.looked(&run, progress),
-                Some(heard) = self.heard.recv() => self.hear(heard),
+                heard = self.heard.recv(), if self.broken.is_none() => match heard {
+                    Some(heard) => self.hear(heard),
+                    None => self.breaks("the heartbeat"),
+                },
+                () = self.shared.completions.ended(), if self.broken.is_none() => {
+                    self.breaks("the recorder of successes");
+                }
                 Some(notice) = self.notices.recv(), if self.leave_by.is_none() => {
                     tracing::warn!(notice, "this machine is about to go");
                     self.leave();
@@ -200,6 +217,20 @@ impl Dispatcher {
         };
         self.say_goodbye().await;
         Ok(left)
+    }
+
+    /// A part of this worker has ended by a defect of ours. Without heartbeats the leases would lapse one after another, and without
+    /// records no task would end: what runs is handed back while the leases last, and whoever started the worker starts it anew.
+    fn breaks(&mut self, part: &'static str) {
+        self.broken = Some(part);
+        tracing::error!(
+            part,
+            hint = "the log says above where it panicked: please report it",
+            "a part of this worker has ended, leaving"
+        );
+        if self.leave_by.is_none() {
+            self.leave();
+        }
     }
 
     fn leave(&mut self) {
@@ -223,9 +254,10 @@ impl Dispatcher {
     fn reason_to_leave(&mut self) -> Option<Left> {
         let quiet = self.running.is_empty() && self.asking.is_empty();
         if let Some(leave_by) = self.leave_by {
+            // The goodbye makes once more what got no answer.
             return (quiet || Instant::now() >= leave_by).then_some(Left::WorkRemains);
         }
-        if !quiet {
+        if !quiet || !self.asking_again.is_empty() {
             return None;
         }
         if self.quarantine.is_some() {
@@ -258,11 +290,13 @@ impl Dispatcher {
         if let Some(leave_by) = self.leave_by {
             return leave_by;
         }
-        if !self.asking.is_empty() || self.quarantine.is_some() {
+        if self.quarantine.is_some() {
             return longest;
         }
-        let due = self.runs.next_due(&self.slots).into_iter().chain(self.watch_due()).min();
-        due.map_or(longest, |due| due.max(self.ask_at).min(longest))
+        let in_turn = || self.runs.next_due(&self.slots).into_iter().chain(self.watch_due()).min();
+        let in_turn = if self.asking.is_empty() { in_turn() } else { None };
+        let again = if self.asking_again.is_empty() { self.runs.again_due() } else { None };
+        in_turn.into_iter().chain(again).min().map_or(longest, |due| due.max(self.ask_at).min(longest))
     }
 
     fn start(&mut self, run: &RunId, grant: Grant, clock: RedisClock) {
@@ -282,7 +316,9 @@ impl Dispatcher {
             Taken::default()
         });
         self.held.add(run, serving.heartbeat(), grant.task, &grant.lease);
-        self.running.insert(key.clone(), Running { control: control.clone(), taken: taken.clone() });
+        let first_part = serving.info.spec.engine.first_part(grant.task);
+        let running = Running { control: control.clone(), taken: taken.clone(), first_part };
+        self.running.insert(key.clone(), running);
         let span = tracing::info_span!(
             "attempt",
             %run,
@@ -297,7 +333,7 @@ impl Dispatcher {
     }
 
     fn ended(&mut self, key: &Key, end: AttemptEnd) {
-        self.running.remove(key);
+        let first_part = self.running.remove(key).map_or(key.1, |running| running.first_part);
         self.slots.settle(self.running.values().map(|running| &running.taken));
         self.held.remove(&key.0, &key.2, key.1);
         match end {
@@ -308,10 +344,12 @@ impl Dispatcher {
             }
             AttemptEnd::AllBad(molecules_bad) => {
                 let reason = failure::ALL_BAD.to_owned();
-                self.in_vain(&key.0, Vain { task: key.1, reason, charged: false, molecules_bad });
+                let vain = Vain { task: key.1, first_part, reason, charged: false, molecules_bad };
+                self.in_vain(&key.0, vain);
             }
             AttemptEnd::Failed(reason) => {
-                self.in_vain(&key.0, Vain { task: key.1, reason, charged: true, molecules_bad: 0 });
+                let vain = Vain { task: key.1, first_part, reason, charged: true, molecules_bad: 0 };
+                self.in_vain(&key.0, vain);
             }
             AttemptEnd::Stopped => self.runs.wake_one(&key.0),
             AttemptEnd::MachineFault => {
