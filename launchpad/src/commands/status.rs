@@ -202,5 +202,5 @@ fn who_works(status: &RunStatus) -> String {
     let more = status.progress.leased.saturating_sub(LISTED as u64);
     let more = if more > 0 { format!("and {} more\n", thousands(more)) } else { String::new() };
     let leases = if table.is_empty() { String::new() } else { format!("{table}{more}") };
-    format!("{} workers were seen in the last 90 s\n{leases}", status.workers.len())
+    format!("{} workers are there\n{leases}", status.workers_there)
 }
