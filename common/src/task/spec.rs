@@ -168,10 +168,7 @@ impl EngineOptions {
 
     /// The task that stands for all that are parts of the same thing: the first of a molecule's windows; else the task itself.
     pub const fn first_part(&self, task: TaskId) -> TaskId {
-        match self {
-            Self::GromacsFep(fep) => fep.first_of_group(task),
-            _ => task,
-        }
+        if let Self::GromacsFep(fep) = self { fep.first_of_group(task) } else { task }
     }
 
     /// Whether a task gives no result of a molecule, but a part of one: a window.

@@ -14,6 +14,7 @@ use why::Hands;
 pub(crate) use why::Why;
 
 use crate::kept_checkpoint::KeptCheckpoint;
+use crate::output::thousands;
 use crate::redis_checks;
 
 /// Leases and workers that are listed at most.
@@ -209,6 +210,11 @@ async fn phases(queue: &Queue, run: &RunId) -> Result<BTreeMap<&'static str, Pha
     Ok(phases)
 }
 
+/// How far a push came that has not sealed its run.
+pub(crate) fn unfinished(total: u64, tasks: u64) -> String {
+    format!("not finished: {} of {} tasks", thousands(total), thousands(tasks))
+}
+
 /// One line of the list of all runs.
 #[derive(Debug, Serialize)]
 pub(crate) struct RunLine {
@@ -231,6 +237,17 @@ impl RunLine {
         let progress = queue.progress(&run).await?;
         let manifest_tasks = info.spec.manifest.tasks;
         Ok(Some(Self { run, sealed: info.sealed, manifest_tasks, paused: info.paused, progress }))
+    }
+
+    /// What the counts don't tell.
+    pub(crate) fn note(&self) -> String {
+        let progress = &self.progress;
+        let is_drained = self.sealed && progress.terminal() == progress.total;
+        let pushed =
+            (!self.sealed).then(|| format!("push {}", unfinished(progress.total, self.manifest_tasks)));
+        let paused = self.paused.as_ref().filter(|_| !is_drained).map(|why| format!("paused: {why}"));
+        let notes = [pushed, paused, is_drained.then(|| "drained".to_owned())];
+        notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -11,9 +11,9 @@ use redis::AsyncCommands as _;
 use super::checker::Rule;
 use super::fleet::Fleet;
 use super::pair::Pair;
-use super::processes::{descendants, signal};
+use super::processes::{descendants, signal, until_stopped};
 use super::schedule::{Fault, Kind, Subject};
-use super::server::say;
+use super::server::{refusal, say};
 use super::work::{self, Order, Shape};
 use crate::{LabWorker, Line, Manner};
 
@@ -143,6 +143,9 @@ async fn leave(fleet: &Fleet, worker: &mut LabWorker) {
 async fn frozen(pids: impl IntoIterator<Item = u32>, fault: &Fault) {
     let pids: Vec<u32> = pids.into_iter().collect();
     signal(pids.iter().copied(), Signal::SIGSTOP);
+    for pid in &pids {
+        until_stopped(*pid).await;
+    }
     last(fault).await;
     signal(pids, Signal::SIGCONT);
 }
@@ -206,17 +209,20 @@ async fn redis(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
     match fault.kind {
         Kind::RedisFrozen => {
             redis.stop_signal();
+            until_stopped(redis.pid()).await;
             last(fault).await;
             redis.continue_signal();
         }
         Kind::RedisFull => {
             say(redis, &["CONFIG", "SET", "maxmemory", "1"]).await;
+            assert_eq!(refusal(redis).await, "OOM");
             last(fault).await;
             say(redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
         }
         Kind::RedisReadOnly => {
             // Of a server that is not there, so that it keeps what it has.
             say(redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
+            assert_eq!(refusal(redis).await, "READONLY");
             last(fault).await;
             say(redis, &["REPLICAOF", "NO", "ONE"]).await;
         }

@@ -361,6 +361,20 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_tells_of_each_engine_what_was_reproduced_and_how_it_fails() {
+        let engines = SCIENCE
+            .split("\n## ")
+            .filter(|section| section.starts_with("Engine `") || section.starts_with("Enumeration\n"));
+        assert_eq!(engines.clone().count(), 8);
+        for section in engines {
+            let has = |what: &str| section.lines().any(|line| line.starts_with(what));
+            let name = section.lines().next().unwrap();
+            assert!(has("### Known failure modes"), "{name}");
+            assert!(has("### Reference ") || has("Reference values, "), "{name}");
+        }
+    }
+
+    #[test]
     fn the_documentation_lists_exactly_the_reasons_of_the_code() {
         let mut reasons = tuple(DRIVER, "REASONS");
         reasons.extend(REASONS.map(|reason| reason.name().to_owned()));
