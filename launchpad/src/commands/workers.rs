@@ -110,3 +110,25 @@ impl Report for Workers {
         table.to_string() + &notes.collect::<String>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_no_sign_is_silent_and_then_gone_and_up_no_more() {
+        let now_ms = 10_000_000;
+        let line = |ago: u64, state: &str| {
+            let started = (now_ms - 300_000).to_string();
+            let fields = [("state", state.to_owned()), ("started_at", started)];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
+            let worker = WorkerInfo { id: "w".parse().unwrap(), seen_ms: now_ms - ago, fields };
+            let line = WorkerLine::new(worker, now_ms);
+            (line.state, line.up_ms.unwrap())
+        };
+        assert_eq!(line(55_000, "working"), ("working".to_owned(), 300_000));
+        assert_eq!(line(60_001, "working"), ("silent".to_owned(), 239_999));
+        assert_eq!(line(90_001, "idle"), ("gone".to_owned(), 209_999));
+        assert_eq!(line(90_001, "quarantined"), ("quarantined".to_owned(), 209_999));
+    }
+}

@@ -171,7 +171,8 @@ fn newcomers(events: &[Event], leases: &[LeaseInfo], registered: &[WorkerInfo], 
         let name = lease.to_string();
         events.iter().any(|event| event.at_ms >= from_ms && is_lease(event, &name))
     };
-    let unknown = leases.iter().filter(|held| registered.iter().all(|worker| worker.id != held.lease.worker));
+    let known: BTreeSet<_> = registered.iter().map(|worker| &worker.id).collect();
+    let unknown = leases.iter().filter(|held| !known.contains(&held.lease.worker));
     let lately = unknown.filter(|held| leased_lately(&held.lease));
     lately.map(|held| &held.lease.worker).collect::<BTreeSet<_>>().len()
 }
@@ -247,5 +248,30 @@ impl RunLine {
         let paused = self.paused.as_ref().filter(|_| !is_drained).map(|why| format!("paused: {why}"));
         let notes = [pushed, paused, is_drained.then(|| "drained".to_owned())];
         notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::queue::Checkpoint;
+
+    use super::*;
+
+    #[test]
+    fn who_holds_a_task_and_is_not_registered_yet_is_there() {
+        let lease: LeaseName = "1.new.1".parse().unwrap();
+        let fields = [("verb", "lease"), ("lease", "1.new.1")];
+        let leased = |at_ms| Event {
+            at_ms,
+            fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
+        let held = [LeaseInfo { task: TaskId(0), lease: lease.clone(), checkpoint: Checkpoint::default() }];
+        let now_ms = 1_000_000;
+        assert_eq!(newcomers(&[leased(now_ms - 5)], &held, &[], now_ms), 1);
+        assert_eq!(newcomers(&[leased(now_ms - WORKER_GONE_MS - 1)], &held, &[], now_ms), 0);
+        // Who said goodbye holds nothing.
+        assert_eq!(newcomers(&[leased(now_ms - 5)], &[], &[], now_ms), 0);
+        let registered = WorkerInfo { id: lease.worker, seen_ms: 5, fields: BTreeMap::new() };
+        assert_eq!(newcomers(&[leased(now_ms - 5)], &held, &[registered], now_ms), 0);
     }
 }

@@ -78,7 +78,4 @@ mod tests {
         check(&[event(990_000, "complete", 30), event(600_000, "complete", 99)], 1_000_000, 0.1);
         check(&[event(1_000_000, "complete", 3)], 1_000_000, 3.0);
     }
-
-    #[test]
-    fn a_push_is_no_work() {}
 }
