@@ -247,8 +247,13 @@ impl Lab {
     }
 
     /// Starts a worker with the programs of this folder first on its `PATH`.
-    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
     pub fn worker_on(&self, machine: &Path, name: &str, flags: &[&str]) -> LabWorker {
+        self.worker_with(machine, name, flags, &[])
+    }
+
+    /// The same, with variables that its machine has set.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker_with(&self, machine: &Path, name: &str, flags: &[&str], env: &[(&str, &str)]) -> LabWorker {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
         let url = self.redis.url();
@@ -270,7 +275,7 @@ impl Lab {
         command.args(["--log-format", "json"]).args(flags);
         let folders = std::iter::once(machine).chain(self.installed.iter().map(PathBuf::as_path));
         let folders = folders.chain(["/usr/bin", "/bin"].map(Path::new));
-        command.env("PATH", std::env::join_paths(folders).unwrap());
+        command.env("PATH", std::env::join_paths(folders).unwrap()).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         LabWorker::start(command, log)
     }

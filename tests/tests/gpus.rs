@@ -7,7 +7,7 @@ use std::fs;
 
 use redis::AsyncCommands as _;
 use serde_json::Value;
-use tests::{Lab, Programs};
+use tests::{Lab, Programs, eventually, is_alive};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -35,6 +35,8 @@ assert gpu == os.environ.get("MOLFLEET_GPU"), os.environ
 os.mkdir(f"{stubs}/{gpu}")
 with open(f"{stubs}/given", "a") as file:
     file.write(f"{gpu}\n")
+with open(f"{stubs}/engines", "a") as file:
+    file.write(f"{os.getpid()}\n")
 while os.path.exists(f"{stubs}/gate"):
     time.sleep(0.02)
 task = json.load(open("task.json"))
@@ -43,20 +45,36 @@ with open(task["rows"], "w", newline="") as file:
 os.rmdir(f"{stubs}/{gpu}")
 "#;
 
+/// Notes whose task it does, on which GPU, and what it knows of NVIDIA's Multi-Process Service.
+const NOTING: &str = r#"
+import csv, json, os
+mps = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("CUDA_MPS_")]
+with open(STUBS + "/noted", "a") as file:
+    file.write(" ".join([os.environ["MOLFLEET_RUN"], os.environ.get("MOLFLEET_GPU", "none"), *mps]) + "\n")
+task = json.load(open("task.json"))
+with open(task["rows"], "w", newline="") as file:
+    csv.writer(file).writerows([["molecule_id", "letters"], [task["molecules"][0]["id"], 1]])
+"#;
+
 /// A lab whose machine says that it has two GPUs, with a run of four tasks that need one each.
 async fn lab() -> Lab {
     let lab = Lab::new(PROGRAMS).await;
     lab.has_gpus(QUERY, LIST, MODES);
+    push(&lab, "r", DRIVER, &["--needs-gpu"]);
+    lab
+}
+
+/// Pushes four tasks that this driver does, in which `STUBS` stands for the folder of the stubs.
+fn push(lab: &Lab, run: &str, driver: &str, flags: &[&str]) {
     let stubs = serde_json::to_string(&lab.path("stubs")).unwrap();
-    let driver = lab.write("driver.py", &DRIVER.replace("STUBS", &stubs));
+    let driver = lab.write(&format!("{run}.py"), &driver.replace("STUBS", &stubs));
     let ligands = lab.write("r.smi", "C a\nC b\nC c\nC d\n");
-    let mut push =
-        vec!["push", ligands.to_str().unwrap(), "--run", "r", "--engine", "command", "--needs-gpu"];
+    let mut push = vec!["push", ligands.to_str().unwrap(), "--run", run, "--engine", "command"];
     push.extend(["--driver", driver.to_str().unwrap()]);
     push.extend(["--column", "letters,min=1,max=500", "--failures-max", "1", "--confirm-after-ms", "0"]);
+    push.extend_from_slice(flags);
     let ran = lab.launchpad(&push);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    lab
 }
 
 #[tokio::test]
@@ -108,14 +126,9 @@ async fn four_tasks_on_two_gpus_never_share_one() {
 async fn tasks_are_kept_on_cores_of_their_own() {
     let lab = lab().await;
     let note = "assert gpu ==";
-    let driver = fs::read_to_string(lab.path("driver.py")).unwrap();
     let cores = "open(f'{stubs}/cores', 'a').write(f'{sorted(os.sched_getaffinity(0))}\\n')\nassert gpu ==";
-    let driver = lab.write("pinned.py", &driver.replace(note, cores));
-    let (ligands, config) = (lab.path("r.smi"), lab.write("run.toml", "[needs]\ngpu = true\n"));
-    let mut push = vec!["push", ligands.to_str().unwrap(), "--run", "pinned", "--engine", "command"];
-    push.extend(["--driver", driver.to_str().unwrap(), "--config", config.to_str().unwrap()]);
-    push.extend(["--column", "letters,min=1,max=500", "--confirm-after-ms", "0"]);
-    assert_eq!(lab.launchpad(&push).code, 0);
+    let config = lab.write("run.toml", "[needs]\ngpu = true\n");
+    push(&lab, "pinned", &DRIVER.replace(note, cores), &["--config", config.to_str().unwrap()]);
     lab.set("gate", "");
     let own = std::thread::available_parallelism().unwrap().get().min(2);
     let mut worker = lab.worker("w", &["--run", "pinned", "--cores", &own.to_string(), "--pin-cores"]);
@@ -184,4 +197,108 @@ async fn two_workers_of_a_host_take_different_gpus() {
     lab.unset("gate");
     assert_eq!(other.left().await, 0, "{}", other.last_words());
     assert_eq!(lab.progress("r").await.molecules_ok, 4, "{}", one.log());
+}
+
+/// On GPUs only: elsewhere there is nobody whom it would help.
+#[tokio::test]
+async fn an_engine_with_a_gpu_hears_of_the_multi_process_service_and_no_other_does() {
+    let lab = lab().await;
+    push(&lab, "gpu", NOTING, &["--needs-gpu"]);
+    push(&lab, "cpu", NOTING, &[]);
+    let variables = [
+        ("CUDA_MPS_PIPE_DIRECTORY", "/run/mps"),
+        ("CUDA_MPS_LOG_DIRECTORY", "/var/log/mps"),
+        ("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "25"),
+        ("CUDA_MPS_UNHEARD_OF", "1"),
+    ];
+    let flags = ["--run", "gpu", "--run", "cpu", "--gpus", "0"];
+    let mut worker = lab.worker_with(&lab.path("stubs"), "w", &flags, &variables);
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    let noted: BTreeSet<String> = lab.noted("noted").into_iter().collect();
+    let with_gpu = format!(
+        "gpu {FIRST} CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25 CUDA_MPS_LOG_DIRECTORY=/var/log/mps \
+         CUDA_MPS_PIPE_DIRECTORY=/run/mps"
+    );
+    assert_eq!(noted, BTreeSet::from([with_gpu, "cpu none".to_owned()]));
+    // A machine without the service says nothing of it.
+    push(&lab, "without", NOTING, &["--needs-gpu"]);
+    assert_eq!(lab.worker("without", &["--run", "without", "--gpus", "0"]).left().await, 0);
+    assert_eq!(lab.noted("noted").last(), Some(&format!("without {FIRST}")));
+}
+
+/// What is left for a machine without GPUs is done there, whatever waits for one; then one that has some comes.
+#[tokio::test]
+async fn a_worker_without_gpus_drains_the_run_on_cpus_while_that_on_gpus_waits() {
+    let lab = lab().await;
+    push(&lab, "gpu", NOTING, &["--needs-gpu", "--priority", "9"]);
+    push(&lab, "cpu", NOTING, &[]);
+    let runs = ["--run", "gpu", "--run", "cpu"];
+    let mut on_cpus = lab.worker("cpus", &[&runs[..], &["--gpus", "none"]].concat());
+    let drained = lab.until("cpu", "the run on CPUs is drained", |progress| progress.succeeded == 4).await;
+    assert_eq!((drained.total, drained.failures, drained.releases), (4, 0, 0));
+    let waiting = lab.progress("gpu").await;
+    assert_eq!((waiting.pending, waiting.leased, waiting.releases), (4, 0, 0));
+    assert_eq!(lab.noted("noted"), ["cpu none"; 4]);
+    // Nothing is left that it could do, and something that it was told to.
+    assert_eq!(on_cpus.left().await, 78, "{}", on_cpus.last_words());
+    let mut on_gpus = lab.worker("gpus", &runs);
+    assert_eq!(on_gpus.left().await, 0, "{}", on_gpus.last_words());
+    assert_eq!(lab.progress("gpu").await.succeeded, 4);
+    let noted = lab.noted("noted");
+    assert!(noted[4..].iter().all(|line| line.starts_with("gpu GPU-")), "{noted:?}");
+    assert_eq!(noted.len(), 8);
+}
+
+/// The system knows which locks are whose, and ends them with their process.
+#[tokio::test]
+async fn the_gpu_of_a_killed_worker_is_free_again() {
+    let lab = lab().await;
+    push(&lab, "short", DRIVER, &["--needs-gpu", "--lease-ms", "2400", "--heartbeat-ms", "400"]);
+    lab.set("gate", "");
+    let flags = ["--run", "short", "--gpus", "0"];
+    let mut holder = lab.worker("holder", &flags);
+    assert_eq!(lab.until_noted("given", 1).await, [FIRST]);
+    let mut refused = lab.worker("refused", &flags);
+    assert_eq!(refused.left().await, 78);
+    assert!(refused.log().contains("GPU 0 is another worker's"), "{}", refused.log());
+    holder.kill9();
+    // Of the killed engine, which can't take its own mark away.
+    let killed = lab.path("stubs").join(FIRST);
+    eventually("the engine is gone", || async {
+        let engines = lab.noted("engines");
+        let pid: u32 = engines[0].parse().unwrap();
+        if is_alive(pid) { Err(pid) } else { Ok(()) }
+    })
+    .await;
+    fs::remove_dir(killed).unwrap();
+    let mut next = lab.worker("next", &flags);
+    next.until_logged("it has the GPU", |line| line["message"] == "a GPU of this worker").await;
+    assert_eq!(lab.until_noted("given", 2).await, [FIRST, FIRST]);
+    lab.unset("gate");
+    assert_eq!(next.left().await, 0, "{}", next.last_words());
+    let progress = lab.progress("short").await;
+    assert_eq!((progress.succeeded, progress.failures, progress.lapses), (4, 0, 1));
+}
+
+/// On one GPU: as many as share it, whatever cores are free.
+#[tokio::test]
+async fn tuning_finds_how_many_tasks_share_a_gpu() {
+    let lab = lab().await;
+    let runs = ["--run", "t-tune-1", "--run", "t-tune-2", "--run", "t-tune-3"];
+    let flags = ["--gpus", "0", "--tasks-per-gpu", "2", "--cores", "4"];
+    let mut worker = lab.worker("w", &[&runs[..], &flags].concat());
+    let stubs = serde_json::to_string(&lab.path("stubs")).unwrap();
+    let driver = lab.write("noting.py", &NOTING.replace("STUBS", &stubs));
+    let mut tune = vec!["tune", "r.smi", "--run", "t", "--engine", "command", "--needs-gpu", "--json"];
+    tune.extend(["--driver", driver.to_str().unwrap(), "--column", "letters,min=1,max=500"]);
+    tune.extend(["--side-by-side", "1,2,3", "--confirm-after-ms", "0"]);
+    let ran = lab.launchpad(&tune);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let of = |level: &Value| ["side_by_side", "at_once", "ok"].map(|name| level[name].as_u64().unwrap());
+    let levels: Vec<_> = json["levels"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(levels, [[1, 1, 2], [2, 2, 4], [3, 2, 6]], "{json}");
+    let noted = lab.noted("noted");
+    assert!(noted.len() == 12 && noted.iter().all(|line| line.ends_with(FIRST)), "{noted:?}");
 }

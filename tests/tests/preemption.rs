@@ -796,3 +796,36 @@ async fn drain_tells_the_workers_that_it_names() {
         .await;
     }
 }
+
+/// Of two workers on the run, one is named, by its id or by its label; the other one takes over.
+#[tokio::test]
+async fn drain_of_one_worker_leaves_the_others_at_work() {
+    for by_label in [false, true] {
+        let lab = Lab::new(PROGRAMS).await;
+        push(&lab, "r");
+        lab.write("gate-r", "");
+        let mut named = lab.worker("named", &["--run", "r", "--region", "here"]);
+        until_steps(&lab, &named, 1).await;
+        let registered = async || {
+            let workers = lab.queue().workers().await.unwrap();
+            workers.into_iter().map(|worker| worker.id.to_string()).collect::<Vec<_>>()
+        };
+        let id = eventually("it is registered", || async { registered().await.pop().ok_or("none") }).await;
+        let mut other = lab.worker("other", &["--run", "r", "--region", "there"]);
+        other.until_logged("it waits", |line| line["message"] == "nothing to do").await;
+        let arguments =
+            if by_label { ["drain", "--label", "region=here"].to_vec() } else { vec!["drain", &id] };
+        let ran = lab.launchpad(&arguments);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(named.left().await, 75, "{}", named.log());
+        until_steps(&lab, &other, 2).await;
+        assert_eq!(lines(&lab, "steps-r"), [1, 2]);
+        assert!(!other.log().contains("told to leave"), "{}", other.log());
+        assert_eq!(other.has_left(), None);
+        eventually("the registry has the other one only", || async {
+            let ids = registered().await;
+            if ids.len() == 1 && ids[0] != id { Ok(()) } else { Err(ids) }
+        })
+        .await;
+    }
+}

@@ -299,6 +299,9 @@ impl Attempt {
         let [every, _] = pace(&self.shared.config, &self.serving.info.limits);
         extra.push(("MOLFLEET_CHECKPOINT_SECONDS".to_owned(), every.as_secs().to_string().into()));
         extra.extend(self.shared.gpus.variables(self.own_gpu()));
+        if self.own_gpu().is_some() {
+            extra.extend_from_slice(&self.shared.config.cuda_mps);
+        }
         if is_call(&step.argv) {
             extra.extend(self.servers(step));
         }
