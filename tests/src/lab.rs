@@ -161,6 +161,40 @@ impl Lab {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// What engines run in the lab: names of processes, and their folders of `/proc`.
+    pub fn processes(&self) -> Vec<(String, PathBuf)> {
+        let Ok(folder) = self.path("scratch").canonicalize() else { return Vec::new() };
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let ours = processes
+            .filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
+        let named =
+            |path: PathBuf| Some((fs::read_to_string(path.join("comm")).ok()?.trim().to_owned(), path));
+        ours.filter_map(named).collect()
+    }
+
+    /// Their names.
+    pub fn running(&self) -> Vec<String> {
+        self.processes().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Waits until a program of that name runs.
+    pub async fn until_running(&self, worker: &LabWorker, name: &str) {
+        eventually(&format!("a {name}"), async || {
+            let found = self.running();
+            if found.iter().any(|found| found == name) { Ok(()) } else { Err((found, worker.last_words())) }
+        })
+        .await;
+    }
+
+    /// Waits until none runs any more.
+    pub async fn until_nothing_runs(&self) {
+        eventually("the end of all programs", async || {
+            let left = self.running();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        })
+        .await;
+    }
+
     /// Runs launchpad to its end.
     pub fn launchpad(&self, arguments: &[&str]) -> Ran {
         let output = self.launchpad_command(arguments).output().unwrap();

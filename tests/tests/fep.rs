@@ -514,7 +514,7 @@ async fn an_mdrun_that_is_told_to_end_from_elsewhere_condemns_no_molecule() {
 
 /// Holds the driver's overlap against that of two Gaussians of width 1, `(n₀ + n₁) ∫ p₀ p₁ / (n₀ p₀ + n₁ p₁)`, by a sum over x. It is
 /// 0.796, 0.450 and 0.069 for 1, 2 and 4 between them. Samples are quantiles, so nothing is random.
-const OVERLAP_OF_GAUSSIANS: &str = r#"
+const OVERLAP_OF_GAUSSIANS: &str = r"
 import gromacs_fep, math, statistics
 def density(x, mean):
     return math.exp(-((x - mean) ** 2) / 2) / math.sqrt(2 * math.pi)
@@ -533,7 +533,7 @@ for apart, ratio in ((0, 1), (1, 1), (2, 1), (4, 1), (2, 4)):
     found, expected = gromacs_fep.overlap(forward, backward), exactly(apart, ratio)
     assert abs(found - expected) < 0.002, (apart, ratio, found, expected)
 assert gromacs_fep.overlap([800.0, 810.0], [-800.0, -810.0]) < 1e-9
-"#;
+";
 
 #[test]
 fn the_overlap_of_two_windows_is_that_of_two_gaussians() {

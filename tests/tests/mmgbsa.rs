@@ -300,24 +300,9 @@ async fn of_two_hosts_that_make_the_same_parameters_at_once_both_use_those_of_th
     assert_eq!(objects, [first, second]);
 }
 
-/// What runs in a folder of the lab: names of processes, and their folders of `/proc`.
-fn processes(lab: &Lab) -> Vec<(String, PathBuf)> {
-    let folder = lab.path("scratch").canonicalize().unwrap();
-    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let ours =
-        processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
-    let named = |path: PathBuf| Some((fs::read_to_string(path.join("comm")).ok()?.trim().to_owned(), path));
-    ours.filter_map(named).collect()
-}
-
-/// Their names.
-fn running(lab: &Lab) -> Vec<String> {
-    processes(lab).into_iter().map(|(name, _)| name).collect()
-}
-
 /// Sends a signal to the `gmx` that runs.
 fn signal_gmx(lab: &Lab, signal: Signal) {
-    let processes = processes(lab);
+    let processes = lab.processes();
     let (_, path) = processes.iter().find(|(name, _)| name == "gmx").unwrap();
     let pid = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
     kill(Pid::from_raw(pid), signal).unwrap();
@@ -342,22 +327,6 @@ async fn until_left(lab: &Lab, worker: &LabWorker, name: &str) {
     .await;
 }
 
-async fn until_running(lab: &Lab, worker: &LabWorker, name: &str) {
-    eventually(&format!("a {name}"), async || {
-        let found = running(lab);
-        if found.iter().any(|found| found == name) { Ok(()) } else { Err((found, worker.last_words())) }
-    })
-    .await;
-}
-
-async fn until_nothing_runs(lab: &Lab) {
-    eventually("the end of all programs", async || {
-        let left = running(lab);
-        if left.is_empty() { Ok(()) } else { Err(left) }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     let lab = lab().await;
@@ -367,21 +336,27 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     // Killed in its dynamics, after a checkpoint got to the store.
     let mut first = lab.worker("first", &["--run", "r"]);
     first.until_logged("a checkpoint of the dynamics", |line| is_kept(&lab, line, "md.cpt")).await;
-    assert!(running(&lab).contains(&"gmx".to_owned()), "in the middle of the dynamics: {:?}", running(&lab));
+    assert!(lab.running().contains(&"gmx".to_owned()), "in the middle of the dynamics: {:?}", lab.running());
     first.kill9();
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Told to leave in its dynamics.
     let mut second = lab.worker("second", &["--run", "r"]);
-    until_running(&lab, &second, "gmx").await;
+    lab.until_running(&second, "gmx").await;
     second.until_logged("a checkpoint", |line| line["message"] == "checkpoint kept").await;
     second.signal(Signal::SIGTERM);
     assert_eq!(second.left().await, 75, "{}", second.last_words());
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Killed in its energies.
     let mut third = lab.worker("third", &["--run", "r"]);
-    until_running(&lab, &third, "sander").await;
+    lab.until_running(&third, "sander").await;
     third.kill9();
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
+    // Told to leave in its energies: `sander` is a grandchild of the step's program, and ends with it.
+    let mut fourth = lab.worker("fourth", &["--run", "r"]);
+    lab.until_running(&fourth, "sander").await;
+    fourth.signal(Signal::SIGTERM);
+    assert_eq!(fourth.left().await, 75, "{}", fourth.last_words());
+    lab.until_nothing_runs().await;
     work(&lab, "r", &[]);
 
     let told = records(&lab, "r", 0);
@@ -400,6 +375,21 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     work(&lab, "quiet", &[]);
     let shard = |run| fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
     assert_eq!(String::from_utf8(shard("r")).unwrap(), String::from_utf8(shard("quiet")).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_cancelled_in_its_energies_leaves_nothing_running() {
+    let lab = lab().await;
+    let options = helical(&lab, "charges = 'gasteiger'\nmd_ps = 1\nframes = 500\n");
+    let limits = "[limits]\nlease_ms = 2400\nheartbeat_ms = 400\n";
+    push(&lab, "r", &pose("benzene.sdf"), &format!("{options}{limits}"));
+    let mut worker = lab.worker("w", &["--run", "r", "--exit-when", "drained"]);
+    lab.until_running(&worker, "sander").await;
+    let ran = lab.launchpad(&["cancel", "r", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    lab.until_nothing_runs().await;
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    assert_eq!(lab.task("r", 0).await.state, State::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,7 +425,7 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
     until_left(&lab, &first, "em.log").await;
     first.signal(Signal::SIGTERM);
     assert_eq!(first.left().await, 75, "{}", first.last_words());
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Killed in its equilibration, after a checkpoint of that got to the store. It is held meanwhile, so as not to end before.
     let mut second = lab.worker("second", &["--run", "r"]);
     until_left(&lab, &second, "equilibrate.cpt").await;
@@ -443,7 +433,7 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
     let has_equilibration = |line: &serde_json::Value| is_kept(&lab, line, "equilibrate.cpt");
     second.until_logged("a checkpoint of the equilibration", has_equilibration).await;
     second.kill9();
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     // Told to leave in it, when it has gone on for a while: then there is a former checkpoint.
     let mut third = lab.worker("third", &["--run", "r"]);
     until_left(&lab, &third, "equilibrate_prev.cpt").await;
@@ -451,7 +441,7 @@ async fn in_water_no_step_is_done_twice_and_the_equilibration_goes_on_to_the_sam
     third.signal(Signal::SIGTERM);
     signal_gmx(&lab, Signal::SIGCONT);
     assert_eq!(third.left().await, 75, "{}", third.last_words());
-    until_nothing_runs(&lab).await;
+    lab.until_nothing_runs().await;
     work(&lab, "r", &[]);
 
     let told = records(&lab, "r", 0);
@@ -654,6 +644,29 @@ async fn a_smiles_is_put_in_the_place_of_a_reference() {
     assert!(cells["pocket_distance"].parse::<f64>().unwrap() < 3.0, "{cells:?}");
     assert_eq!((ethanol.verdict, ethanol.reason.as_str()), (Verdict::Bad, "pose_missing"));
     assert!(missed["detail"].contains("heavy atoms in common with the reference"), "{missed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docked_pose_of_a_former_run_is_rescored_by_the_examples_settings() {
+    let lab = lab().await;
+    lab.push("docked", "c1ccccc1 benzene\n", &[]);
+    work(&lab, "docked", &[]);
+    let ran = lab.launchpad(&["poses", "docked", "-o", "poses.sdf"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let config = project("examples/t4l-l99a/mmgbsa.toml");
+    let push = ["push", "poses.sdf", "--run", "rescored", "--config", config.to_str().unwrap()];
+    let ran = lab.launchpad(&[&push[..], &["--charges", "gasteiger", "--confirm-after-ms", "0"]].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    work(&lab, "rescored", &[]);
+    let scored = rows(&lab, "rescored");
+    let [(benzene, cells)] = &scored[..] else { panic!("{scored:?}") };
+    assert_eq!(benzene.molecule_id, "benzene");
+    // The crystal's pose has −16.8 with these charges.
+    assert!((-22.0..-10.0).contains(&score(benzene)), "{benzene:?}");
+    let cell = |name: &str| cells[name].as_str();
+    assert_eq!((cell("pose_smiles"), cell("flags")), ("c1ccccc1", "hydrogens_added"));
+    assert_eq!((cell("charges"), cell("md_ps"), cell("frames")), ("gasteiger", "1", "1"));
+    assert!(cells["pocket_distance"].parse::<f64>().unwrap() < 3.0, "{cells:?}");
 }
 
 /// A `gmx` that notes its arguments and leaves empty files where files are asked for.

@@ -288,11 +288,7 @@ impl Attempt {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
                 self.delete_bundles().await;
-                if stored.molecules_ok > 0 {
-                    AttemptEnd::Succeeded
-                } else {
-                    AttemptEnd::AllBad(stored.molecules_bad)
-                }
+                if stored.has_good { AttemptEnd::Succeeded } else { AttemptEnd::AllBad(stored.molecules_bad) }
             }
             Ok(Err(fate)) => {
                 tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");

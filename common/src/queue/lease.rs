@@ -197,12 +197,13 @@ impl Queue {
         let reply = self.run_script(&scripts::LEASE, run, (worker.as_str(), request, slots, digest)).await?;
         match reply.code() {
             "granted" => {
-                let grants = reply
-                    .lists(2)?
-                    .into_iter()
-                    .map(|fields| grant(&reply, &fields))
-                    .collect::<Result<_, _>>()?;
-                Ok(LeaseReply::Granted { now_ms: reply.number(1)?, grants })
+                let now_ms = reply.number(1)?;
+                let grants: Vec<Grant> =
+                    reply.lists(2)?.iter().filter_map(|fields| grant(now_ms, fields)).collect();
+                if grants.is_empty() {
+                    return Err(reply.unknown());
+                }
+                Ok(LeaseReply::Granted { now_ms, grants })
             }
             "nothing" => {
                 let why = match reply.text(2)? {
@@ -397,27 +398,26 @@ pub(super) fn fate(reply: &Reply) -> Result<Fate, QueueError> {
     }
 }
 
-pub(super) fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
-    let parse = || {
-        let [task, lease, input, former, queued, failures, checkpoint] = fields else { return None };
-        let (molecules, unusable) = match decode_molecules(input) {
-            Ok(molecules) => (molecules, None),
-            Err(_) if input.is_empty() => (Vec::new(), Some("it is missing".to_owned())),
-            Err(error) => (Vec::new(), Some(chain(&error))),
-        };
-        Some(Grant {
-            task: task.parse().ok()?,
-            lease: lease.parse().ok()?,
-            molecules,
-            unusable,
-            // What former attempts left is a help, and never needed.
-            former: former.split(' ').filter_map(parse_former_one).collect(),
-            queued_ms: queued.parse().ok()?,
-            failures: failures.parse().ok()?,
-            checkpoint: Checkpoint::parse(checkpoint),
-        })
+/// Reads one lease of an answer. What a stranger may have damaged in its task costs nothing but itself: the answer's other leases are held.
+/// `None` if not even its name can be read; it lapses.
+pub(super) fn grant(now_ms: u64, fields: &[&str]) -> Option<Grant> {
+    let [task, lease, input, former, queued, failures, checkpoint] = fields else { return None };
+    let (molecules, unusable) = match decode_molecules(input) {
+        Ok(molecules) => (molecules, None),
+        Err(_) if input.is_empty() => (Vec::new(), Some("it is missing".to_owned())),
+        Err(error) => (Vec::new(), Some(chain(&error))),
     };
-    parse().ok_or_else(|| reply.unknown())
+    Some(Grant {
+        task: task.parse().ok()?,
+        lease: lease.parse().ok()?,
+        molecules,
+        unusable,
+        // What former attempts left is a help, and never needed.
+        former: former.split(' ').filter_map(parse_former_one).collect(),
+        queued_ms: queued.parse().unwrap_or(now_ms).min(now_ms),
+        failures: failures.parse().unwrap_or(0),
+        checkpoint: Checkpoint::parse(checkpoint),
+    })
 }
 
 /// Reads the field `former`: `<lease name>:<ending>` for each, a space between them.

@@ -34,7 +34,7 @@ pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
 pub use http::{HttpError, HttpOptions, MoleculeField};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter, RowKind};
-pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions, Solvent};
+pub use mmgbsa::{ChargeModel, MMGBSA_BATCH_MAX, MmgbsaError, MmgbsaOptions, Solvent};
 pub use molecule::{
     ID_CHARACTERS_MAX, Molecule, MoleculeError, MoleculeKind, MoleculeSource, RECORD_BYTES_MAX, RECORD_END,
     SMILES_BYTES_MAX, decode_molecules, encode_molecules, is_id,
@@ -45,8 +45,8 @@ pub use outcome::{AttemptFile, AttemptRecord, CarriedRows, Ending, Provenance, S
 pub use seed::molecule_seed;
 pub use shard::{Row, Shard, ShardError, Verdict};
 pub use spec::{
-    EngineOptions, Limits, LimitsError, ManifestDigest, ObjectRef, RunSpec, SPEC_SCHEMA, VinaOptions,
-    step_kind,
+    CONTACT_ANGSTROM, EngineOptions, Limits, LimitsError, ManifestDigest, ObjectRef, RunSpec, SPEC_SCHEMA,
+    VinaOptions, step_kind,
 };
 pub use spec_check::{SPEC_BYTES_MAX, SpecError, is_role};
 pub use state::{State, TRANSITIONS, Verb};

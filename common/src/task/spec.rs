@@ -166,11 +166,20 @@ impl EngineOptions {
         if self.is_part(task) { (0, 0) } else { shard.counts() }
     }
 
+    /// The task that stands for all that are parts of the same thing: the first of a molecule's windows; else the task itself.
+    pub const fn first_part(&self, task: TaskId) -> TaskId {
+        if let Self::GromacsFep(fep) = self { fep.first_of_group(task) } else { task }
+    }
+
     /// Whether a task gives no result of a molecule, but a part of one: a window.
     pub fn is_part(&self, task: TaskId) -> bool {
         matches!(self, Self::GromacsFep(fep) if fep.part(task) != FepPart::Reduction)
     }
 }
+
+/// Heavy atoms this near, in Å, count as in contact: the usual cut-off for protein–ligand contacts, a little beyond the sum of
+/// two van der Waals radii (carbon: 2 · 1.9 Å in Vina's function) and far inside the function's own cut-off of 8 Å.
+pub const CONTACT_ANGSTROM: f64 = 4.5;
 
 /// Parameters of AutoDock Vina.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

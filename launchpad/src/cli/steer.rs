@@ -89,9 +89,9 @@ pub struct Drain {
 pub struct Pause {
     /// The run
     pub run: RunId,
-    /// The reason, which `status` shows
-    #[arg(long, value_name = "TEXT", default_value = "paused by hand")]
-    pub why: String,
+    /// The reason, which `status` shows [default: the one that it is paused for already, or `paused by hand`]
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
 }
 
 /// Arguments of `resume`.

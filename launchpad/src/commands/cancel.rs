@@ -19,7 +19,11 @@ struct Cancelled<'a> {
 
 impl Report for Cancelled<'_> {
     fn text(&self) -> String {
-        format!("Cancelled {} tasks of {}.\n", thousands(self.cancelled), self.run)
+        let back = match self.cancelled {
+            0 => String::new(),
+            _ => format!(" `launchpad retry {} --cancelled` brings cancelled ones back.", self.run),
+        };
+        format!("Cancelled {} tasks of {}.{back}\n", thousands(self.cancelled), self.run)
     }
 }
 

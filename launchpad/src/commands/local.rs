@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::Local;
 use crate::error::LaunchpadError;
-use crate::local_redis;
+use crate::local_redis::{self, Running};
 use crate::output::Report;
 
 #[derive(Debug, Serialize)]
@@ -18,8 +18,9 @@ struct LocalStatus {
 }
 
 impl LocalStatus {
-    fn running(running: local_redis::Running, what: &str) -> Self {
-        let text = format!("{what} at {} (process {})\n", running.url, running.pid);
+    fn running(running: Running, what: &str) -> Self {
+        let Running { url, pid, .. } = &running;
+        let text = format!("{what} at {url} (process {pid})\n`redis-cli -u {url}` looks into it.\n");
         Self { running: true, url: Some(running.url), pid: Some(running.pid), text }
     }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions};
+use common::task::{
+    CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, MMGBSA_BATCH_MAX, MmgbsaOptions, RunId,
+    TerachemOptions,
+};
 
 use super::{
     Layout, PushError, command_options, docking_options, fep_options, http_options, mmgbsa_options,
@@ -37,6 +40,8 @@ pub(crate) struct PushRequest {
     pub(crate) engine: EngineOptions,
     /// Files that every task gets, by role; another run has the rest.
     pub(crate) inputs: BTreeMap<String, PathBuf>,
+    /// The structure round which the search box was laid, where one was named.
+    pub(crate) box_ligand: Option<PathBuf>,
     /// The driver, where another than the engine's own or the other run's was named.
     pub(crate) driver: Option<DriverSource>,
     /// The run's seed.
@@ -102,6 +107,7 @@ impl PushRequest {
             columns: Columns { smiles: flags.smiles_column.clone(), id: flags.id_column.clone() },
             engine,
             inputs,
+            box_ligand: docking_options::box_ligand(flags, &file, folder),
             driver,
             seed: flags.seed.or(file.seed).or(from.map(|from| from.spec.seed)).unwrap_or(SEED_DEFAULT),
             batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,
@@ -174,7 +180,7 @@ impl Said<'_> {
             EngineName::GromacsMmgbsa => {
                 let mut inputs = self.receptor()?;
                 inputs.extend(mmgbsa_options::reference(flags, &file.options, folder));
-                (EngineOptions::GromacsMmgbsa(mmgbsa_options::resolve(flags, &file.options, from)?), inputs)
+                (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
             EngineName::GromacsFep => (EngineOptions::GromacsFep(self.fep()?), BTreeMap::new()),
             EngineName::Surge => {
@@ -240,6 +246,14 @@ impl Said<'_> {
         )?;
         options.validate(has_driver)?;
         Ok(options)
+    }
+
+    fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
+        let (most, engine) = (MMGBSA_BATCH_MAX, EngineName::GromacsMmgbsa.name());
+        if let Some(found) = self.flags.batch_size.or(self.file.batch_size).filter(|size| *size > most) {
+            return Err(PushError::Batch { found, most, engine });
+        }
+        mmgbsa_options::resolve(self.flags, &self.file.options, self.from)
     }
 
     fn fep(self) -> Result<FepOptions, PushError> {
@@ -315,9 +329,7 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use common::task::{
-        ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions,
-    };
+    use common::task::{ChargeModel, CnnScoring, GninaOptions, GninaScore, Solvent, VinaOptions};
 
     use super::*;
     use crate::cli::{Cli, Command};

@@ -29,7 +29,7 @@ use crate::Lab;
 use checker::{Rule, Scene, Seen, Violation, check};
 use fleet::{CORES, Far, Fleet, Notes};
 use schedule::{Schedule, Subject};
-use toy::{Finding, Temper};
+use toy::{Finding, Temper, windows};
 use weather::Site;
 use witness::Witness;
 use work::{Order, Shape};
@@ -171,6 +171,22 @@ fn seed_of(tempers: &[Temper]) -> u64 {
     let fits = |seed: &u64| {
         molecules.iter().zip(tempers).all(|((smiles, id), temper)| {
             Finding::of(id, smiles.as_bytes(), checker::molecule_seed(*seed, id)).temper() == *temper
+        })
+    };
+    (0..u32::MAX.into()).find(fits).unwrap()
+}
+
+/// The seed of a run of groups of which nothing comes to nothing and none is bad, from the text of its `.smi`.
+pub fn seed_of_good_groups(molecules: &str) -> u64 {
+    let molecules: Vec<(&str, &str)> = molecules.lines().filter_map(|line| line.split_once(' ')).collect();
+    let parts =
+        (0..windows::WINDOWS.len()).map(|window| window.to_string()).chain([windows::REDUCTION.to_owned()]);
+    let parts: Vec<String> = parts.collect();
+    let fits = |seed: &u64| {
+        molecules.iter().all(|(smiles, id)| {
+            let seed = checker::molecule_seed(*seed, id);
+            let part = |part: &String| windows::of_part(id, part, smiles, seed).temper() == Temper::Fine;
+            !Finding::of(id, smiles.as_bytes(), seed).is_bad() && parts.iter().all(part)
         })
     };
     (0..u32::MAX.into()).find(fits).unwrap()

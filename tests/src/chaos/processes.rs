@@ -6,6 +6,8 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::eventually;
+
 /// The ids of a process' descendants, by id, with their command lines.
 pub(super) fn descendants(of: u32) -> BTreeMap<u32, String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -29,10 +31,25 @@ pub(super) fn signal(pids: impl IntoIterator<Item = u32>, signal: Signal) {
     }
 }
 
-/// The fourth field of a process' `stat`, after its name, which may hold anything.
-fn parent(pid: u32) -> Option<u32> {
+/// Waits until a process stands still after SIGSTOP, or is gone.
+pub(super) async fn until_stopped(pid: u32) {
+    eventually("a frozen process stands still", || async move {
+        match stat(pid).as_deref().and_then(|stat| stat.chars().next()) {
+            None | Some('T' | 'Z' | 'X') => Ok(()),
+            Some(state) => Err(state),
+        }
+    })
+    .await;
+}
+
+/// What follows the name of a process in its `stat`; the name may hold anything.
+fn stat(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+    Some(stat.rsplit(')').next()?.trim_start().to_owned())
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -12,6 +12,12 @@ pub(super) async fn say(redis: &TestRedis, words: &[&str]) -> Value {
     .await
 }
 
+/// Why a server refuses to write, in its own word.
+pub(super) async fn refusal(redis: &TestRedis) -> String {
+    let refused = say_once(redis, &["SET", "chaos:probe", ""]).await;
+    refused.err().and_then(|error| error.code().map(str::to_owned)).unwrap_or_default()
+}
+
 #[expect(clippy::disallowed_methods, reason = "the chaos changes servers behind the queue's back")]
 async fn say_once(redis: &TestRedis, words: &[&str]) -> RedisResult<Value> {
     let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;

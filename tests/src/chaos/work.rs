@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::fleet::{Fleet, ROLES};
-use super::toy::windows::WINDOWS;
-use super::toy::{DIARY_FLAG, GATE_FLAG, PAUSE_FLAG, STEPS_FLAG};
+use super::toy::{DIARY_FLAG, GATE_FLAG, PAUSE_FLAG, STEPS_FLAG, windows};
 use crate::LEASE_MS;
 
 /// How many runs there are to work on at any time, at least: one of each shape.
@@ -89,7 +88,10 @@ pub(super) async fn push(fleet: &Arc<Fleet>, order: Order<'_>) {
     let Order { run, shape, tasks, seed, .. } = order;
     let molecules = shape.molecules(tasks * shape.batch());
     let ligands = fleet.lab.write(&format!("{run}.{}", shape.ending()), &molecules);
-    let engine = if shape == Shape::Groups { windows(fleet, run) } else { command(fleet, order) };
+    let engine = match shape {
+        Shape::Groups => windows::run_file(&fleet.lab, run, &fleet.diaries(), PAUSE_MS_MAX),
+        _ => command(fleet, order),
+    };
     let config = format!(
         "{engine}\n[limits]\nlease_ms = {LEASE_MS}\nheartbeat_ms = 400\nbackoff_ms = 400\nbackoff_max_ms = 2000\nlapses_max = 1000000\n\
          checkpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n"
@@ -117,19 +119,6 @@ fn command(fleet: &Fleet, Order { shape, gate, .. }: Order<'_>) -> String {
         "engine = 'command'\nbatch_size = {}\n\
          [options]\nargv = {argv:?}\ncolumns = [{{ name = 'value', unit = 'points' }}]\nscore = 'value'",
         shape.batch()
-    )
-}
-
-/// The toy in the place of Python and GROMACS.
-fn windows(fleet: &Fleet, run: &str) -> String {
-    let driver = format!("{}\n{PAUSE_MS_MAX}\n", fleet.diaries().display());
-    let driver = fleet.lab.write(&format!("{run}.py"), &driver);
-    let [coulomb, vdw] = [0, 1].map(|which| WINDOWS.map(|lambdas| lambdas[which]));
-    format!(
-        "engine = 'gromacs-fep'\n\
-         [options]\ndriver = '{}'\nlambdas_coulomb = {coulomb:?}\nlambdas_vdw = {vdw:?}\ncharges = 'gasteiger'\n\
-         window_ps = 1\ndiscard_ps = 0\nequilibration_ps = 1\nbox_nm = 2",
-        driver.display()
     )
 }
 

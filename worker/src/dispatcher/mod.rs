@@ -37,6 +37,8 @@ use crate::watchdog::Watchdog;
 const MACHINE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longest: Duration::from_mins(5) };
 /// How long a worker that leaves waits for Redis to note it: the last part of the time that leaving may take.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// A second signal so soon is the same wish: `timeout` signals its program, and then the group in which that is.
+const SAME_WISH: Duration = Duration::from_secs(1);
 /// How long at most until the dispatcher looks at its machine again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -58,6 +60,8 @@ type Key = (RunId, TaskId, LeaseName);
 struct Running {
     control: Control,
     taken: Taken,
+    /// The task that stands for what its own is a part of.
+    first_part: TaskId,
 }
 
 /// The state of a worker.
@@ -167,7 +171,7 @@ impl Dispatcher {
     pub(crate) async fn run(mut self) -> std::io::Result<Left> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut is_told = false;
+        let mut told_at = None;
         let left = loop {
             self.show_card();
             if let Some(left) = self.reason_to_leave() {
@@ -180,11 +184,17 @@ impl Dispatcher {
             tokio::select! {
                 () = either(&mut terminate, &mut interrupt) => {
                     // A machine that goes gives notice and then signals: that is one wish, and two signals are a hurry.
-                    if std::mem::replace(&mut is_told, true) {
-                        tracing::warn!("signalled a second time, leaving at once");
-                        break Left::WorkRemains;
+                    match told_at {
+                        None => {
+                            told_at = Some(Instant::now());
+                            self.leave();
+                        }
+                        Some(at) if at.elapsed() < SAME_WISH => {}
+                        Some(_) => {
+                            tracing::warn!("signalled a second time, leaving at once");
+                            break Left::WorkRemains;
+                        }
                     }
-                    self.leave();
                 }
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
                 Some(Ok(answer)) = self.asking_again.join_next() => self.take(answer),
@@ -306,7 +316,9 @@ impl Dispatcher {
             Taken::default()
         });
         self.held.add(run, serving.heartbeat(), grant.task, &grant.lease);
-        self.running.insert(key.clone(), Running { control: control.clone(), taken: taken.clone() });
+        let first_part = serving.info.spec.engine.first_part(grant.task);
+        let running = Running { control: control.clone(), taken: taken.clone(), first_part };
+        self.running.insert(key.clone(), running);
         let span = tracing::info_span!(
             "attempt",
             %run,
@@ -321,7 +333,7 @@ impl Dispatcher {
     }
 
     fn ended(&mut self, key: &Key, end: AttemptEnd) {
-        self.running.remove(key);
+        let first_part = self.running.remove(key).map_or(key.1, |running| running.first_part);
         self.slots.settle(self.running.values().map(|running| &running.taken));
         self.held.remove(&key.0, &key.2, key.1);
         match end {
@@ -332,10 +344,12 @@ impl Dispatcher {
             }
             AttemptEnd::AllBad(molecules_bad) => {
                 let reason = failure::ALL_BAD.to_owned();
-                self.in_vain(&key.0, Vain { task: key.1, reason, charged: false, molecules_bad });
+                let vain = Vain { task: key.1, first_part, reason, charged: false, molecules_bad };
+                self.in_vain(&key.0, vain);
             }
             AttemptEnd::Failed(reason) => {
-                self.in_vain(&key.0, Vain { task: key.1, reason, charged: true, molecules_bad: 0 });
+                let vain = Vain { task: key.1, first_part, reason, charged: true, molecules_bad: 0 };
+                self.in_vain(&key.0, vain);
             }
             AttemptEnd::Stopped => self.runs.wake_one(&key.0),
             AttemptEnd::MachineFault => {

@@ -11,7 +11,7 @@ use common::task::{MmgbsaOptions, RunSpec, Solvent};
 use super::reason::ComplexReason;
 use super::{
     Engine, EngineFailure, Judged, Plan, Preparation, Shareable, Snapshot, Step, StepOutcome, Workload,
-    command, mmgbsa_energies, mmgbsa_verdict, task_file,
+    command, left_file, mdrun_log, mmgbsa_energies, mmgbsa_verdict, task_file,
 };
 
 /// The step that gives the receptor its topology, once for all molecules.
@@ -78,7 +78,7 @@ const STAGES: [Stage; 8] = [
         log: Some("md.log"),
         uses_up: &["system.top", "equilibrate.gro"],
         resumes: true,
-        ..Stage::new("md", "md.gro", ComplexReason::DynamicsFailed)
+        ..Stage::new(MD, "md.gro", ComplexReason::DynamicsFailed)
     },
     Stage {
         makes: &["complex.tpr", "whole.xtc"],
@@ -94,6 +94,8 @@ const STAGES: [Stage; 8] = [
 
 /// The step that leaves all topologies (`.itp`), however many the receptor has.
 const COMPLEX: &str = "complex";
+/// The step whose frames are evaluated.
+const MD: &str = "md";
 /// The step that only water needs.
 const EQUILIBRATE: &str = "equilibrate";
 
@@ -167,8 +169,17 @@ impl Mmgbsa {
         task.to_string().into_bytes()
     }
 
-    /// Adds what a molecule has left that a later attempt needs: of its finished steps, and of the dynamics that run. Gives how many are done.
-    fn add_molecule(&self, files: &[&Path], snapshot: &mut Snapshot) -> usize {
+    /// How much a step counts in the progress: dynamics as many steps as they have, anything else one.
+    fn weight(&self, stage: Stage) -> u64 {
+        match stage.name {
+            MD => self.options.md_steps(),
+            EQUILIBRATE => self.options.equilibration_steps(),
+            _ => 1,
+        }
+    }
+
+    /// Adds what a molecule has left that a later attempt needs: of its finished steps, and of the dynamics that run. Gives how much is done.
+    fn add_molecule(&self, scratch: &Path, files: &[&Path], snapshot: &mut Snapshot) -> u64 {
         let find = |name: &str| files.iter().find(|file| file.ends_with(name)).map(|file| file.to_path_buf());
         let done = done(self.options.solvent, |name| find(name).is_some());
         let finished: Vec<Stage> = stages(self.options.solvent).take(done).collect();
@@ -179,13 +190,17 @@ impl Mmgbsa {
             let is_topology = |file: &&&Path| file.extension().is_some_and(|end| end == "itp");
             state.extend(files.iter().filter(is_topology).map(|file| file.to_path_buf()));
         }
+        let mut steps = finished.iter().map(|stage| self.weight(*stage)).sum();
         let next = stages(self.options.solvent).nth(done).filter(|stage| stage.resumes);
-        if let Some((read, appended)) = next.and_then(|stage| dynamics(stage.name, find)) {
+        if let Some((stage, (read, appended))) =
+            next.and_then(|stage| Some((stage, dynamics(stage.name, find)?)))
+        {
             state.extend(read);
+            steps += steps_kept(scratch, &appended).filter(|steps| *steps <= self.weight(stage)).unwrap_or(0);
             snapshot.appended.extend(appended);
         }
         snapshot.state.extend(state);
-        done
+        steps
     }
 }
 
@@ -254,10 +269,10 @@ impl Engine for Mmgbsa {
         for molecule in molecules {
             let folder = of_molecule(usize::try_from(molecule["index"].as_u64()?).ok()?, "");
             let own = files.iter().filter(|file| file.parent() == Some(&folder));
-            done += self.add_molecule(&own.map(PathBuf::as_path).collect::<Vec<_>>(), &mut snapshot);
+            done += self.add_molecule(scratch, &own.map(PathBuf::as_path).collect::<Vec<_>>(), &mut snapshot);
         }
-        let steps = molecules.len() * stages(self.options.solvent).count();
-        snapshot.progress = Some((done as u64, steps as u64));
+        let of_each: u64 = stages(self.options.solvent).map(|stage| self.weight(stage)).sum();
+        snapshot.progress = Some((done, molecules.len() as u64 * of_each));
         (!snapshot.state.is_empty()).then_some(snapshot)
     }
 
@@ -315,6 +330,13 @@ fn dynamics(name: &str, find: impl Fn(&str) -> Option<PathBuf>) -> Option<(Vec<P
     let appended = APPENDED.iter().map(|end| of(end)).collect::<Option<_>>()?;
     let read = [Some(of(".tpr")?), Some(checkpoint), of(".mdp")];
     Some((read.into_iter().flatten().collect(), appended))
+}
+
+/// The step of the checkpoint of dynamics, by mdrun's log.
+fn steps_kept(scratch: &Path, appended: &[PathBuf]) -> Option<u64> {
+    let log = appended.iter().find(|file| file.extension().is_some_and(|end| end == "log"))?;
+    let log = left_file::read(scratch, log).ok()?;
+    mdrun_log::checkpoint_step(&String::from_utf8_lossy(&log))
 }
 
 /// A call of Python with a line of code.

@@ -23,6 +23,9 @@ const AWAY: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benz
 /// `mdrun -maxh`: exit 0, and these lines in its log.
 const MAXH_LOG: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-maxh.txt");
 const FINISHED: &str = "Finished mdrun on rank 0 Thu Nov 26 04:06:02 2026\n";
+/// What gmx_MMPBSA was asked for.
+const MODEL: &str =
+    "&general\nstartframe=2, endframe=9999999, interval=1, PBRadii=3,\n/\n&gb\nigb=5, saltcon=0.15,\n/\n";
 const BROKEN: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-broken-molecules.dat");
 
 const OPTIONS: MmgbsaOptions = MmgbsaOptions {
@@ -98,6 +101,7 @@ impl Attempt {
             }
             write("complex.gro", START);
             write("last.gro", LAST);
+            write("mmgbsa.in", MODEL);
             write("energies.dat", ENERGIES);
         }
         attempt
@@ -239,6 +243,18 @@ fn molecules_that_the_box_has_cut_are_named_though_the_total_looks_well() {
     assert!(BROKEN.contains("ΔTOTAL                  -14.88"), "the trap: a good total");
     attempt.spoil("energies.dat", BROKEN);
     attempt.refused("complex_broken", "the complex has 19089356.33 kcal/mol in its bonds");
+}
+
+#[test]
+fn radii_of_another_model_are_named_though_the_total_looks_well() {
+    let attempt = Attempt::new();
+    attempt.spoil("mmgbsa.in", &MODEL.replace("PBRadii=3", "PBRadii=2"));
+    attempt.refused("radii_mismatch", "`mmgbsa.in`: PBRadii=2 (expected 3 for igb=5)");
+    attempt.remove("mmgbsa.in");
+    attempt.refused("radii_mismatch", "No such file");
+    // A driver of one's own may have another model, with the radii of that.
+    attempt.spoil("mmgbsa.in", &MODEL.replace("PBRadii=3", "PBRadii=4").replace("igb=5", "igb=8"));
+    assert_eq!(attempt.first().score, "-14.88");
 }
 
 #[test]
@@ -501,13 +517,15 @@ const ALWAYS: &str = "ligand.json pose.sdf structure.sdf parameters.itp complex.
 fn a_bundle_holds_what_finished_steps_left_for_later_ones() {
     let water = MmgbsaOptions { solvent: Solvent::Tip3p, equilibration_ps: 1.0, ..OPTIONS };
     let engine = Mmgbsa::new(water);
+    // Its steps, and those of 1 and 10 ps of dynamics, for both molecules.
+    let all = 2 * (6 + 500 + 5000);
     let check = |there: &str, expect: &str, steps: u64| {
         let (state, appended, progress) = bundled(&engine, &attempt_with(&engine, there));
         let mut expect: Vec<&str> = expect.split_whitespace().collect();
         expect.sort_unstable();
         assert_eq!(
             (state, appended, progress),
-            (expect.into_iter().map(str::to_owned).collect(), Vec::new(), (steps, 16))
+            (expect.into_iter().map(str::to_owned).collect(), Vec::new(), (steps, all))
         );
     };
     assert_eq!(engine.checkpoint(attempt_with(&engine, "ligand.json made.gro").scratch.path()), None);
@@ -529,13 +547,13 @@ fn a_bundle_holds_what_finished_steps_left_for_later_ones() {
     // The dynamics that run have written no checkpoint yet.
     let running = "equilibrate.tpr equilibrate.log equilibrate.edr equilibrate.xtc";
     then(&format!("em.gro {running}"), "em.gro groups.ndx system.top", 4);
-    then("equilibrate.cpt equilibrate.gro", "em.gro equilibrate.gro groups.ndx system.top", 5);
+    then("equilibrate.cpt equilibrate.gro", "em.gro equilibrate.gro groups.ndx system.top", 504);
     let kept = "em.gro md.mdp md.log md.gro";
     let running = "md.tpr md.mdp md.log md.edr md.xtc";
-    then(&format!("{running} md.cpt md.gro"), &format!("{kept} groups.ndx md.tpr md.xtc"), 6);
+    then(&format!("{running} md.cpt md.gro"), &format!("{kept} groups.ndx md.tpr md.xtc"), 5504);
     let whole = format!("{kept} last.gro whole.xtc");
-    then("complex.tpr whole.xtc last.gro energies.csv", &format!("{whole} groups.ndx complex.tpr"), 7);
-    then("mmgbsa.in energies.dat", &format!("{whole} mmgbsa.in energies.csv energies.dat"), 8);
+    then("complex.tpr whole.xtc last.gro energies.csv", &format!("{whole} groups.ndx complex.tpr"), 5505);
+    then("mmgbsa.in energies.dat", &format!("{whole} mmgbsa.in energies.csv energies.dat"), 5506);
 }
 
 #[test]
@@ -548,7 +566,13 @@ fn a_bundle_holds_dynamics_that_run_with_all_that_mdrun_wants_or_not_at_all() {
         let of = |ends: &[&str]| ends.iter().map(|end| format!("{name}{end}")).collect::<Vec<_>>();
         let all = of(&[".tpr", ".mdp", ".cpt", "_prev.cpt", ".log", ".edr", ".xtc"]);
         let attempt = attempt_with(&engine, &format!("{COMPLEXED} em.gro {before} {}", all.join(" ")));
-        let (state, appended, _) = bundled(&engine, &attempt);
+        let (state, appended, (before_it, _)) = bundled(&engine, &attempt);
+        let log =
+            "Writing checkpoint, step 120 at Thu Nov 26 04:06:02 2026\n\nWriting checkpoint, step 240 at";
+        attempt.spoil(&format!("{name}.log"), log);
+        assert_eq!(bundled(&engine, &attempt).2.0, before_it + 120, "the dynamics' own steps count");
+        attempt.spoil(&format!("{name}.log"), "Writing checkpoint, step 5001 at noon");
+        assert_eq!(bundled(&engine, &attempt).2.0, before_it, "of other dynamics");
         let is_own = |file: &&String| file.starts_with(name);
         let own = |state: &[String]| state.iter().filter(is_own).cloned().collect::<Vec<_>>();
         assert_eq!(own(&state), of(&[".cpt", ".mdp", ".tpr"]));

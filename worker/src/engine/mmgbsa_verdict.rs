@@ -19,7 +19,9 @@ use super::mmgbsa::{
 use super::mmgbsa_energies::{DELTA_TERMS, Energies, TOTAL, Term};
 use super::pose_check::CONTACT_ANGSTROM;
 use super::reason::{ComplexReason, failure};
-use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file, mdrun_log};
+use super::{
+    EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file, mdrun_log, mmgbsa_radii,
+};
 use crate::process::Ended;
 
 /// More bond energy than this, per atom of the complex, has no molecule at 300 K: it has about 0.3 kcal/mol, and one cut in two by the
@@ -35,6 +37,8 @@ const POCKET_SHIFT_MAX_ANGSTROM: f64 = 5.0;
 const REFUSED: &str = "refused.json";
 /// What the driver tells of a ligand.
 const LIGAND: &str = "ligand.json";
+/// What gmx_MMPBSA was asked for.
+const MODEL: &str = "mmgbsa.in";
 /// The ligand's parameters.
 const PARAMETERS: &str = "parameters.itp";
 
@@ -185,6 +189,10 @@ impl Attempt<'_> {
             .read(&of("energies.dat"))
             .and_then(|text| Energies::parse(&text).map_err(|error| error.to_string()));
         let energies = energies.map_err(|detail| (ComplexReason::EnergiesFailed, detail))?;
+        let model = self.read(&of(MODEL)).map_err(|detail| (ComplexReason::RadiiMismatch, detail))?;
+        if let Some(mismatch) = mmgbsa_radii::mismatch(&model) {
+            return Err((ComplexReason::RadiiMismatch, format!("`{MODEL}`: {mismatch}")));
+        }
         let total_kcal_mol = self.check(&energies, start.atoms)?;
         let last = self.complex(&of("last.gro"))?;
         if last.atoms != start.atoms {

@@ -107,6 +107,8 @@ pub(crate) enum ComplexReason {
     EnergiesFailed,
     /// The pose that was given does not touch the receptor.
     NoContact,
+    /// The radii are not those of the solvent's model.
+    RadiiMismatch,
     /// Fewer or more frames than asked for.
     FramesMissing,
     /// An energy term is no finite number.
@@ -133,6 +135,7 @@ impl ComplexReason {
             Self::TrajectoryFailed => "trajectory_failed",
             Self::EnergiesFailed => "energies_failed",
             Self::NoContact => "no_contact",
+            Self::RadiiMismatch => "radii_mismatch",
             Self::FramesMissing => "frames_missing",
             Self::TermNotFinite => "term_not_finite",
             Self::ComplexBroken => "complex_broken",
@@ -237,8 +240,10 @@ pub(crate) mod failure {
     pub(crate) const OUTPUT_MISSING: &str = "output_missing";
     /// The preparation's driver broke off.
     pub(crate) const PREPARE_FAILED: &str = "prepare_failed";
-    /// The receptor has no atoms, or Vina refuses it.
+    /// The receptor has no atoms, or a program refuses it.
     pub(crate) const RECEPTOR_INVALID: &str = "receptor_invalid";
+    /// The receptor is called PDBQT, and its atoms have no charge or no AutoDock type in their places.
+    pub(crate) const RECEPTOR_NOT_PDBQT: &str = "receptor_not_pdbqt";
     /// The file of rows is missing or has not the declared columns.
     pub(crate) const ROWS_INVALID: &str = "rows_invalid";
     /// No server of the engine could be asked.
@@ -282,7 +287,7 @@ mod tests {
         Reason::NoContact,
         Reason::ScoreOutOfRange,
     ];
-    const COMPLEX_REASONS: [ComplexReason; 14] = [
+    const COMPLEX_REASONS: [ComplexReason; 15] = [
         ComplexReason::ParametersFailed,
         ComplexReason::ComplexFailed,
         ComplexReason::MinimisationFailed,
@@ -291,6 +296,7 @@ mod tests {
         ComplexReason::TrajectoryFailed,
         ComplexReason::EnergiesFailed,
         ComplexReason::NoContact,
+        ComplexReason::RadiiMismatch,
         ComplexReason::FramesMissing,
         ComplexReason::TermNotFinite,
         ComplexReason::ComplexBroken,
@@ -313,7 +319,7 @@ mod tests {
         FepReason::OverlapTooSmall,
         FepReason::EnergyOutOfRange,
     ];
-    const FAILURES: [&str; 21] = [
+    const FAILURES: [&str; 22] = [
         failure::CUT_SHORT,
         failure::THREADS_CHANGED,
         failure::ENGINE_CRASHED,
@@ -326,6 +332,7 @@ mod tests {
         failure::OUTPUT_MISSING,
         failure::PREPARE_FAILED,
         failure::RECEPTOR_INVALID,
+        failure::RECEPTOR_NOT_PDBQT,
         failure::ROWS_INVALID,
         failure::SERVER_AWAY,
         failure::SERVER_CRASHED,
@@ -351,6 +358,20 @@ mod tests {
     fn tuple(driver: &str, name: &str) -> BTreeSet<String> {
         let body = driver.split_once(&format!("\n{name} = (")).unwrap().1.split_once("\n)").unwrap().0;
         body.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_documentation_tells_of_each_engine_what_was_reproduced_and_how_it_fails() {
+        let engines = SCIENCE
+            .split("\n## ")
+            .filter(|section| section.starts_with("Engine `") || section.starts_with("Enumeration\n"));
+        assert_eq!(engines.clone().count(), 8);
+        for section in engines {
+            let has = |what: &str| section.lines().any(|line| line.starts_with(what));
+            let name = section.lines().next().unwrap();
+            assert!(has("### Known failure modes"), "{name}");
+            assert!(has("### Reference ") || has("Reference values, "), "{name}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::diary::Deed;
 use super::{Attempt, BAD_REASON, Finding, ended, seed};
+use crate::Lab;
 
 /// Windows of a molecule, and how far each is decoupled: charges and van der Waals forces.
 pub const WINDOWS: [[f64; 2]; 3] = [[0.0, 0.0], [1.0, 0.5], [1.0, 1.0]];
@@ -34,6 +35,18 @@ pub fn reduction(finding: Finding) -> Value {
         "bar": value, "bar_error": 0.125, "steps": [value, 0.0], "overlaps": [0.5, 0.25],
         "samples": SAMPLES * WINDOWS.len(), "mbar": value, "mbar_error": 0.25,
     })
+}
+
+/// The begin of a `run.toml` of such molecules. The toy has to stand on the workers' `PATH` as [`STANDS_FOR`](crate::chaos::STANDS_FOR).
+pub fn run_file(lab: &Lab, run: &str, diaries: &Path, pause_ms_max: u64) -> String {
+    let driver = lab.write(&format!("{run}.py"), &format!("{}\n{pause_ms_max}\n", diaries.display()));
+    let [coulomb, vdw] = [0, 1].map(|which| WINDOWS.map(|lambdas| lambdas[which]));
+    format!(
+        "engine = 'gromacs-fep'\n\
+         [options]\ndriver = '{}'\nlambdas_coulomb = {coulomb:?}\nlambdas_vdw = {vdw:?}\ncharges = 'gasteiger'\n\
+         window_ps = 1\ndiscard_ps = 0\nequilibration_ps = 1\nbox_nm = 2",
+        driver.display()
+    )
 }
 
 /// A molecule that is called in its place.
