@@ -160,9 +160,10 @@ impl Report for RunStatus {
         let states: Vec<_> =
             states.map(|state| format!("{} {state}", thousands(progress.of(state)))).collect();
         let left = left(self);
+        let unfed = self.unfed.as_ref().map_or(String::new(), |unfed| format!("\n{unfed}"));
         let trouble = self.redis_trouble.as_ref().map_or(String::new(), |trouble| format!("{trouble}.\n"));
         format!(
-            "{trouble}{}\n\nrun        {}\ntasks      {}: {}\nmolecules  {}: {} ok, {} bad\nrate       {:.2} molecules/s{left}\n\
+            "{trouble}{}{unfed}\n\nrun        {}\ntasks      {}: {}\nmolecules  {}: {} ok, {} bad\nrate       {:.2} molecules/s{left}\n\
              trouble    {} failures, {} lapses, {} releases\nuploaded   {}\n\n{}{}",
             self.why_text,
             self.run,

@@ -2,6 +2,7 @@
 
 mod band;
 mod rate;
+mod unfed;
 mod why;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub(crate) struct RunStatus {
     /// A stable word; `why_text` says the same to people.
     pub(crate) why: &'static str,
     pub(crate) why_text: String,
+    /// Which workers are given none of the tasks that wait, in words.
+    pub(crate) unfed: Option<String>,
     /// What keeps Redis from taking results now; `None` also if it does not tell.
     pub(crate) redis_trouble: Option<String>,
     pub(crate) leases: Vec<HeldTask>,
@@ -113,6 +116,7 @@ impl RunStatus {
             () => Hands::None,
         };
         let why = Why::find(&info, &progress, hands);
+        let unfed = unfed::text(run, &info, &progress, (&registered, now_ms));
         let redis_trouble = match queue.server().await {
             Ok(server) => redis_checks::trouble(&server),
             Err(QueueError::Refused { .. }) => None, // its user may not ask
@@ -143,6 +147,7 @@ impl RunStatus {
             why: why.word(),
             why_text: why.text(run),
             redis_trouble,
+            unfed,
             leases: leases.collect(),
             drained,
             workers,
