@@ -380,11 +380,15 @@ def resume(task, folder):
     with as many threads, there is nothing to go on from, and what is there is taken away: mdrun would start from 0 silently, or
     append to it."""
     parts = ["window.tpr", *APPENDED]
-    if all(os.path.exists(f"{folder}/{name}") for name in parts) and is_of_threads(task, f"{folder}/window.log"):
-        # A checkpoint that was cut off has an older one beside it.
-        for name in CHECKPOINTS:
-            if os.path.exists(f"{folder}/{name}") and is_whole(folder, name):
-                return ["-cpi", name]
+    # One that was cut off has an older one beside it.
+    checkpoints = [name for name in CHECKPOINTS if os.path.exists(f"{folder}/{name}")]
+    why_not = obstacle(task, folder, parts, "window.log") if checkpoints else None
+    if why_not:
+        print(f"it can't go on from the checkpoint: {why_not}", flush=True)
+        checkpoints = []
+    for name in checkpoints:
+        if is_whole(folder, name):
+            return ["-cpi", name]
     for name in [*parts, *CHECKPOINTS, "window.gro"]:
         if os.path.exists(f"{folder}/{name}"):
             os.remove(f"{folder}/{name}")
@@ -401,10 +405,15 @@ def is_whole(folder, name):
     return True
 
 
-def is_of_threads(task, log):
-    """Whether a simulation ran on as many threads as it is to go on with: others change its numbers."""
-    counts = re.findall(r"^Using (\d+) OpenMP threads?", read(log), re.M)
-    return all(int(count) == task["threads"] for count in counts)
+def obstacle(task, folder, parts, log):
+    """Why nothing can go on from the checkpoint in a folder, if so: one of the parts is missing, or it was made with other threads, which
+    change its numbers."""
+    missing = [name for name in parts if not os.path.exists(f"{folder}/{name}")]
+    if missing:
+        return f"there is no {' and no '.join(missing)}"
+    counts = {int(count) for count in re.findall(r"^Using (\d+) OpenMP threads?", read(f"{folder}/{log}"), re.M)}
+    others = sorted(counts - {task["threads"]})
+    return f"it was made with {others[0]} threads (expected {task['threads']})" if others else None
 
 
 def energies(_task, _molecule):

@@ -3,8 +3,8 @@
 The worker calls it once per step, so that each has its own time limit, timing and log. It runs in the attempt's scratch
 folder and reads `task.json`. `receptor` comes once and fills `receptor/`; the others work on one molecule, in
 `mmgbsa/<index>/`, and each leaves what the next one needs, last and whole: a step is left out where that file is there
-already, from a checkpoint, or from the store in the case of `parameters`. A molecule that can't go on gets `refused.json`
-there, with a reason out of REASONS; then the exit code is 0, since the step itself went well.
+already, or that of a later step, from a checkpoint, or from the store in the case of `parameters`. A molecule that can't
+go on gets `refused.json` there, with a reason out of REASONS; then the exit code is 0, since the step itself went well.
 
 What it must not do: judge an energy, move the pose that was given, guess a protonation state, or take what a broken machine
 did for a property of a molecule: a program ended by a signal ends this one by the same signal, any other trouble by exit 1.
@@ -113,8 +113,12 @@ comm-mode = Linear
 """
 NEW_VELOCITIES = "gen-vel = yes\ngen-temp = 300\ngen-seed = {seed}"
 KEPT_VELOCITIES = "gen-vel = no\ncontinuation = yes"
-# The water finds its density round a receptor that is held. The dynamics keep the box: only then they go on from a checkpoint bit by bit.
+# The water finds its density round a receptor that is held. The pair list is of a fixed length: of its own accord mdrun would reckon the
+# length anew from the box of a checkpoint, miss other pairs at the cut-off, and not go on from there bit by bit. 0.05 nm beyond the
+# cut-off is more than it takes for 20 steps.
 EQUILIBRATE_MDP = """
+verlet-buffer-tolerance = -1
+rlist = 0.95
 define = -DPOSRES
 refcoord-scaling = com
 pcoupl = C-rescale
@@ -124,9 +128,9 @@ ref-p = 1.0
 compressibility = 4.5e-5
 """
 FRICTION_PS = {"vacuum": 0.2, "tip3p": 1.0}
-# What mdrun appends to when it goes on, beside its checkpoint.
-APPENDED = ("md.log", "md.edr", "md.xtc")
-CHECKPOINTS = ("md.cpt", "md_prev.cpt")
+# What mdrun appends to when it goes on with dynamics, and their checkpoints.
+APPENDED = (".log", ".edr", ".xtc")
+CHECKPOINTS = (".cpt", "_prev.cpt")
 # Frame 1 is the minimised structure; only what the dynamics made counts.
 MMGBSA_IN = """&general
 startframe=2, endframe=9999999, interval=1, PBRadii=3,
@@ -531,38 +535,67 @@ def equilibrate(task, molecule, folder):
     """Lets the water find its place and its density."""
     steps = task["equilibration_steps"]
     mdp = dynamics(task, molecule, steps, steps, NEW_VELOCITIES) + EQUILIBRATE_MDP
-    prepare(task, folder, "equilibrate", mdp, "em.gro", "-r", "em.gro")
-    mdrun(task, folder, "equilibrate")
+    simulate(task, folder, "equilibrate", mdp, "em.gro", "-r", "em.gro")
 
 
 def md(task, molecule, folder):
-    """The dynamics whose frames are evaluated. Where there is a checkpoint, they go on from it, to the same bytes."""
-    resumed = resume(task, folder)
-    if not resumed:
-        velocities, start = NEW_VELOCITIES, "em.gro"
-        if task["solvent"] == "tip3p":
-            velocities, start = KEPT_VELOCITIES, "equilibrate.gro"
-        steps, frames = task["md_steps"], task["frames"]
-        prepare(task, folder, "md", dynamics(task, molecule, steps, steps // frames, velocities), start)
+    """The dynamics whose frames are evaluated."""
+    velocities, start = NEW_VELOCITIES, "em.gro"
+    if task["solvent"] == "tip3p":
+        velocities, start = KEPT_VELOCITIES, "equilibrate.gro"
+    steps, frames = task["md_steps"], task["frames"]
+    simulate(task, folder, "md", dynamics(task, molecule, steps, steps // frames, velocities), start)
+
+
+def simulate(task, folder, name, mdp, start, *arguments):
+    """Runs dynamics. Where there is a checkpoint, they go on from it, to the same bytes."""
     # Twice as often as the worker looks.
     minutes = float(os.environ.get("MOLFLEET_CHECKPOINT_SECONDS", "600")) / 60 / 2
-    mdrun(task, folder, "md", "-cpt", f"{minutes:.3f}", *resumed)
+    often = ["-cpt", f"{minutes:.3f}"]
+    resumed = resume(task, folder, name)
+    if resumed and goes_on(task, folder, name, *often, *resumed):
+        return
+    forget(folder, name)
+    prepare(task, folder, name, mdp, start, *arguments)
+    mdrun(task, folder, name, *often)
 
 
-def resume(task, folder):
-    """The arguments with which the dynamics go on from a checkpoint. Without one that is whole, with all that mdrun appends to, and made
-    with as many threads, there is nothing to go on from, and what is there is taken away: mdrun would start from 0 silently, or
-    append to it."""
-    parts = ["md.tpr", *APPENDED]
-    if all(os.path.exists(f"{folder}/{name}") for name in parts) and is_of_threads(task, f"{folder}/md.log"):
-        # A checkpoint that was cut off has an older one beside it.
-        for name in CHECKPOINTS:
-            if os.path.exists(f"{folder}/{name}") and is_whole(folder, name):
-                return ["-cpi", name]
-    for name in [*parts, *CHECKPOINTS]:
-        if os.path.exists(f"{folder}/{name}"):
-            os.remove(f"{folder}/{name}")
+def goes_on(task, folder, name, *arguments):
+    """Goes on with dynamics, or says that mdrun won't, because of files that don't belong together, say: no molecule is refused for that.
+    It has written nothing then. What goes wrong later is no fault of the checkpoint, which stays."""
+    log = f"{folder}/{name}.log"
+    before = os.stat(log).st_mtime_ns
+    try:
+        mdrun(task, folder, name, *arguments)
+    except Failed as failed:
+        if os.stat(log).st_mtime_ns != before:
+            raise
+        print(f"it can't go on from the checkpoint: {failed}", flush=True)
+        return False
+    return True
+
+
+def resume(task, folder, name):
+    """The arguments with which dynamics go on from a checkpoint; none without one that is whole, with all that mdrun appends to, and made
+    with as many threads."""
+    # One that was cut off has an older one beside it.
+    checkpoints = [f"{name}{end}" for end in CHECKPOINTS if os.path.exists(f"{folder}/{name}{end}")]
+    parts = [f"{name}{end}" for end in (".tpr", *APPENDED)]
+    why_not = obstacle(task, folder, parts, f"{name}.log") if checkpoints else None
+    if why_not:
+        print(f"it can't go on from the checkpoint: {why_not}", flush=True)
+        checkpoints = []
+    for checkpoint in checkpoints:
+        if is_whole(folder, checkpoint):
+            return ["-cpi", checkpoint]
     return []
+
+
+def forget(folder, name):
+    """Takes away what is there of dynamics: mdrun would append to it."""
+    for end in (".tpr", *APPENDED, *CHECKPOINTS):
+        if os.path.exists(f"{folder}/{name}{end}"):
+            os.remove(f"{folder}/{name}{end}")
 
 
 def is_whole(folder, name):
@@ -575,10 +608,15 @@ def is_whole(folder, name):
     return True
 
 
-def is_of_threads(task, log):
-    """Whether a simulation ran on as many threads as it is to go on with: others change its numbers."""
-    counts = re.findall(r"^Using (\d+) OpenMP threads?", read(log), re.M)
-    return all(int(count) == task["threads"] for count in counts)
+def obstacle(task, folder, parts, log):
+    """Why nothing can go on from the checkpoint in a folder, if so: one of the parts is missing, or it was made with other threads, which
+    change its numbers."""
+    missing = [name for name in parts if not os.path.exists(f"{folder}/{name}")]
+    if missing:
+        return f"there is no {' and no '.join(missing)}"
+    counts = {int(count) for count in re.findall(r"^Using (\d+) OpenMP threads?", read(f"{folder}/{log}"), re.M)}
+    others = sorted(counts - {task["threads"]})
+    return f"it was made with {others[0]} threads (expected {task['threads']})" if others else None
 
 
 def whole(_task, _molecule, folder):

@@ -38,6 +38,10 @@ pub const ENDPOINT_TOKEN_FILE: &str = "MOLFLEET_ENDPOINT_TOKEN_FILE";
 /// How long a step of an engine may take, in seconds; a worker tells it the program that talks to a server.
 pub const STEP_SECONDS_MAX: &str = "MOLFLEET_STEP_SECONDS_MAX";
 
+/// What tells a program on a GPU where the daemon of NVIDIA's Multi-Process Service is, and how much of the GPU is its own.
+pub const CUDA_MPS: [&str; 3] =
+    ["CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"];
+
 /// The password of Redis, if the environment has one. Called once, at the start.
 #[expect(clippy::disallowed_methods, reason = "as a flag, everybody on the machine could read it")]
 pub fn redis_password() -> Option<String> {

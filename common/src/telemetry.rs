@@ -20,6 +20,8 @@ pub fn start(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     // Colours are for people; what `NO_COLOR` says, tracing-subscriber obeys by itself.
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // It would tell them on standard error, where nothing can be written, and panic.
+    let subscriber = subscriber.log_internal_errors(false);
     let subscriber = if std::io::stderr().is_terminal() { subscriber } else { subscriber.with_ansi(false) };
     let started = match format {
         LogFormat::Text => subscriber.with_target(false).finish().try_init(),

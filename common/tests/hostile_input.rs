@@ -1,5 +1,5 @@
-//! Whatever stands in Redis, a manifest, a shard or a record, reading it neither panics nor lets a name leave its folder. Properties,
-//! with `PROPTEST_CASES` / 4 cases each, 64 by default; a failure prints the smallest input that shows it.
+//! Whatever stands in Redis, a manifest, a shard or a record, reading it neither panics nor lets a name leave its folder. Properties with
+//! 1,024 cases each, four times what `PROPTEST_CASES` says; a failure prints the smallest input that shows it.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -13,6 +13,7 @@ use common::task::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
+use serde_json::{Value, json};
 
 /// Texts that break readers: fragments of formats, numbers at their ends, and what means something to paths, shells and terminals.
 fn hostile() -> impl Strategy<Value = String> {
@@ -93,6 +94,106 @@ fn spec() -> String {
     )
 }
 
+/// The record of an attempt with all that a record can have.
+fn record() -> Value {
+    let file =
+        json!({ "object": "attempts/0000004/3.w1.7/logs/dock.stderr", "sha256": sha256(), "bytes": 9 });
+    let step = json!({
+        "name": "dock", "argv": ["vina", "--cpu", "1"], "ended": "exit 0", "shared": "shared/x", "elapsed_ms": 5,
+    });
+    json!({
+        "run": "r", "task": 4, "lease": "3.w1.7", "ending": "failed", "reason": "exit_code", "detail": "it broke",
+        "shard_sha256": sha256(), "steps": [step], "files": [file], "suspects": ["a"],
+        "carried": [{ "lease": "1.w0.1", "molecules": ["a", "b"] }],
+        "resumed_from": "checkpoints/0000004/2.w1.1-1.tar",
+        "provenance": {
+            "engine": "vina", "versions": { "vina": "1.2.3" }, "digests": { "receptor": sha256() }, "seed": 1, "threads": 1,
+            "host": "h", "region": "eu", "machine_type": "n2", "gpu": "L4",
+        },
+        "moments": {
+            "queued": 1, "leased": 2, "staged": 3, "engine_started": 4, "engine_ended": 5, "upload_started": 6,
+            "upload_ended": 7,
+        },
+    })
+}
+
+/// What is wrong with a place of a JSON.
+#[derive(Debug, Clone)]
+enum Damage {
+    /// It has this value instead.
+    Value(Value),
+    /// It is not there.
+    Missing,
+    /// It has one more.
+    Extra(String, Value),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let number =
+        prop::sample::select(vec![json!(-1), json!(u64::MAX), json!(1e308), json!(0.5), json!(i64::MIN)]);
+    let other = prop::sample::select(vec![Value::Null, json!(true), json!([]), json!({}), json!([["a"]])]);
+    let value = prop_oneof![
+        hostile().prop_map(Value::String),
+        prop::sample::select(vec!["../../x", "/etc/passwd", "3.w1.7", "1.../../x.1", "\u{1b}[2J", ""])
+            .prop_map(Value::from),
+        number,
+        other,
+    ];
+    let value = value.boxed();
+    prop_oneof![
+        4 => value.clone().prop_map(Damage::Value),
+        1 => Just(Damage::Missing),
+        1 => (hostile(), value).prop_map(|(name, value)| Damage::Extra(name, value)),
+    ]
+}
+
+/// The pointers to all places of a JSON.
+fn places(json: &Value, here: &str, places: &mut Vec<String>) {
+    let below: Vec<(String, &Value)> = match json {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(at, value)| (at.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    for (name, value) in below {
+        let place = format!("{here}/{}", name.replace('~', "~0").replace('/', "~1"));
+        self::places(value, &place, places);
+        places.push(place);
+    }
+}
+
+/// Damages a place of a JSON.
+fn apply(json: &mut Value, at: prop::sample::Index, damage: Damage) {
+    let mut found = Vec::new();
+    places(json, "", &mut found);
+    let Some(place) = (!found.is_empty()).then(|| at.get(&found)) else { return };
+    let (parent, name) = place.rsplit_once('/').unwrap();
+    let name = name.replace("~1", "/").replace("~0", "~");
+    match damage {
+        Damage::Value(value) => *json.pointer_mut(place).unwrap() = value,
+        Damage::Missing => match json.pointer_mut(parent).unwrap() {
+            Value::Object(fields) => drop(fields.remove(&name)),
+            Value::Array(items) => drop(items.remove(name.parse().unwrap())),
+            other => panic!("{other} has nothing below it"),
+        },
+        Damage::Extra(name, value) => match json.pointer_mut(parent).unwrap() {
+            Value::Object(fields) => drop(fields.insert(name, value)),
+            Value::Array(items) => items.push(value),
+            other => panic!("{other} has nothing below it"),
+        },
+    }
+}
+
+#[test]
+fn what_the_properties_damage_is_in_order() {
+    let whole: AttemptRecord = serde_json::from_value(record()).unwrap();
+    assert_eq!(serde_json::to_value(&whole).unwrap(), record(), "nothing is left out of it");
+    assert_eq!(
+        (whole.maker("b").to_string(), whole.maker("c").to_string()),
+        ("1.w0.1".into(), "3.w1.7".into())
+    );
+    assert!(RunSpec::read(&spec(), &"r".parse().unwrap()).is_ok());
+}
+
 fn stays_below(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
@@ -119,8 +220,14 @@ fn an_accepted_spec_names_no_path_outside(spec: &RunSpec) -> TestCaseResult {
     Ok(())
 }
 
-/// A quarter of what the environment or the default says: these run in CI with everything else.
+/// Four times what the environment or the default says: each case takes some microseconds.
 fn cases() -> ProptestConfig {
+    let cases = ProptestConfig::default().cases.saturating_mul(4);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// A quarter of it, for those that make files.
+fn cases_with_files() -> ProptestConfig {
     let cases = (ProptestConfig::default().cases / 4).max(1);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
@@ -256,9 +363,31 @@ proptest! {
     }
 
     #[test]
-    fn a_record_of_a_stranger_never_panics(text in hostile()) {
-        if let Ok(record) = serde_json::from_str::<AttemptRecord>(&text) {
-            _ = record.maker("a");
+    fn a_damaged_record_is_refused_or_names_attempts_only(damages in vec((any::<prop::sample::Index>(), damage()), 1..4)) {
+        let mut json = record();
+        for (at, damage) in damages {
+            apply(&mut json, at, damage);
+        }
+        if let Ok(record) = serde_json::from_value::<AttemptRecord>(json) {
+            // Of a name that was refused nothing is left, and nothing that was taken says something else when it is written again.
+            for lease in record.carried.iter().map(|rows| &rows.lease).chain([&record.lease, record.maker("a"), record.maker("x")]) {
+                prop_assert!(is_plain(&lease.to_string()));
+            }
+            prop_assert!(is_plain(record.run.as_str()));
+            let again = serde_json::from_str::<AttemptRecord>(&serde_json::to_string(&record).unwrap());
+            prop_assert_eq!(again.unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn a_spec_with_values_of_other_kinds_is_refused_or_safe(damages in vec((any::<prop::sample::Index>(), damage()), 1..4)) {
+        let mut json: Value = serde_json::from_str(&spec()).unwrap();
+        for (at, damage) in damages {
+            apply(&mut json, at, damage);
+        }
+        match RunSpec::read(&json.to_string(), &"r".parse().unwrap()) {
+            Ok(spec) => an_accepted_spec_names_no_path_outside(&spec)?,
+            Err(error) => prop_assert!(!error.to_string().contains('\u{1b}'), "{}", error),
         }
     }
 
@@ -277,6 +406,11 @@ proptest! {
         prop_assert!(excerpt(&text).chars().count() <= 61 * 12);
         prop_assert!(!visible(&text).chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
     }
+
+}
+
+proptest! {
+    #![proptest_config(cases_with_files())]
 
     #[test]
     fn no_name_of_an_object_leaves_the_folder_of_its_run(name in hostile()) {

@@ -129,6 +129,14 @@ pub(crate) enum LaunchpadError {
         /// Which.
         workers: Vec<WorkerId>,
     },
+    /// A worker that the registry does not have.
+    #[error("there is no worker `{worker}`, and nobody was told to leave")]
+    UnknownWorker {
+        /// What was named.
+        worker: WorkerId,
+        /// Those with ids like it.
+        near: Vec<WorkerId>,
+    },
     /// Nobody is there to be asked.
     #[error("`{command}` asks first, and standard input is no terminal")]
     NobodyToAsk {
@@ -208,14 +216,15 @@ impl LaunchpadError {
             | Self::Poses(PosesError::Format { .. }) => exit_code::USAGE,
             Self::Push(error) => error.exit_code(),
             Self::Driver(error) => error.exit_code(),
+            Self::Consolidation(error) => error.exit_code(),
             Self::Audit(error) => error.exit_code(),
             Self::Runtime(_) => exit_code::SOFTWARE,
             Self::Leased { .. } | Self::Unheard { .. } | Self::Declined => exit_code::TRY_AGAIN,
             Self::Input(_)
-            | Self::Consolidation(_)
             | Self::Poses(_)
             | Self::NoSuchAttempt { .. }
             | Self::NoLogs { .. }
+            | Self::UnknownWorker { .. }
             | Self::Manifest(_)
             | Self::File { .. }
             | Self::NoSuchTask { .. }
@@ -244,6 +253,10 @@ impl LaunchpadError {
             Self::Unheard { .. } => {
                 Some("one that lives leaves once it is connected again; `launchpad workers` lists those that are there".into())
             }
+            Self::UnknownWorker { near, .. } if near.is_empty() => {
+                Some("`launchpad workers` lists them; one that has just started is there once it has reached Redis".into())
+            }
+            Self::UnknownWorker { near, .. } => Some(format!("did you mean {}? `launchpad workers` lists them", names(near))),
             Self::NoAnswer { .. } | Self::Unfit { .. } => Some("the hints above say what to do".into()),
             Self::TrialFailed { run, .. } | Self::NothingTuned { run } => {
                 Some(format!("`launchpad show {run} 0` tells why"))

@@ -4,8 +4,9 @@
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use common::exit_code;
+use common::redis_flags::{self, shows_password};
 use common::telemetry::{self, LogFormat};
 
 mod audit;
@@ -38,16 +39,21 @@ mod tune_report;
 
 /// Runs one command line, the program's name included, and returns its exit code, one of [`common::exit_code`].
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = match cli::Cli::try_parse_from(arguments) {
-        Ok(cli) => cli,
-        Err(answer) => return output::command_line(&answer),
-    };
+    let parsed = cli::Cli::command().try_get_matches_from(arguments);
+    let (cli, shows_password) =
+        match parsed.and_then(|line| Ok((cli::Cli::from_arg_matches(&line)?, shows_password(&line)))) {
+            Ok(parsed) => parsed,
+            Err(answer) => return output::command_line(&answer),
+        };
     telemetry::start(&cli.log, LogFormat::Text);
     let output = output::Output::new(
         cli.json,
         cli.quiet,
         cli.no_color.as_ref().is_some_and(|value| !value.is_empty()),
     );
+    if shows_password {
+        output.warning(redis_flags::SHOWN_PASSWORD, redis_flags::SHOWN_PASSWORD_HINT);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(commands::execute(cli, output)),

@@ -1,13 +1,19 @@
-//! A file that appears under its name whole or not at all. Decides nothing about its content.
+//! A file that appears under its name whole or not at all; under the name `-` on standard output. Decides nothing about its content.
 
 use std::fs::{File, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
 use crate::error::LaunchpadError;
+use crate::output::{self, checked};
+
+/// Whether a name that was given for a file means standard output.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
 
 /// A file on its way, beside its final name. It vanishes if it is dropped before it is published.
 #[derive(Debug)]
@@ -20,6 +26,9 @@ impl NewFile {
     /// Starts a file that will be at this path.
     pub(crate) fn create(path: &Path) -> Result<Self, LaunchpadError> {
         let started = || {
+            if is_stdout(path) {
+                return NamedTempFile::new();
+            }
             // A temporary file's own error would name a file that nobody asked for.
             std::fs::metadata(folder(path))?;
             tempfile::Builder::new().prefix(".new-").tempfile_in(folder(path))
@@ -28,14 +37,23 @@ impl NewFile {
         Ok(Self { path: path.to_owned(), content })
     }
 
-    /// Gives it its name, durably, with the permissions of any new file.
-    pub(crate) fn publish(self) -> Result<(), LaunchpadError> {
+    /// Gives it its name, durably, with the permissions of any new file. Returns its content.
+    pub(crate) fn publish(self) -> Result<File, LaunchpadError> {
+        let written = self.content.into_inner().map_err(io::IntoInnerError::into_error);
+        let file = written.map_err(|source| failed(&self.path, source))?;
+        if is_stdout(&self.path) {
+            let mut content = file.into_file();
+            let mut stdout = output::stdout();
+            let printed = content.rewind().and_then(|()| io::copy(&mut content, &mut stdout));
+            checked(printed.and_then(|_| stdout.flush()))?;
+            return Ok(content);
+        }
         let publish = || {
-            let file = self.content.into_inner().map_err(io::IntoInnerError::into_error)?;
             file.as_file().set_permissions(Permissions::from_mode(0o644))?;
             file.as_file().sync_all()?;
-            file.persist(&self.path)?;
-            File::open(folder(&self.path))?.sync_all()
+            let content = file.persist(&self.path)?;
+            File::open(folder(&self.path))?.sync_all()?;
+            Ok(content)
         };
         publish().map_err(|source| failed(&self.path, source))
     }
@@ -45,7 +63,7 @@ impl NewFile {
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), LaunchpadError> {
     let mut file = NewFile::create(path)?;
     file.write_all(bytes).map_err(|source| failed(path, source))?;
-    file.publish()
+    file.publish().map(drop)
 }
 
 impl Write for NewFile {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use common::digest::sha256_hex;
-use common::queue::{Completion, Failure, Grant, LeaseReply, Queue};
+use common::queue::{Charge, Completion, Failure, Grant, LeaseReply, Queue};
 use common::storage::key;
 use common::task::{Moments, Row, RunId, Shard, Verdict, WorkerId};
 use futures::{TryStreamExt as _, stream};
@@ -174,7 +174,8 @@ impl Bench {
             let LeaseReply::Granted { grants, .. } = reply else { return };
             let failures = grants.iter().map(|grant| {
                 let reason = if grant.task.0 % 2 == 0 { "engine_crashed" } else { "time_limit" };
-                let failure = Failure { reason, is_final: true, tail: "the last line", jitter_ppm: 0 };
+                let failure =
+                    Failure { reason, charge: Charge::LastFailure, tail: "the last line", jitter_ppm: 0 };
                 let (queue, run) = (&queue, &run);
                 Ok(async move { queue.fail(run, grant.task, &grant.lease, &failure).await.map(|_| ()) })
             });

@@ -23,7 +23,12 @@ pub(crate) struct Crashing<S> {
 
 impl<S: Serve> Crashing<S> {
     pub(crate) async fn start(double: S) -> Self {
-        let mut crashing = Self { port: 0, double: Arc::new(double), listener: None };
+        Self::start_at(0, double).await
+    }
+
+    /// At this port; 0 for any.
+    pub(crate) async fn start_at(port: u16, double: S) -> Self {
+        let mut crashing = Self { port, double: Arc::new(double), listener: None };
         crashing.restart().await;
         crashing
     }

@@ -151,11 +151,6 @@ impl FlakyProxy {
         self.faults.of(verb).to_lose.store(times, Ordering::SeqCst);
     }
 
-    /// How many answers were lost so far, of all scripts.
-    pub fn lost_in_all(&self) -> u32 {
-        self.faults.scripts.iter().map(|fault| fault.lost.load(Ordering::SeqCst)).sum()
-    }
-
     /// How many answers of a script were lost so far.
     pub fn lost(&self, verb: &str) -> u32 {
         self.faults.of(verb).lost.load(Ordering::SeqCst)

@@ -107,7 +107,8 @@ impl Lab {
 
     /// The scratch folders of attempts that are there now.
     pub fn scratch_folders(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.path("scratch")).unwrap();
+        // A worker that has just started makes their folder.
+        let entries = fs::read_dir(self.path("scratch")).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
         names.filter(|name| !name.starts_with('.')).collect()
     }
@@ -158,6 +159,40 @@ impl Lab {
     pub fn noted(&self, file: &str) -> Vec<String> {
         let text = fs::read_to_string(self.path("stubs").join(file)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// What engines run in the lab: names of processes, and their folders of `/proc`.
+    pub fn processes(&self) -> Vec<(String, PathBuf)> {
+        let Ok(folder) = self.path("scratch").canonicalize() else { return Vec::new() };
+        let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        let ours = processes
+            .filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder)));
+        let named =
+            |path: PathBuf| Some((fs::read_to_string(path.join("comm")).ok()?.trim().to_owned(), path));
+        ours.filter_map(named).collect()
+    }
+
+    /// Their names.
+    pub fn running(&self) -> Vec<String> {
+        self.processes().into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Waits until a program of that name runs.
+    pub async fn until_running(&self, worker: &LabWorker, name: &str) {
+        eventually(&format!("a {name}"), async || {
+            let found = self.running();
+            if found.iter().any(|found| found == name) { Ok(()) } else { Err((found, worker.last_words())) }
+        })
+        .await;
+    }
+
+    /// Waits until none runs any more.
+    pub async fn until_nothing_runs(&self) {
+        eventually("the end of all programs", async || {
+            let left = self.running();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        })
+        .await;
     }
 
     /// Runs launchpad to its end.
@@ -212,13 +247,21 @@ impl Lab {
     }
 
     /// Starts a worker with the programs of this folder first on its `PATH`.
-    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
     pub fn worker_on(&self, machine: &Path, name: &str, flags: &[&str]) -> LabWorker {
+        self.worker_with(machine, name, flags, &[])
+    }
+
+    /// The same, with variables that its machine has set.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker_with(&self, machine: &Path, name: &str, flags: &[&str], env: &[(&str, &str)]) -> LabWorker {
         let log = self.path(&format!("{name}.log"));
         let mut command = Command::new(self.programs.worker);
         let url = self.redis.url();
+        let [scratch, cache] = ["scratch", "cache"].map(|name| self.path(name).display().to_string());
         let defaults = [
             ("--redis", url.as_str()),
+            ("--scratch", &scratch),
+            ("--cache", &cache),
             ("--cores", "1"),
             ("--scratch-free-mib-min", "1"),
             ("--log", "debug"),
@@ -229,13 +272,23 @@ impl Lab {
                 command.args([flag, value]);
             }
         }
-        command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
         command.args(["--log-format", "json"]).args(flags);
         let folders = std::iter::once(machine).chain(self.installed.iter().map(PathBuf::as_path));
         let folders = folders.chain(["/usr/bin", "/bin"].map(Path::new));
-        command.env("PATH", std::env::join_paths(folders).unwrap());
+        command.env("PATH", std::env::join_paths(folders).unwrap()).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
         LabWorker::start(command, log)
+    }
+
+    /// Runs `worker doctor` to its end, with the programs that a worker would find. It prints JSON.
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    pub fn worker_doctor(&self, flags: &[&str]) -> Ran {
+        let mut command = Command::new(self.programs.worker);
+        command.args(["doctor", "--redis", &self.redis.url(), "--json"]);
+        command.arg("--scratch").arg(self.path("scratch")).arg("--cache").arg(self.path("cache"));
+        let path = [self.path("stubs"), "/usr/bin".into(), "/bin".into()];
+        command.args(flags).env("PATH", std::env::join_paths(path).unwrap()).env("NO_COLOR", "1");
+        Ran::of(command.output().unwrap())
     }
 
     /// The counters of a run.

@@ -37,6 +37,14 @@ pub struct Asked {
     pub json: Value,
 }
 
+impl Asked {
+    /// The ids of the molecules that are to be scored.
+    pub fn ids(&self) -> Vec<&str> {
+        let molecules = self.json["molecules"].as_array().unwrap();
+        molecules.iter().map(|molecule| molecule["molecule_id"].as_str().unwrap()).collect()
+    }
+}
+
 /// Decides by a request, which is in the list already, and all before it.
 type Script = dyn FnMut(&[Asked]) -> Act + Send;
 
@@ -60,13 +68,23 @@ pub struct ModelServer {
 impl ModelServer {
     /// Starts a server that does what `script` says of each request for scores.
     pub async fn start(script: impl FnMut(&[Asked]) -> Act + Send + 'static) -> Self {
+        Self::start_at(0, script).await
+    }
+
+    /// The same at this port; 0 for any.
+    pub async fn start_at(port: u16, script: impl FnMut(&[Asked]) -> Act + Send + 'static) -> Self {
         let state = State { script: Some(Box::new(script)), ..State::default() };
-        Self { server: Crashing::start(Mutex::new(state)).await }
+        Self { server: Crashing::start_at(port, Mutex::new(state)).await }
     }
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.server.port)
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.server.port
     }
 
     /// All requests for scores so far.

@@ -9,12 +9,17 @@ use tempfile::TempDir;
 
 use crate::{LabWorker, Programs, Ran, eventually};
 
-/// A driver that counts letters. It notes its process id, waits while the gate is closed,
-/// and fails while there is a file `crash`.
+/// A driver that counts letters. It notes its process id, says that it counts, has a checkpoint if there is a file `keep`, waits while the
+/// gate is closed, and fails while there is a file `crash`.
 const DRIVER: &str = r#"
 import csv, json, os, time
 with open("NOTES", "a") as notes:
     notes.write(f"{os.getpid()}\n")
+print("counting", flush=True)
+if os.path.exists("KEEP"):
+    for name, text in ("progress", "1/2"), ("state", "half"):
+        with open(os.environ["MOLFLEET_CHECKPOINT_DIR"] + "/" + name, "w") as file:
+            file.write(text)
 while os.path.exists("GATE"):
     time.sleep(0.02)
 if os.path.exists("CRASH"):
@@ -44,6 +49,7 @@ impl Outpost {
         let shown = |name: &str| post.path(name).display().to_string();
         let driver = DRIVER
             .replace("NOTES", &shown("notes"))
+            .replace("KEEP", &shown("keep"))
             .replace("GATE", &shown("gate"))
             .replace("CRASH", &shown("crash"));
         fs::write(post.path("count.py"), driver).unwrap();

@@ -1,7 +1,7 @@
 //! A worker that needs no engine: it leases tasks and ends them as a test wants. It stores what a worker would store.
 
 use common::digest::sha256_hex;
-use common::queue::{Completion, Failed, Failure, Grant, LeaseReply, Queue};
+use common::queue::{Charge, Completion, Failed, Failure, Grant, LeaseReply, Queue};
 use common::storage::{Creation, RunStore, Store, key};
 use common::task::{LeaseName, Molecule, Moments, Row, Shard, TaskId, Verdict};
 
@@ -71,14 +71,14 @@ impl Pretender {
     }
 
     /// Fails a task because of `engine_crashed`.
-    pub async fn fail(&self, task: TaskId, lease: &LeaseName, tail: &str, is_final: bool) -> Failed {
-        let failure = Failure { reason: "engine_crashed", is_final, tail, jitter_ppm: 0 };
+    pub async fn fail(&self, task: TaskId, lease: &LeaseName, tail: &str, charge: Charge) -> Failed {
+        let failure = Failure { reason: "engine_crashed", charge, tail, jitter_ppm: 0 };
         self.queue.fail(&run_id(self.run), task, lease, &failure).await.unwrap()
     }
 
     /// Lets a task die for a reason.
     pub async fn kill(&self, grant: &Grant, reason: &'static str) {
-        let failure = Failure { reason, is_final: true, tail: "", jitter_ppm: 0 };
+        let failure = Failure { reason, charge: Charge::LastFailure, tail: "", jitter_ppm: 0 };
         self.queue.fail(&run_id(self.run), grant.task, &grant.lease, &failure).await.unwrap();
     }
 }

@@ -23,6 +23,8 @@ pub enum Job {
     Busy,
     /// Breaks off before the job is accepted.
     Refuse,
+    /// Says that it does not take it, and is not busy.
+    Decline,
     /// Accepts it and crashes in the middle of it.
     Crash,
     /// Accepts it, and knows nothing of it when it is asked.
@@ -33,8 +35,14 @@ pub enum Job {
     Empty,
     /// Sends the output of another job.
     Other,
+    /// Sends its output with one atom less.
+    OtherAtoms,
     /// Sends bytes that are no message.
     Garbage,
+    /// Sends a message of a kind that nobody asked for.
+    WrongKind,
+    /// Announces a message of 4 GiB.
+    Oversized,
 }
 
 type Script = dyn FnMut(usize, &JobInput) -> Job + Send;
@@ -106,16 +114,16 @@ async fn converse(mut stream: TcpStream, state: &Mutex<State>) -> Option<()> {
                 let number = state.jobs.len();
                 ((state.script)(number, &input), i32::try_from(number).unwrap())
             };
-            let is_busy = job == Job::Busy;
+            let (is_busy, is_taken) = (job == Job::Busy, !matches!(job, Job::Busy | Job::Decline));
             if job == Job::Refuse {
                 return None;
             }
-            let job_status = (!is_busy).then_some(JobStatus::Accepted(true));
+            let job_status = (!is_busy).then_some(JobStatus::Accepted(is_taken));
             let job_dir = format!("server_scratch/job_{number}");
             let status =
                 Status { busy: is_busy, job_status, job_dir, server_job_id: number, ..Status::default() };
             send(&mut stream, MessageType::Status, &status.encode_to_vec()).await?;
-            current = (!is_busy).then_some((job, number, input));
+            current = is_taken.then_some((job, number, input));
             continue;
         }
         let Some((job, number, input)) = &mut current else {
@@ -133,6 +141,11 @@ async fn answer(stream: &mut TcpStream, job: &mut Job, number: i32, input: &JobI
         Job::Crash => return None,
         Job::Forget => return send(stream, MessageType::Status, &Status::default().encode_to_vec()).await,
         Job::Garbage => return send(stream, MessageType::Status, &[0xff; 9]).await,
+        Job::WrongKind => return send(stream, MessageType::Joboutput, &[]).await,
+        Job::Oversized => {
+            let header = [(MessageType::Status as u32).to_be_bytes(), u32::MAX.to_be_bytes()].concat();
+            return stream.write_all(&header).await.ok();
+        }
         Job::Compute(left) if *left > 0 => {
             *left -= 1;
             let working = status(Some(JobStatus::Working(true)));
@@ -142,13 +155,16 @@ async fn answer(stream: &mut TcpStream, job: &mut Job, number: i32, input: &JobI
     }
     let completed = status(Some(JobStatus::Completed(true)));
     send(stream, MessageType::Status, &completed.encode_to_vec()).await?;
-    let mol = input.mol.clone().unwrap();
+    let mut mol = input.mol.clone().unwrap();
     let atoms = f64::from(u32::try_from(mol.atoms.len()).unwrap());
     let energy = match job {
         Job::Energy(energy) => vec![*energy],
         Job::Empty => Vec::new(),
         _ => vec![-atoms],
     };
+    if *job == Job::OtherAtoms {
+        mol.atoms.pop();
+    }
     let server_job_id = if *job == Job::Other { number + 1 } else { number };
     let output = JobOutput { mol: Some(mol), energy, server_job_id, ..JobOutput::default() }.encode_to_vec();
     if *job == Job::Half {

@@ -143,7 +143,7 @@ async fn what_a_hand_broke_is_named_and_put_right() {
     let pretender = Pretender::new(&lab, "r");
     let grants = pretender.lease(1, 3).await;
     pretender.kill(&grants[0], "engine_crashed").await;
-    pretender.fail(grants[1].task, &grants[1].lease, "", false).await;
+    pretender.fail(grants[1].task, &grants[1].lease, "", common::queue::Charge::Failure).await;
     assert_eq!((audit(&lab, &[]).0, findings(&audit(&lab, &[]).1).len()), (0, 0));
 
     // Task 0 is dead, 1 delayed, 2 leased, 3 to 5 pending.

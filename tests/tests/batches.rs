@@ -7,7 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use common::digest::sha256_hex;
 use common::task::{AttemptRecord, Ending, Shard, State};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use redis::AsyncCommands as _;
 use tests::{Lab, Programs, eventually};
 use tokio::sync::OnceCell;
@@ -252,4 +253,52 @@ async fn a_program_that_works_on_the_whole_batch_goes_on_behind_the_molecule_tha
     only_these_are_harmed(&lab, &[("toxic", "engine_crashed")]).await;
     let shown = lab.launchpad(&["show", "r", "0"]);
     assert!(shown.stdout.contains("step round_2_prepare: exit 0"), "{}", shown.stdout);
+}
+
+/// An engine that says a lot, and then waits for what comes.
+const TALKATIVE: &str = r#"
+import os, signal, sys
+for n in range(5000):
+    print("frame %d of the dynamics" % n, flush=n % 100 == 0)
+print("bonds: 1 to 2 broke", file=sys.stderr, flush=True)
+print("the last words", flush=True)
+with open(LAB + "/engine", "w") as file:
+    file.write(str(os.getpid()))
+os.rename(LAB + "/engine", LAB + "/engine.pid")
+signal.pause()
+"#;
+
+#[tokio::test]
+async fn the_last_lines_of_an_engine_that_gets_sigsegv_are_kept() {
+    let lab = Lab::new(PROGRAMS).await;
+    let folder = format!("{:?}", lab.path("").display().to_string());
+    let driver = lab.write("driver.py", &TALKATIVE.replace("LAB", &folder));
+    let ligands = lab.write("one.smi", "C methane\n");
+    let mut push = vec!["push", ligands.to_str().unwrap(), "--run", "r", "--engine", "command"];
+    push.extend(["--driver", driver.to_str().unwrap(), "--column", "energy,min=-9,max=9"]);
+    push.extend(["--failures-max", "1", "--confirm-after-ms", "0"]);
+    let ran = lab.launchpad(&push);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let mut worker = lab.worker("w", UNTIL_DRAINED);
+    let pid: i32 = eventually("the engine waits", || async {
+        let pid = fs::read_to_string(lab.path("engine.pid")).unwrap_or_default();
+        pid.parse().map_err(|_| worker.last_words())
+    })
+    .await;
+    kill(Pid::from_raw(pid), Signal::SIGSEGV).unwrap();
+    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.failures, task.lapses), (State::Dead, 1, 0));
+    assert_eq!(task.reason.as_deref(), Some("engine_crashed"));
+    let mut connection = lab.redis.connection().await;
+    let tail: String = connection.hget("molfleet:{r}:tails", 0).await.unwrap();
+    let shown = lab.launchpad(&["show", "r", "0"]).stdout;
+    let logs = lab.launchpad(&["logs", "r", "0"]).stdout;
+    for words in ["the last words", "bonds: 1 to 2 broke", "frame 4999 of the dynamics"] {
+        assert!(logs.contains(words), "{words}: {logs}");
+        assert!(shown.contains(words), "{words}: {shown}");
+        assert!(tail.contains(words), "{words}: {tail}");
+    }
+    assert!(shown.contains("signal 11"), "{shown}");
+    assert!(logs.contains("frame 0 of the dynamics"), "the whole of it is in the store");
 }

@@ -135,30 +135,11 @@ async fn who_does_not_answer_is_told_from_what_is_wrong() {
     assert_eq!((ran.code, named(&complaints(&ran))), (69, vec!["store"]));
 }
 
-fn worker_doctor(lab: &Lab, flags: &[&str]) -> Ran {
-    let output = Command::new(PROGRAMS.worker)
-        .args(["doctor", "--redis", &lab.redis.url(), "--json"])
-        .arg("--scratch")
-        .arg(lab.path("scratch"))
-        .arg("--cache")
-        .arg(lab.path("cache"))
-        .args(flags)
-        .env("PATH", "/usr/bin:/bin")
-        .env("NO_COLOR", "1")
-        .output()
-        .unwrap();
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
 #[tokio::test]
 async fn a_machine_that_can_work_says_with_what() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("r", "c1ccccc1 benzene\n", &[]);
-    let ran = worker_doctor(&lab, &["--run", "r", "--scratch-free-mib-min", "1"]);
+    let ran = lab.worker_doctor(&["--run", "r", "--scratch-free-mib-min", "1"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(complaints(&ran).is_empty());
     for found in ["vina AutoDock Vina v1.", "rdkit 20", "`r` can be served with `vina`", "has the run's spec"]
@@ -179,7 +160,7 @@ async fn a_machine_that_cannot_work_says_what_to_change() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("wide", "c1ccccc1 benzene\n", &["--threads-per-task", "64"]);
     let check = |flags: &[&str], expect: &str| {
-        let ran = worker_doctor(&lab, flags);
+        let ran = lab.worker_doctor(flags);
         assert_eq!((ran.code, named(&complaints(&ran))), (78, vec![expect]), "{}", ran.stdout);
     };
     check(&["--scratch-free-mib-min", "999999999", "--cores", "1"], "scratch");
@@ -277,6 +258,31 @@ async fn numbers_side_by_side_are_tried_as_far_as_the_machine_has_room() {
     assert!((levels[0]["usd_per_1000"].as_f64().unwrap() * pace - 500.0).abs() < 1e-6, "{json}");
     assert_eq!(lab.progress("r-tune-3").await.molecules_ok, 6);
     assert_eq!(lab.launchpad(&["status", "r-tune-4"]).code, 65);
+}
+
+#[tokio::test]
+async fn dockings_are_tuned_with_the_first_molecules_of_the_input() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.write("ligands.smi", "c1ccccc1 benzene\nCc1ccccc1 toluene\nOc1ccccc1 phenol\n");
+    let mut worker = lab.worker("w", &["--run", "r-tune-1", "--run", "r-tune-2", "--cores", "2"]);
+    let receptor = receptor();
+    let mut arguments = trial(&receptor, &["--side-by-side", "1,2", "-n", "2"]);
+    arguments[0] = "tune";
+    let ran = lab.launchpad(&arguments);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let levels = json["levels"].as_array().unwrap();
+    let of =
+        |level: &Value| ["side_by_side", "at_once", "ok", "bad"].map(|name| level[name].as_u64().unwrap());
+    assert_eq!(levels.iter().map(of).collect::<Vec<_>>(), [[1, 1, 2, 0], [2, 2, 4, 0]], "{json}");
+    assert!(levels.iter().all(|level| level["molecules_per_hour"].as_f64().unwrap() > 0.0), "{json}");
+    assert!([1, 2].map(Value::from).contains(&json["best"]), "{json}");
+    for (run, molecules) in [("r-tune-1", 2), ("r-tune-2", 4)] {
+        assert_eq!(lab.progress(run).await.molecules_ok, molecules);
+        let manifest = fs::read_to_string(lab.object(run, "manifest.csv")).unwrap();
+        assert!(manifest.contains("toluene") && !manifest.contains("phenol"), "{manifest}");
+    }
 }
 
 #[tokio::test]

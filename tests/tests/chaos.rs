@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::task::{AttemptRecord, Ending, State};
 use nix::sys::signal::Signal;
-use tests::chaos::schedule::{KINDS, Kind};
+use tests::chaos::schedule::Kind;
 use tests::chaos::{Options, ScratchDisk};
 use tests::{LEASE_MS, Lab, LabWorker, Programs, eventually, is_alive};
 
@@ -347,8 +347,24 @@ async fn a_fleet_loses_nothing_and_does_nothing_twice_whatever_fails() {
     println!("{SEED}={} {SECONDS}={}", options.seed, options.length.as_secs());
     let report = tests::chaos::run(options).await;
     println!("{report}");
-    let faults: u32 = KINDS.iter().map(|(kind, _)| report.faults(*kind)).sum();
-    assert!(faults > 0 && report.succeeded() > 0, "nothing happened");
+    assert_eq!(report.missing(), [], "faults that never took place");
+    let lost = report.answers_lost();
+    assert!(lost.iter().all(|(_, times)| *times > 0), "answers that were never lost: {lost:?}");
+    let seen = report.seen();
+    let happened = [
+        ("successes", seen.succeeded),
+        ("lapses", seen.lapses),
+        ("releases", seen.releases),
+        ("failures", seen.failures),
+        ("faults of machines", seen.machine_faults),
+        ("deaths", seen.deaths),
+        ("attempts that went on from a checkpoint", seen.went_on),
+        ("groups", seen.groups),
+        ("looks", report.looks()),
+    ];
+    for (what, times) in happened {
+        assert!(times > 0, "no {what}: the faults met nothing");
+    }
     assert!(report.violations().is_empty(), "promises were broken, see above");
 }
 
@@ -365,6 +381,6 @@ async fn a_fleet_gets_over_fail_overs_that_forget_acknowledged_writes() {
     let report = tests::chaos::run(options).await;
     println!("{report}");
     let fail_overs = report.faults(Kind::RedisFailedOver) + report.faults(Kind::RedisSplit);
-    assert!(fail_overs > 0 && report.forgotten() > 0 && report.succeeded() > 0, "nothing was forgotten");
+    assert!(fail_overs > 0 && report.forgotten() > 0 && report.seen().succeeded > 0, "nothing was forgotten");
     assert!(report.violations().is_empty(), "promises were broken, see above");
 }

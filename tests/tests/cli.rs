@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::digest::sha256_hex;
-use common::queue::Failed;
+use common::queue::{Charge, Failed};
 use common::storage::key;
 use common::task::TaskId;
 use rand::RngExt as _;
@@ -81,16 +81,47 @@ async fn pushing_again_changes_nothing_and_something_else_is_refused() {
     lab.write("changed.smi", &LIGANDS.replace("Oc1ccccc1", "Nc1ccccc1"));
     let ran = try_push(&lab, "r", "changed.smi", &["--exhaustiveness", "1"]);
     assert_eq!(ran.code, 65);
-    assert!(ran.stderr.contains("run `r` exists with another manifest or spec (theirs: "), "{}", ran.stderr);
-    assert!(ran.stderr.contains("hint: push under another run id"), "{}", ran.stderr);
+    let said = "error: run `r` is there and is another (theirs → ours): the molecules are not the same, or in another order\n";
+    assert!(ran.stderr.starts_with(said), "{}", ran.stderr);
+    assert!(ran.stderr.contains("hint: push under another run id; or, if nobody needs"), "{}", ran.stderr);
+    let receptor = fs::read_to_string(receptor()).unwrap();
+    lab.write("receptor.pdb", &receptor.replacen("REMARK", "REMARK ours\nREMARK", 1));
+    let more = lab.write("more.smi", &format!("{LIGANDS}C methane\n"));
+    let flags = ["--exhaustiveness", "2", "--seed", "7", "--receptor", "receptor.pdb", "--batch-size", "2"];
+    let ran = try_push(&lab, "r", more.to_str().unwrap(), &flags);
+    let said =
+        "4 molecules in 4 tasks → 5 in 3; receptor.pdb has other bytes; exhaustiveness 1 → 2; seed 42 → 7\n";
+    assert!(ran.code == 65 && ran.stderr.contains(said), "{}", ran.stderr);
     assert_eq!(lab.redis.contents("*").await, before);
 
     let mut connection = lab.redis.connection().await;
     redis::cmd("FLUSHALL").exec_async(&mut connection).await.unwrap();
     let ran = try_push(&lab, "r", "changed.smi", &["--exhaustiveness", "1"]);
     assert_eq!(ran.code, 65, "refused by the store although Redis knows no such run");
-    assert!(ran.stderr.contains("the store has another spec.json for run `r` (theirs: "), "{}", ran.stderr);
+    let said = "the store has another run `r` (theirs → ours): the molecules are not the same";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
     assert!(lab.redis.contents("*").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_push_says_which_limits_and_labels_a_run_keeps() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.write("l.smi", LIGANDS);
+    let first = ["--failures-max", "4", "--label", "target=t4l"];
+    let ran = try_push(&lab, "r", "l.smi", &first);
+    assert!(ran.code == 0 && !ran.stdout.contains("kept"), "{}", ran.stdout);
+    let before = lab.redis.contents("molfleet:{r}:*").await;
+    let ran = try_push(&lab, "r", "l.smi", &first);
+    assert!(ran.code == 0 && !ran.stdout.contains("kept"), "{}", ran.stdout);
+    let ran = try_push(&lab, "r", "l.smi", &["--failures-max", "5", "--label", "target=x"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said = "Everything was there already.\nkept       failures_max 4 (this push: 5)\nkept       label:target t4l (this push: x)\n";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    let json = try_push(&lab, "r", "l.smi", &["--failures-max", "5", "--label", "target=t4l", "--json"]);
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    let kept = serde_json::json!([{"name": "failures_max", "theirs": "4", "ours": "5"}]);
+    assert_eq!(json["kept"], kept);
+    assert_eq!(lab.redis.contents("molfleet:{r}:*").await, before, "nothing was changed");
 }
 
 #[tokio::test]
@@ -225,6 +256,11 @@ async fn a_push_killed_at_any_moment_is_completed_by_the_same_push() {
     assert!(halves >= 15, "hardly any push was killed half-way: {cut_at:?}");
 }
 
+/// `100000` as `100,000`.
+fn grouped(number: u64) -> String {
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+}
+
 #[tokio::test]
 async fn an_interrupted_push_says_how_to_go_on_and_does() {
     let lab = Lab::new(PROGRAMS).await;
@@ -243,6 +279,15 @@ async fn an_interrupted_push_says_how_to_go_on_and_does() {
     )
     .unwrap();
     let ended = push.wait_with_output().unwrap();
+    let far = lab.progress("r").await.total;
+    let mut connection = lab.redis.connection().await;
+    // However far it came, it was not sealed, or is not any more: the signal may come after the seal.
+    redis::cmd("HDEL").arg(&["molfleet:{r}:run", "sealed"]).exec_async(&mut connection).await.unwrap();
+    let text = lab.launchpad(&["status", "r"]).stdout;
+    let said = format!("not finished: {} of 100,000 tasks", grouped(far));
+    assert!(text.contains(&format!("\npush       {said}\n")), "{text}");
+    let all = lab.launchpad(&["status"]).stdout;
+    assert!(all.contains(&format!("  push {said}\n")), "{all}");
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(75), "{told}");
     assert!(told.starts_with("error: the push of run `r` was interrupted with "), "{told}");
@@ -270,6 +315,18 @@ async fn status_says_how_it_goes_and_why_it_waits() {
     assert_eq!(lab.launchpad(&["pause", "r", "--why", "wrong receptor?"]).code, 0);
     let text = lab.launchpad(&["status", "r"]).stdout;
     assert!(text.starts_with("Paused (wrong receptor?): 0 tasks still run."), "{text}");
+    // Pausing once more without a reason leaves the first one.
+    let again = lab.launchpad(&["pause", "r"]);
+    assert!(
+        again.code == 0 && again.stdout.starts_with("r is paused: wrong receptor?. "),
+        "{}",
+        again.stdout
+    );
+    let text = lab.launchpad(&["pause", "r", "--why", "lunch"]).stdout;
+    assert!(text.starts_with("r is paused: lunch. "), "{text}");
+    assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
+    let text = lab.launchpad(&["pause", "r", "--why", " "]).stdout;
+    assert!(text.starts_with("r is paused: paused by hand. "), "a resumed run has no reason: {text}");
     assert_eq!(lab.launchpad(&["resume", "r"]).code, 0);
     assert_eq!(lab.launchpad(&["set", "r", "parallelism=1"]).code, 0);
 
@@ -306,7 +363,7 @@ async fn show_has_every_attempt_with_the_end_of_its_log() {
     lab.push("r", LIGANDS, &["--backoff-ms", "0"]);
     let pretender = Pretender::new(&lab, "r");
     let first = pretender.lease(1, 1).await.remove(0);
-    pretender.fail(first.task, &first.lease, "vina: core dumped", false).await;
+    pretender.fail(first.task, &first.lease, "vina: core dumped", Charge::Failure).await;
     let rest = pretender.lease(2, 9).await;
     let again = rest.iter().find(|grant| grant.task == first.task).unwrap();
     pretender.succeed(again).await;
@@ -321,7 +378,10 @@ async fn show_has_every_attempt_with_the_end_of_its_log() {
     assert_eq!((json["rows"][0]["score"].as_str(), json["failures"].as_u64()), (Some("-5.1"), Some(1)));
 
     let second = rest.iter().find(|grant| grant.task != first.task).unwrap();
-    assert_eq!(pretender.fail(second.task, &second.lease, "vina: core dumped", true).await, Failed::Dead);
+    assert_eq!(
+        pretender.fail(second.task, &second.lease, "vina: core dumped", Charge::LastFailure).await,
+        Failed::Dead
+    );
     let text = lab.launchpad(&["show", "r", &second.task.to_string()]).stdout;
     assert!(text.contains("is dead (engine_crashed)") && text.contains("    vina: core dumped"), "{text}");
     assert_eq!(lab.launchpad(&["show", "r", "4"]).code, 65);
@@ -333,7 +393,7 @@ async fn a_complete_table_has_every_molecule_and_a_receipt_that_can_be_checked()
     lab.push("r", LIGANDS, &[]);
     let pretender = Pretender::new(&lab, "r");
     let grants = pretender.lease(1, 2).await;
-    pretender.fail(grants[0].task, &grants[0].lease, "", true).await;
+    pretender.fail(grants[0].task, &grants[0].lease, "", Charge::LastFailure).await;
     pretender.succeed(&grants[1]).await;
     assert_eq!(lab.launchpad(&["cancel", "r", "--task", "2"]).code, 0);
     let last = pretender.lease(2, 1).await.remove(0);
@@ -353,7 +413,7 @@ async fn a_complete_table_has_every_molecule_and_a_receipt_that_can_be_checked()
     assert_eq!(rows[3], "2,phenol,Oc1ccccc1,cancelled,cancelled,,,,");
     assert!(rows[4].starts_with("3,\"thieno[2,3-c]pyridine\","), "{text}");
 
-    let receipt_bytes = fs::read(lab.path("receipt.json")).unwrap();
+    let receipt_bytes = fs::read(lab.path("out.receipt.json")).unwrap();
     let receipt: Value = serde_json::from_slice(&receipt_bytes).unwrap();
     assert_eq!((receipt["complete"].as_bool(), receipt["verdicts"]["ok"].as_u64()), (Some(true), Some(2)));
     assert_eq!(receipt["results_sha256"], sha256_hex(&results));
@@ -368,6 +428,8 @@ async fn a_complete_table_has_every_molecule_and_a_receipt_that_can_be_checked()
 
     assert_eq!(lab.launchpad(&["consolidate", "r", "-o", "again.csv"]).code, 0);
     assert_eq!(fs::read(lab.path("again.csv")).unwrap(), results);
+    assert_eq!(fs::read(lab.path("again.receipt.json")).unwrap(), receipt_bytes);
+    assert_eq!(lab.launchpad(&["consolidate", "r", "-o", "results.csv"]).code, 0);
     assert_eq!(fs::read(lab.path("receipt.json")).unwrap(), receipt_bytes);
 }
 
@@ -390,7 +452,8 @@ async fn every_kind_of_damage_is_named_and_there_is_no_table() {
             assert!(line.starts_with(&format!("missing: {expect}: ")), "{line}");
         }
         assert!(!lab.path("out.csv").exists());
-        let receipt: Value = serde_json::from_slice(&fs::read(lab.path("receipt.json")).unwrap()).unwrap();
+        let receipt: Value =
+            serde_json::from_slice(&fs::read(lab.path("out.receipt.json")).unwrap()).unwrap();
         assert_eq!((&receipt["complete"], &receipt["results_sha256"]), (&Value::Bool(false), &Value::Null));
         assert_eq!(receipt["missing"].as_array().unwrap().len(), expect.len());
         (0..4).for_each(|task: u64| fs::write(shard(task), &whole[usize::try_from(task).unwrap()]).unwrap());
@@ -412,17 +475,100 @@ async fn every_kind_of_damage_is_named_and_there_is_no_table() {
 }
 
 #[tokio::test]
-async fn what_has_not_ended_is_missing_and_an_older_table_stays() {
+async fn what_has_not_ended_is_missing_and_an_older_table_stays_with_its_receipt() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("r", LIGANDS, &[]);
     let older = lab.write("out.csv", "older");
+    let older_receipt = lab.write("out.receipt.json", "older, too");
     let ran = lab.launchpad(&["consolidate", "r", "-o", "out.csv"]);
     assert_eq!(ran.code, 65);
     assert!(
         ran.stderr.contains("task 3, molecule `thieno[2,3-c]pyridine`: not_terminal: the task is pending")
     );
     assert!(ran.stderr.contains("hint: `out.csv` is from an earlier consolidation"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("what is missing now is in `out.receipt.incomplete.json`"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(older).unwrap(), "older");
+    assert_eq!(fs::read_to_string(older_receipt).unwrap(), "older, too");
+    let receipt = fs::read(lab.path("out.receipt.incomplete.json")).unwrap();
+    let receipt: Value = serde_json::from_slice(&receipt).unwrap();
+    assert_eq!(
+        (&receipt["complete"], receipt["missing"].as_array().unwrap().len()),
+        (&Value::Bool(false), 4)
+    );
+
+    // Another run's table in the same folder has a receipt of its own.
+    lab.push("r2", "C methane\n", &[]);
+    Pretender::new(&lab, "r2").succeed_all(1).await;
+    assert_eq!(lab.launchpad(&["consolidate", "r2", "-o", "two.csv"]).code, 0);
+    let receipt: Value = serde_json::from_slice(&fs::read(lab.path("two.receipt.json")).unwrap()).unwrap();
+    assert_eq!(receipt["run"], "r2");
+    assert_eq!(fs::read_to_string(lab.path("out.receipt.json")).unwrap(), "older, too");
+}
+
+#[tokio::test]
+async fn a_table_without_a_score_is_complete_but_not_without_a_warning() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", LIGANDS, &[]);
+    lab.push("r2", LIGANDS, &[]);
+    let pretender = Pretender::new(&lab, "r");
+    for grant in pretender.lease(1, 4).await {
+        pretender.kill(&grant, "engine_failed").await;
+    }
+    let consolidate =
+        |flags: &[&str]| lab.launchpad(&[&["consolidate", "r", "-o", "out.csv", "-q"], flags].concat());
+    let ran = consolidate(&[]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said = "r is complete: 0 of 4 molecules are ok, 0 bad, 4 dead, 0 cancelled\n";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    assert_eq!(ran.stderr, "warning: no molecule is ok: the table has no score\n");
+    fs::remove_file(lab.path("out.csv")).unwrap();
+    let ran = consolidate(&["--require-ok"]);
+    assert_eq!(ran.code, 65, "{}", ran.stderr);
+    assert!(
+        ran.stderr.starts_with("error: 4 of 4 molecules are not ok\nhint: the table was written"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(fs::read_to_string(lab.path("out.csv")).unwrap().matches(",dead,engine_failed,").count(), 4);
+
+    Pretender::new(&lab, "r2").succeed_all(4).await;
+    let ran = lab.launchpad(&["consolidate", "r2", "-o", "out.csv", "--require-ok", "-q"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let ran = lab.launchpad(&["consolidate", "r2", "r", "-o", "both.csv", "--require-ok", "-q"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "each molecule is ok in one of them");
+}
+
+#[tokio::test]
+async fn a_dash_is_standard_output() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", LIGANDS, &[]);
+    let incomplete = lab.launchpad(&["consolidate", "r", "-o", "-"]);
+    assert_eq!((incomplete.code, incomplete.stdout.as_str()), (65, ""), "no half of a table");
+    Pretender::new(&lab, "r").succeed_all(4).await;
+    assert_eq!(lab.launchpad(&["consolidate", "r", "-o", "out.csv"]).code, 0);
+    let table = fs::read_to_string(lab.path("out.csv")).unwrap();
+    let receipt = fs::read_to_string(lab.path("out.receipt.json")).unwrap();
+    fs::remove_file(lab.object("r", "results.csv")).unwrap();
+
+    let ran = lab.launchpad(&["consolidate", "r", "-o", "-"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, table.as_str()), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("r is complete: ") && ran.stderr.contains("table    standard output"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(fs::read_to_string(lab.object("r", "results.csv")).unwrap(), table, "the store has it, too");
+    let ran = lab.launchpad(&["consolidate", "r", "-o", "out.csv", "--receipt", "-", "-q"]);
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, receipt.as_str(), ""));
+    let ran = lab.launchpad(&["consolidate", "r", "-o", "-", "--receipt", "-"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (64, ""), "{}", ran.stderr);
+
+    for line in [&["export", "r"][..], &["formulae", "--heavy-atoms", "2"]] {
+        let dash = lab.launchpad(&[line, &["-o", "-"]].concat());
+        assert_eq!(dash.stdout, lab.launchpad(line).stdout, "{line:?}");
+        assert!(dash.code == 0 && dash.stdout.lines().count() > 3, "{line:?}: {}", dash.stderr);
+    }
+    assert!(!lab.path("-").exists() && !lab.path("receipt.json").exists());
 }
 
 #[tokio::test]
@@ -457,11 +603,31 @@ async fn cancel_stops_what_has_not_ended() {
     let pretender = Pretender::new(&lab, "r");
     let grant = pretender.lease(1, 1).await.remove(0);
     pretender.succeed(&grant).await;
+    let before = lab.redis.contents("*").await;
+    let refused = lab.launchpad(&["cancel", "r"]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (64, ""), "nobody can be asked");
+    assert!(refused.stderr.contains("error: `cancel` asks first"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("hint: --yes"), "{}", refused.stderr);
+    assert_eq!(lab.redis.contents("*").await, before);
     let ran = lab.launchpad(&["cancel", "r", "--yes", "--json"]);
     assert_eq!(ran.stdout, "{\"run\":\"r\",\"cancelled\":3}\n");
     let progress = lab.progress("r").await;
     assert_eq!((progress.succeeded, progress.cancelled, progress.pending), (1, 3, 0));
     assert_eq!(lab.launchpad(&["cancel", "r", "--task", "9"]).code, 65);
+
+    let said = |arguments: &[&str]| lab.launchpad(arguments).stdout;
+    let status = said(&["status", "r"]);
+    let hint = "Every task has ended; 3 are cancelled. `launchpad retry r --cancelled` brings them back.";
+    assert!(status.starts_with(hint), "{status}");
+    let retry = said(&["retry", "r"]);
+    assert!(retry.ends_with(" 3 are cancelled: --cancelled takes those.\n"), "{retry}");
+    let show = said(&["show", "r", "1"]);
+    assert!(show.contains("`launchpad retry r --task 1` lets workers try it again."), "{show}");
+    assert!(said(&["retry", "r", "--task", "1"]).contains("1 tasks of r are pending again"));
+    let open = said(&["show", "r", "1"]);
+    assert!(open.starts_with("task 1 is pending") && !open.contains("retry"), "{open}");
+    let again = said(&["cancel", "r", "--yes"]);
+    assert!(again.contains("Cancelled 1 tasks of r. `launchpad retry r --cancelled`"), "{again}");
 }
 
 fn bare(folder: &Path, arguments: &[&str]) -> Ran {
@@ -494,6 +660,59 @@ fn exit_codes_and_messages_say_who_is_to_blame() {
     check(&away, 69, "error: Redis at `redis://127.0.0.1:1` can't be reached: ");
     check(&away, 69, "hint: `launchpad local up`");
     check(&["--redis", "http://x", "status"], 78, "the Redis URL `http://x` is not valid");
+}
+
+/// A pipe that nobody reads any more.
+fn closed_pipe() -> Stdio {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    writer.into()
+}
+
+#[tokio::test]
+async fn output_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", LIGANDS, &[]);
+    Pretender::new(&lab, "r").succeed_all(4).await;
+    for line in [
+        &["status"][..],
+        &["status", "r", "--json"],
+        &["top", "r", "-q"],
+        &["tasks", "r"],
+        &["show", "r", "0"],
+        &["export", "r"],
+        &["export", "r", "--jsonl", "-o", "-"],
+        &["consolidate", "r", "-o", "-"],
+        &["formulae", "--heavy-atoms", "2"],
+        &["completions", "bash"],
+        &["push", "--help"],
+    ] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ran = lab.launchpad_command(line).stdout(full).output().unwrap();
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(65), "{line:?}: {told}");
+        assert!(told.contains("error: could not write `standard output`: No space left"), "{line:?}: {told}");
+        let ran = lab.launchpad_command(line).stdout(closed_pipe()).output().unwrap();
+        let told = String::from_utf8_lossy(&ran.stderr);
+        assert_eq!((ran.status.code(), told.contains("error")), (Some(0), false), "{line:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_has_to_hear_what_is_wrong() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.write("l.smi", LIGANDS);
+    let receptor = receptor();
+    let twice = ["push", "l.smi", "l.smi", "--run", "r", "--receptor", &receptor, "--box-center", "0,0,0"];
+    for (line, code) in [
+        (&[&twice[..], &["--box-size", "9"]].concat()[..], 65), // problems of entries, then an error with a hint
+        (&["status", "r"], 65),
+        (&["statsu"], 64),
+        (&["--log", "trace", "status"], 0),
+    ] {
+        let ran = lab.launchpad_command(line).stderr(closed_pipe()).output().unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{line:?}");
+    }
 }
 
 #[test]

@@ -108,8 +108,8 @@ fn the_readme_leads_from_a_receptor_to_a_table() {
     let looked = commands("docs/operations.md", &["redis-cli ", "launchpad status"]);
     assert!(looked.len() >= 7, "{looked:?}");
     for line in looked.iter().filter(|line| !line.contains("--watch")) {
-        let line = line.replace("redis-cli ", "redis-cli -p \"$PORT\" ").replace("RUN", "first");
-        desk.type_line(&line, &[("PORT", &port)]);
+        let line = if line.starts_with("launchpad") { line.replace("RUN", "first") } else { line.clone() };
+        desk.type_line(&line, &[("URL", &format!("redis://127.0.0.1:{port}")), ("RUN", "first")]);
     }
 }
 
@@ -120,6 +120,10 @@ fn the_drivers_page_leads_from_a_script_to_a_table() {
     let script = page.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     fs::write(desk.folder.path().join("count.py"), script).unwrap();
     desk.type_line("launchpad local up", &[]);
+    // The command that is ready to be pasted.
+    let said = desk.type_line("launchpad local status", &[]);
+    let command = said.split('`').nth(1).unwrap();
+    assert_eq!(desk.type_line(&format!("{command} ping"), &[]), "PONG\n", "{said}");
     let typed = commands("docs/drivers.md", &["launchpad ", "worker "]);
     for line in &typed {
         // The page ends with comparing a changed script with the driver of a run: that it differs is an error.

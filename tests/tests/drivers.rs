@@ -230,7 +230,7 @@ async fn exit_codes_say_what_becomes_of_a_task() {
 }
 
 #[tokio::test]
-async fn a_driver_that_says_not_now_is_handed_back_unharmed() {
+async fn a_driver_that_says_not_now_costs_a_lapse_and_no_failure() {
     let lab = Lab::new(PROGRAMS).await;
     let gate = lab.write("no licence", "");
     let driver = format!(
@@ -239,11 +239,37 @@ async fn a_driver_that_says_not_now_is_handed_back_unharmed() {
     );
     push(&lab, &driver, &[]);
     let mut worker = lab.worker("one", &[]);
-    lab.until("r", "a hand-over", |progress| progress.releases >= 1).await;
+    lab.until("r", "a lapse", |progress| progress.lapses >= 1).await;
     fs::remove_file(gate).unwrap();
     assert_eq!(worker.left().await, 0);
     let progress = lab.progress("r").await;
-    assert_eq!((progress.succeeded, progress.molecules_ok, progress.failures, progress.lapses), (1, 3, 0, 0));
+    assert_eq!((progress.succeeded, progress.molecules_ok, progress.failures), (1, 3, 0));
+    assert_eq!((progress.lapses, progress.releases), (1, 0));
+}
+
+/// A worker pauses after each fault of its machine: a task that came first again each time would keep all others from being leased.
+#[tokio::test]
+async fn a_task_that_no_machine_can_do_lets_the_others_by_and_dies() {
+    let lab = Lab::new(PROGRAMS).await;
+    let driver = format!(
+        "import json, sys\nif json.load(open('task.json'))['molecules'][0]['id'] == 'methane':\n    sys.exit(75)\n{COUNT}"
+    );
+    let limits = lab.write("run.toml", "[limits]\nlapses_max = 2\n");
+    push(&lab, &driver, &["--batch-size", "1", "--config", limits.to_str().unwrap()]);
+    assert_eq!(lab.worker("one", &["--cores", "1"]).left().await, 0);
+    let progress = lab.progress("r").await;
+    assert_eq!((progress.succeeded, progress.dead, progress.failures), (2, 1, 0));
+    assert_eq!((progress.lapses, progress.releases), (2, 0));
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.reason.as_deref()), (State::Dead, Some("machine")));
+    let mut requests = Vec::new();
+    for task in 0..3 {
+        requests.push(lab.task("r", task).await.lease.unwrap().request);
+    }
+    assert!(
+        requests[1..].iter().all(|request| *request < requests[0]),
+        "the others came before: {requests:?}"
+    );
 }
 
 #[tokio::test]

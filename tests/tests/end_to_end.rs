@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use common::task::{Shard, Verdict};
+use common::task::{Shard, State, Verdict};
+use nix::sys::signal::Signal;
 use tests::{Lab, Programs};
 
 const PROGRAMS: Programs = Programs {
@@ -86,6 +87,33 @@ async fn a_box_in_empty_space_is_no_score() {
     let shard = Shard::parse(&shards(&lab, "r", 1)[0]).unwrap();
     assert_eq!((shard.rows[0].verdict, shard.rows[0].reason.as_str()), (Verdict::Bad, "no_contact"));
     assert_eq!(shard.rows[0].score, "");
+}
+
+/// A search that takes minutes.
+const LONG: [&str; 2] = ["--exhaustiveness", "64"];
+const FLEXIBLE: &str = "CCCCCCCCCCCCc1ccccc1 dodecylbenzene\n";
+
+#[tokio::test]
+async fn no_vina_is_left_after_a_kill_a_notice_to_leave_or_a_cancellation() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", FLEXIBLE, &LONG);
+    let mut killed = lab.worker("killed", &[]);
+    lab.until_running(&killed, "vina").await;
+    killed.kill9();
+    lab.until_nothing_runs().await;
+    let mut told = lab.worker("told", &[]);
+    lab.until_running(&told, "vina").await;
+    told.signal(Signal::SIGTERM);
+    assert_eq!(told.left().await, 75, "{}", told.last_words());
+    lab.until_nothing_runs().await;
+    let mut last = lab.worker("last", &["--exit-when", "drained"]);
+    lab.until_running(&last, "vina").await;
+    let ran = lab.launchpad(&["cancel", "r", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    lab.until_nothing_runs().await;
+    assert_eq!(last.left().await, 0, "{}", last.last_words());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.failures, task.releases), (State::Cancelled, 0, 1));
 }
 
 #[tokio::test]

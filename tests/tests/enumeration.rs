@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use common::digest::sha256_hex;
-use common::task::{AttemptRecord, Shard};
+use common::task::{AttemptRecord, Shard, State};
 use flate2::read::GzDecoder;
 use tests::{Lab, Manner, Programs, eventually};
 
@@ -233,7 +233,7 @@ async fn a_formula_is_split_and_its_tasks_stream_parts_that_add_up() {
         ran.stdout
     );
     let receipt: serde_json::Value =
-        serde_json::from_slice(&fs::read(lab.path("receipt.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(lab.path("table.receipt.json")).unwrap()).unwrap();
     assert_eq!(receipt["enumeration"]["split"], serde_json::json!({"6": 112, "8": 11_117}));
 }
 
@@ -327,6 +327,23 @@ async fn the_stand_in_for_surge_gets_formulae_from_launchpad() {
     assert_eq!(parts(&lab, 0).await[0], "CH4-m0/1\n");
 }
 
+/// What is known of Surge's total is how it tells one under `-u`. One that tells none under `-S` is never believed.
+#[tokio::test]
+async fn a_surge_that_tells_no_total_makes_no_row_and_its_parts_are_ten_million_lines_long() {
+    let lab = Lab::new(PROGRAMS).await;
+    let told = "echo \"$3  1 -> 1 -> 1 in 0.0 sec\" >&2\n";
+    assert!(SURGE.contains(told));
+    program(&lab, "surge", &SURGE.replace(told, ""));
+    push(&lab, "CH4\n", "engine = 'surge'\n", &["--failures-max", "1"]);
+    work(&lab).await;
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.state, task.reason.as_deref()), (State::Dead, Some("total_missing")));
+    assert!(!lab.object("r", "shards/shard_0000000.csv").exists());
+    let spec: serde_json::Value =
+        serde_json::from_slice(&fs::read(lab.object("r", "spec.json")).unwrap()).unwrap();
+    assert_eq!(spec["engine"]["stream"]["lines_per_part"], 10_000_000);
+}
+
 #[tokio::test]
 async fn formulae_go_through_a_pipe_and_the_totals_of_a_follow_up_are_added() {
     let lab = Lab::new(PROGRAMS).await;
@@ -355,7 +372,7 @@ async fn formulae_go_through_a_pipe_and_the_totals_of_a_follow_up_are_added() {
     let said = format!("{formulae} structures of {formulae} formulae; 0 formulae have no total");
     assert!(ran.stdout.contains(&said), "{}", ran.stdout);
     let receipt: serde_json::Value =
-        serde_json::from_slice(&fs::read(lab.path("receipt.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(lab.path("both.receipt.json")).unwrap()).unwrap();
     assert_eq!(receipt["enumeration"]["structures"], formulae);
     assert_eq!(receipt["runs"][0]["enumeration"]["incomplete"], serde_json::json!({"H2O": "0 of 1"}));
     assert_eq!(receipt["runs"][1]["enumeration"]["structures"], 1);

@@ -230,6 +230,7 @@ async fn methane_has_its_free_energy_though_two_windows_are_cut_and_a_salt_costs
     assert_eq!((killed.state, killed.failures), (State::Succeeded, 0));
     assert_as_if_never_cut(&lab, "water", cut);
     assert_methane(&lab, "water");
+    assert_reduced_without_mbar(&lab, "water");
 
     let (salt, _) = row(&lab, "water", 2 * WINDOWS + 1);
     assert_eq!((salt.verdict, salt.reason.as_str()), (Verdict::Bad, "several_fragments"));
@@ -272,6 +273,29 @@ fn assert_methane(lab: &Lab, run: &str) {
     assert_eq!(names, ["window", "energies"], "the last window found the set-up");
 }
 
+/// The driver reduces the same windows where alchemlyb is not installed.
+fn assert_reduced_without_mbar(lab: &Lab, run: &str) {
+    let mut driver = Driver::new(lab, "without mbar");
+    for task in 0..WINDOWS {
+        let folder = driver.folder.join(format!("windows/{task:03}"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("dhdl.xvg"), kept(lab, run, task, "window/dhdl.xvg")).unwrap();
+    }
+    fs::write(driver.folder.join("alchemlyb.py"), "raise ImportError('not on this machine')\n").unwrap();
+    driver.told.push(("PYTHONPATH", driver.folder.display().to_string()));
+    driver.run("reduce");
+    assert!(driver.said("reduce").contains("no MBAR: not on this machine"), "{}", driver.said("reduce"));
+    let reduction = fs::read_to_string(driver.folder.join("fep/reduction.json")).unwrap();
+    let reduction: serde_json::Value = serde_json::from_str(&reduction).unwrap();
+    assert_eq!((reduction.get("mbar"), reduction.get("mbar_error")), (None, None), "{reduction}");
+    let (methane, cells) = row(lab, run, WINDOWS);
+    let three = |number: &serde_json::Value| format!("{:.3}", number.as_f64().unwrap());
+    assert_eq!(
+        [three(&reduction["bar"]), three(&reduction["bar_error"])],
+        [methane.score, cells["error"].clone()]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_dies_takes_its_molecule_along_and_comes_back_with_it() {
     let lab = Lab::new(PROGRAMS).await;
@@ -287,7 +311,12 @@ async fn a_window_that_dies_takes_its_molecule_along_and_comes_back_with_it() {
     let leased = queue.lease(&run, &digest, &worker, 1, 9).await.unwrap();
     let common::queue::LeaseReply::Granted { grants, .. } = leased else { panic!("{leased:?}") };
     assert_eq!(grants.len(), 4, "the reduction waits");
-    let failure = common::queue::Failure { reason: "input_refused", is_final: true, tail: "", jitter_ppm: 0 };
+    let failure = common::queue::Failure {
+        reason: "input_refused",
+        charge: common::queue::Charge::LastFailure,
+        tail: "",
+        jitter_ppm: 0,
+    };
     queue.fail(&run, grants[2].task, &grants[2].lease, &failure).await.unwrap();
     let reduction = lab.task("broken", 4).await;
     assert_eq!((reduction.state, reduction.reason.as_deref()), (State::Dead, Some("needed_task_dead")));
@@ -306,7 +335,7 @@ struct Driver {
     folder: PathBuf,
     path: String,
     /// What its environment has beside the `PATH`.
-    told: Vec<(&'static str, &'static str)>,
+    told: Vec<(&'static str, String)>,
 }
 
 impl Driver {
@@ -323,7 +352,7 @@ impl Driver {
             "molecules": [{ "index": 0, "id": "methane", "smiles": "C", "seed": 7 }],
         });
         fs::write(folder.join("task.json"), task.to_string()).unwrap();
-        let told = vec![("MOLFLEET_CHECKPOINT_SECONDS", "1")];
+        let told = vec![("MOLFLEET_CHECKPOINT_SECONDS", "1".to_owned())];
         Self { folder, path: format!("{}:/usr/bin:/bin", bin.display()), told }
     }
 
@@ -338,7 +367,7 @@ impl Driver {
             .current_dir(&self.folder)
             .env_remove("MOLFLEET_GPU")
             .env("PATH", &self.path)
-            .envs(self.told.iter().copied());
+            .envs(self.told.iter().map(|(name, value)| (*name, value)));
         command
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -350,9 +379,16 @@ impl Driver {
 
     fn run(&self, step: &str) {
         let status = self.start(step).wait().unwrap();
-        let log = fs::read_to_string(self.folder.join(format!("{step}.log"))).unwrap();
-        let refused = self.folder.join("fep/refused.json");
-        assert!(status.success() && !refused.exists(), "{step}: {log}");
+        assert!(status.success() && !self.has_refused(), "{step}: {}", self.said(step));
+    }
+
+    /// What a step printed.
+    fn said(&self, step: &str) -> String {
+        fs::read_to_string(self.folder.join(format!("{step}.log"))).unwrap()
+    }
+
+    fn has_refused(&self) -> bool {
+        self.folder.join("fep/refused.json").exists()
     }
 
     /// Runs the window until it has a checkpoint, and kills its whole group.
@@ -393,7 +429,8 @@ async fn a_window_goes_on_from_what_is_whole_or_starts_again_to_the_same_bytes()
         driver
     };
     let log_of = |driver: &Driver| fs::read_to_string(driver.folder.join("window/window.log")).unwrap();
-    let same = |driver: &Driver, goes_on: bool| {
+    let same = |driver: &Driver, goes_on: bool, said: &str| {
+        assert!(driver.said("window").contains(said), "{said}: {}", driver.said("window"));
         assert_eq!(log_of(driver).contains("Restarting from checkpoint"), goes_on);
         for name in ["window.xtc", "window.edr"] {
             assert!(driver.file(name) == quiet.file(name), "{name} of {}", driver.folder.display());
@@ -409,8 +446,9 @@ async fn a_window_goes_on_from_what_is_whole_or_starts_again_to_the_same_bytes()
     fs::write(driver.folder.join("window/window_prev.cpt"), &whole).unwrap();
     fs::write(&checkpoint, &whole[..whole.len() / 2]).unwrap();
     driver.run("window");
-    same(&driver, true);
+    same(&driver, true, "window.cpt can't be used: gmx dump ended with 1");
     // Without a file that mdrun appends to, or on another number of threads, there is nothing to go on from.
+    let refused = "it can't go on from the checkpoint: ";
     let bare = copy("bare");
     bare.cut().await;
     fs::remove_file(bare.folder.join("window/window.edr")).unwrap();
@@ -418,10 +456,13 @@ async fn a_window_goes_on_from_what_is_whole_or_starts_again_to_the_same_bytes()
     other.cut().await;
     let log = log_of(&other).replace("Using 1 OpenMP thread", "Using 2 OpenMP threads");
     fs::write(other.folder.join("window/window.log"), log).unwrap();
-    for driver in [bare, other] {
+    for (driver, why) in
+        [(bare, "there is no window.edr"), (other, "it was made with 2 threads (expected 1)")]
+    {
         driver.run("window");
-        same(&driver, false);
+        same(&driver, false, &format!("{refused}{why}\n"));
     }
+    assert!(!quiet.said("window").contains(refused), "it had none");
 }
 
 /// A stand-in for `gmx`, since no machine need have a GPU.
@@ -442,12 +483,63 @@ async fn mdrun_computes_on_the_gpu_of_its_task_and_on_the_cpu_without_one() {
     ] {
         let mut driver = Driver::new(&lab, name);
         stub_gmx(&mut driver, "echo \"$*\" >> calls");
-        driver.told.extend(gpu);
+        driver.told.extend(gpu.map(|(name, value)| (name, value.to_owned())));
         driver.run("relax");
         let calls = fs::read_to_string(driver.folder.join("fep/calls")).unwrap();
         let mdrun = calls.lines().find(|call| call.contains(" mdrun ")).unwrap();
         assert!(mdrun.contains("-ntmpi 1 -ntomp 1") && mdrun.ends_with(device), "{mdrun}");
     }
+}
+
+/// Of an mdrun that somebody else told to end, such as the system when it goes down: it exits 1, as after an error of its own.
+#[tokio::test]
+async fn an_mdrun_that_is_told_to_end_from_elsewhere_condemns_no_molecule() {
+    let lab = Lab::new(PROGRAMS).await;
+    for (name, said, exit, is_refused) in [
+        ("told", "Received the TERM signal, stopping within 20 steps", 1, false),
+        ("interrupted", "Received the INT signal, stopping within 20 steps", 1, false),
+        ("failed", "Error: atoms fly apart", 0, true),
+    ] {
+        let mut driver = Driver::new(&lab, name);
+        stub_gmx(&mut driver, &format!("case \"$*\" in *\" mdrun \"*) echo '{said}'; exit 1 ;; esac"));
+        assert_eq!(
+            driver.start("relax").wait().unwrap().code(),
+            Some(exit),
+            "{name}: {}",
+            driver.said("relax")
+        );
+        assert_eq!(driver.has_refused(), is_refused, "{name}: {}", driver.said("relax"));
+    }
+}
+
+/// Holds the driver's overlap against that of two Gaussians of width 1, `(n₀ + n₁) ∫ p₀ p₁ / (n₀ p₀ + n₁ p₁)`, by a sum over x. It is
+/// 0.796, 0.450 and 0.069 for 1, 2 and 4 between them. Samples are quantiles, so nothing is random.
+const OVERLAP_OF_GAUSSIANS: &str = r"
+import gromacs_fep, math, statistics
+def density(x, mean):
+    return math.exp(-((x - mean) ** 2) / 2) / math.sqrt(2 * math.pi)
+def exactly(apart, ratio):
+    points = [-12 + step / 100 for step in range(2400 + 100 * apart)]
+    pairs = [(density(x, 0), density(x, apart)) for x in points]
+    return (1 + ratio) * sum(p * q / (p + ratio * q) for p, q in pairs if p + q > 0) / 100
+def quantiles(mean, count):
+    return [statistics.NormalDist(mean).inv_cdf((n + 0.5) / count) for n in range(count)]
+for apart, ratio in ((0, 1), (1, 1), (2, 1), (4, 1), (2, 4)):
+    # Of two harmonic wells at 0 and `apart`, in kT, and with a free energy between them that changes nothing.
+    forward, backward = [
+        [(x - apart) ** 2 / 2 - x**2 / 2 + 3 for x in quantiles(mean, count)]
+        for mean, count in ((0, 2000), (apart, 2000 * ratio))
+    ]
+    found, expected = gromacs_fep.overlap(forward, backward), exactly(apart, ratio)
+    assert abs(found - expected) < 0.002, (apart, ratio, found, expected)
+assert gromacs_fep.overlap([800.0, 810.0], [-800.0, -810.0]) < 1e-9
+";
+
+#[test]
+fn the_overlap_of_two_windows_is_that_of_two_gaussians() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start_python(OVERLAP_OF_GAUSSIANS, folder.path());
+    assert!(child.wait().unwrap().success());
 }
 
 /// What both drivers of GROMACS have in common.

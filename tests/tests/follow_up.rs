@@ -325,7 +325,7 @@ async fn several_runs_become_one_table_with_each_molecule_once() {
     ended(&lab).await;
     assert_eq!(lab.launchpad(&["consolidate", "first", "-o", "first.csv"]).code, 0);
     let (alone, alone_receipt) =
-        (fs::read(lab.path("first.csv")).unwrap(), fs::read(lab.path("receipt.json")).unwrap());
+        (fs::read(lab.path("first.csv")).unwrap(), fs::read(lab.path("first.receipt.json")).unwrap());
     let push = ["push", "--from", "first", "--run", "second", "--confirm-after-ms", "0"];
     told(&lab, &push);
     let pretender = Pretender::new(&lab, "second");
@@ -347,7 +347,7 @@ async fn several_runs_become_one_table_with_each_molecule_once() {
         ran.stderr
     );
     assert!(!lab.path("all.csv").exists());
-    let receipt: Value = serde_json::from_slice(&fs::read(lab.path("receipt.json")).unwrap()).unwrap();
+    let receipt: Value = serde_json::from_slice(&fs::read(lab.path("all.receipt.json")).unwrap()).unwrap();
     assert_eq!((&receipt["complete"], &receipt["runs"][0]["complete"]), (&json!(false), &json!(true)));
     pretender.kill(&grants[3], "engine_crashed").await;
 
@@ -384,7 +384,7 @@ async fn several_runs_become_one_table_with_each_molecule_once() {
 
     assert_eq!(lab.launchpad(&["consolidate", "first", "-o", "first.csv"]).code, 0);
     assert_eq!(fs::read(lab.path("first.csv")).unwrap(), alone);
-    assert_eq!(fs::read(lab.path("receipt.json")).unwrap(), alone_receipt);
+    assert_eq!(fs::read(lab.path("first.receipt.json")).unwrap(), alone_receipt);
     assert_eq!(fs::read(lab.object("first", "results.csv")).unwrap(), alone, "a run's own table stays");
 }
 

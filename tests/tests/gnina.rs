@@ -127,9 +127,10 @@ async fn several_processes_share_a_gpu() {
 #[tokio::test]
 async fn a_gpu_of_the_worker_holds_as_many_processes_as_it_is_told() {
     let lab = lab(Path::new("/usr/bin/python3"), "stub.py").await;
-    // There is no GPU here: what an L4 would say.
-    lab.set("nvidia-smi", "#!/bin/sh\necho '0, GPU-5c1f3b0e-0d0a, NVIDIA L4, 23034, 550.90.07'\n");
-    fs::set_permissions(lab.path("stubs/nvidia-smi"), Permissions::from_mode(0o755)).unwrap();
+    // There is no GPU here: what the first of two once said (see `gpus.rs`).
+    let query = "0, GPU-c7b57be0-94ff-d352-a59b-d0ee00aeed43, Quadro RTX 4000, 535.129.03, 8192 MiB\n";
+    let list = include_str!("../golden/nvidia-smi-535-rtx4000.txt");
+    lab.has_gpus(query, list, "GPU-c7b57be0-94ff-d352-a59b-d0ee00aeed43, [N/A]\n");
     lab.set("gate", "");
     let ligands = "c1ccccc1 benzene\nCCO ethanol\nCCC propane\n";
     lab.push("r", ligands, &["--engine", "gnina", "--device", "1"]);

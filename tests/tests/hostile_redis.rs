@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use common::digest::sha256_hex;
-use common::queue::Queue;
-use common::task::{Phase, TaskId};
+use common::queue::{LeaseReply, Queue, QueueError, WorkerCard};
+use common::task::{LeaseName, Limits, Phase, RunId, State, TaskId};
 use nix::sys::signal::Signal;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use redis::AsyncCommands as _;
 use redis::aio::MultiplexedConnection;
 use serde_json::{Value, json};
-use tests::{Lab, Programs, TestRedis, TestRun, eventually, run_id};
+use tests::{Lab, Pretender, Programs, TestRedis, TestRun, run_id};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -100,12 +100,13 @@ async fn runs_of_a_stranger_do_no_harm_and_the_others_are_served() {
         ("program", "does not have the run's spec.json"),
         ("limits", "heartbeat_ms is 0 (expected 1 or more)"),
         ("foreign", "it is of run `altered` (expected `foreign`)"),
-        ("lease", "asking for work failed"),
     ] {
         worker
             .until_logged(&format!("why `{run}` is not served"), |line| line.to_string().contains(reason))
             .await;
     }
+    lab.until("lease", "a task with a name that is none is leased anew", |progress| progress.succeeded == 1)
+        .await;
     worker.signal(Signal::SIGTERM);
     let mut worker = worker;
     assert_eq!(worker.left().await, 75);
@@ -113,8 +114,9 @@ async fn runs_of_a_stranger_do_no_harm_and_the_others_are_served() {
     assert!(!owned.exists(), "a program was started on the word of Redis alone");
     let after = snapshot(&lab.store_folder());
     let new: Vec<_> = after.keys().filter(|path| !before.contains_key(*path)).collect();
-    let good = lab.store_folder().join("good").display().to_string();
-    assert!(new.iter().all(|path| path.starts_with(&good)) && !new.is_empty(), "{new:?}");
+    let [good, lease] = ["good", "lease"].map(|run| lab.store_folder().join(run).display().to_string());
+    let is_served = |path: &str| path.starts_with(&good) || path.starts_with(&lease);
+    assert!(new.iter().all(|path| is_served(path)) && !new.is_empty(), "{new:?}");
     assert!(before.iter().all(|(path, sha256)| after.get(path) == Some(sha256)));
     let scratch: Vec<_> =
         snapshot(&lab.path("scratch")).into_keys().filter(|path| !path.contains("/.alive/")).collect();
@@ -178,86 +180,319 @@ async fn texts_of_a_stranger_do_not_command_the_terminal() {
     assert!(!status.stdout.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
 }
 
-/// Any bytes in every field that this program reads.
-async fn scribble(redis: &mut MultiplexedConnection, run: &TestRun, garbage: &[(String, Vec<u8>)]) {
-    let mut pipe = redis::pipe();
-    for (field, value) in garbage {
-        for key in ["run", "progress", "task:0", "stats:total"] {
-            pipe.hset(run.key(key), field, value).ignore();
+/// Every key of a run, with the type that it should have.
+const KEYS: [(&str, &str); 15] = [
+    ("run", "hash"),
+    ("progress", "hash"),
+    ("pending", "list"),
+    ("delayed", "zset"),
+    ("leases", "zset"),
+    ("dead", "list"),
+    ("inputs", "hash"),
+    ("tails", "hash"),
+    ("checkpoints", "hash"),
+    ("task:0", "hash"),
+    ("grants", "hash"),
+    ("idle", "zset"),
+    ("live", "stream"),
+    ("events", "stream"),
+    ("stats:total", "hash"),
+];
+/// Every key beside those of runs; the worker `a` is listed.
+const REGISTRY: [(&str, &str); 4] = [
+    ("molfleet:runs", "zset"),
+    ("molfleet:workers", "zset"),
+    ("molfleet:drains", "zset"),
+    ("molfleet:worker:a", "hash"),
+];
+
+/// Names of fields that somebody reads, and ids of tasks.
+const FIELDS: [&str; 32] = [
+    "spec",
+    "digest",
+    "store",
+    "sealed",
+    "paused",
+    "lease_ms",
+    "heartbeat_ms",
+    "pushed_at",
+    "clock_ms",
+    "ran_at",
+    "last_terminal_at",
+    "group_tasks",
+    "parallelism",
+    "step_seconds",
+    "schema",
+    "state",
+    "lease",
+    "former",
+    "ending",
+    "failures",
+    "lapses",
+    "reason",
+    "queued_at",
+    "timings_ms",
+    "bytes",
+    "shard_sha256",
+    "total",
+    "pending",
+    "slots",
+    "0",
+    "8",
+    "w",
+];
+
+/// One write of a stranger.
+#[derive(Debug, Clone)]
+struct Scribble {
+    key: String,
+    kind: &'static str,
+    /// The key gets another type first.
+    is_of_wrong_type: bool,
+    field: String,
+    value: Vec<u8>,
+    number: i64,
+}
+
+impl Scribble {
+    fn add_to(&self, pipe: &mut redis::Pipeline) {
+        let Self { key, kind, is_of_wrong_type, field, value, number } = self;
+        if *is_of_wrong_type {
+            pipe.del(key).ignore();
+            if *kind == "list" {
+                pipe.set(key, value).ignore()
+            } else {
+                pipe.rpush(key, value).ignore()
+            };
+            return;
         }
-        pipe.xadd(run.key("events"), "*", &[(field, value)]).ignore();
-        pipe.hset("molfleet:worker:a", field, value).ignore();
-        pipe.zadd("molfleet:runs", value, 1).zadd("molfleet:workers", value, 1).ignore();
-        pipe.hset(run.key("tails"), 0, value).hset(run.key("inputs"), 0, value).ignore();
+        match *kind {
+            "hash" => pipe.hset(key, field, value).ignore(),
+            "list" => pipe.lpush(key, value).ignore(),
+            "zset" => pipe.zadd(key, value, number).ignore(),
+            _ => pipe.xadd(key, "*", &[(field, value)]).ignore(),
+        };
     }
-    pipe.query_async::<()>(redis).await.unwrap();
 }
 
-/// Everything that a program reads of a run; what comes of it does not matter, as long as it comes.
-async fn read_all(queue: &Queue, run: &TestRun) {
-    let task = [TaskId(0)];
-    _ = queue.run_info(&run.id).await;
-    _ = queue.progress(&run.id).await;
-    _ = queue.tasks(&run.id, &task).await;
-    _ = queue.tail(&run.id, TaskId(0)).await;
-    _ = queue.leases(&run.id, 10).await;
-    _ = queue.events(&run.id, 10).await;
-    _ = queue.histogram(&run.id, Phase::Total).await;
-    _ = queue.runs().await;
-    _ = queue.workers().await;
-    _ = queue.lease(&run.id, &run.digest, &"w".parse().unwrap(), 1, 1).await;
-}
-
-#[tokio::test]
-async fn whatever_stands_in_redis_reading_it_ends_without_a_panic() {
-    const FIELDS: [&str; 26] = [
-        "spec",
-        "digest",
-        "store",
-        "sealed",
-        "paused",
-        "lease_ms",
-        "heartbeat_ms",
-        "pushed_at",
-        "clock_ms",
-        "ran_at",
-        "last_terminal_at",
-        "group_tasks",
-        "state",
-        "lease",
-        "former",
-        "ending",
-        "failures",
-        "lapses",
-        "reason",
-        "queued_at",
-        "timings_ms",
-        "bytes",
-        "shard_sha256",
-        "total",
-        "pending",
-        "8",
-    ];
-    let redis = TestRedis::start().await;
-    let mut connection = redis.connection().await;
+/// A write to any key of the run `r`, or beside all runs.
+fn scribble() -> impl Strategy<Value = Scribble> {
+    let of_run = KEYS.map(|(name, kind)| (format!("molfleet:{{r}}:{name}"), kind));
+    let keys: Vec<_> =
+        of_run.into_iter().chain(REGISTRY.map(|(name, kind)| (name.to_owned(), kind))).collect();
     let value = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..20),
         "[-+0-9.:a-z ]{0,20}".prop_map(String::into_bytes),
+        prop::sample::select(vec![
+            "../../x",
+            "0",
+            "-1",
+            "18446744073709551616",
+            "1e308",
+            "\u{1b}[2J",
+            "1.w.1 0 1"
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
     ];
-    let field = prop_oneof![prop::sample::select(&FIELDS[..]).prop_map(str::to_owned), any::<String>()];
-    let garbage = prop::collection::vec((field, value), 1..6);
-    let mut runner = proptest::test_runner::TestRunner::default();
-    let cases = runner.config().cases / 4;
-    for case in 0..cases {
-        let run = TestRun::sealed(&redis, &format!("r{case}"), &common::task::Limits::default(), 1).await;
-        let garbage = garbage.new_tree(&mut runner).unwrap().current();
-        scribble(&mut connection, &run, &garbage).await;
-        let (queue, reading) = (run.queue.clone(), run);
-        let read = tokio::spawn(async move { read_all(&queue, &reading).await });
-        assert!(read.await.is_ok(), "a panic over {garbage:?}");
+    let field =
+        prop_oneof![4 => prop::sample::select(&FIELDS[..]).prop_map(str::to_owned), 1 => any::<String>()];
+    let number = prop_oneof![Just(0), Just(-1), any::<i64>()];
+    (prop::sample::select(keys), prop::bool::weighted(0.2), field, value, number).prop_map(
+        |((key, kind), is_of_wrong_type, field, value, number)| Scribble {
+            key,
+            kind,
+            is_of_wrong_type,
+            field,
+            value,
+            number,
+        },
+    )
+}
+
+/// What an error says has to be fit to be shown.
+fn told<T>(result: Result<T, QueueError>) -> Option<T> {
+    if let Err(error) = &result {
+        let shown = error.to_string();
+        assert!(shown.chars().count() < 2000 && !shown.chars().any(char::is_control), "{shown:?}");
     }
-    eventually("Redis still answers", || async {
-        redis.connection().await.ping::<String>().await.map_err(|e| e.to_string())
-    })
-    .await;
+    result.ok()
+}
+
+/// Everything that a program reads of a run; what comes of it does not matter, as long as it comes, in words that can be shown.
+async fn read_all(queue: &Queue, run: &RunId) {
+    let task = [TaskId(0), TaskId(1)];
+    told(queue.run_info(run).await);
+    told(queue.progress(run).await);
+    told(queue.tasks(run, &task).await);
+    for state in State::ALL {
+        told(queue.tasks_in(run, state).await);
+    }
+    told(queue.tail(run, TaskId(0)).await);
+    told(queue.leases(run, 10).await);
+    told(queue.events(run, 10).await);
+    told(queue.latest_event(run).await);
+    told(queue.places(run).await);
+    told(queue.output(run, TaskId(0), None).await);
+    for phase in Phase::ALL {
+        told(queue.histogram(run, phase).await);
+    }
+    told(queue.runs().await);
+    told(queue.workers().await);
+}
+
+/// Everything that workers and launchpad write, of the tasks that could be leased and of the first one.
+async fn write_all(queue: &Queue, run: &TestRun) {
+    let (id, w) = (&run.id, "w".parse().unwrap());
+    let leased = told(queue.lease(id, &run.digest, &w, 2, 2).await);
+    let mut leases = vec![(TaskId(0), "1.w.1".parse::<LeaseName>().unwrap())];
+    if let Some(LeaseReply::Granted { grants, .. }) = leased {
+        leases.extend(grants.into_iter().map(|grant| (grant.task, grant.lease)));
+    }
+    told(queue.heartbeat(id, &leases).await);
+    for (task, lease) in &leases {
+        told(queue.tell(id, *task, lease, ("dock.stdout", 0, b"x")).await);
+        told(queue.release(id, *task, lease, "drain", 0).await);
+    }
+    told(queue.see_worker(&"a".parse().unwrap(), 1).await);
+    told(queue.drain(&["a".parse().unwrap()]).await);
+    told(queue.requeue(id, &[(TaskId(0), 1)]).await);
+    told(queue.set_paused(id, None).await);
+    told(queue.cancel_next(id, 10).await);
+    told(queue.hide_worker(&"a".parse().unwrap()).await);
+}
+
+#[tokio::test]
+async fn whatever_stands_in_redis_all_calls_end_in_words_and_other_runs_are_served() {
+    let redis = TestRedis::start().await;
+    let mut connection = redis.connection().await;
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let scribbles = prop::collection::vec(scribble(), 1..6);
+    let card = WorkerCard { fields: vec![("state", "idle".to_owned())] };
+    for _ in 0..runner.config().cases {
+        let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
+        let run = TestRun::sealed(&redis, "r", &Limits::default(), 3).await;
+        run.lease("w", 1, 1).await;
+        run.queue.show_worker(&"a".parse().unwrap(), 1, &card).await.unwrap();
+        let other = TestRun::sealed(&redis, "other", &Limits::default(), 1).await;
+        let before = redis.contents("molfleet:{other}:*").await;
+        let scribbles = scribbles.new_tree(&mut runner).unwrap().current();
+        let mut pipe = redis::pipe();
+        scribbles.iter().for_each(|scribble| scribble.add_to(&mut pipe));
+        // A stream takes no id of its own twice, and the like: what Redis refuses is not there.
+        _ = pipe.query_async::<()>(&mut connection).await;
+        let reading = tokio::spawn(async move {
+            read_all(&run.queue, &run.id).await;
+            write_all(&run.queue, &run).await;
+            read_all(&run.queue, &run.id).await;
+        });
+        assert!(reading.await.is_ok(), "a panic over {scribbles:?}");
+        assert_eq!(redis.contents("molfleet:{other}:*").await, before, "{scribbles:?}");
+        assert_eq!(other.lease("w", 1, 1).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_task_keeps_no_other_from_being_worked_on() {
+    let redis = TestRedis::start().await;
+    let mut connection = redis.connection().await;
+    let mut runner = proptest::test_runner::TestRunner::default();
+    let own = prop::sample::select(vec![
+        "inputs",
+        "tails",
+        "checkpoints",
+        "grants",
+        "idle",
+        "live",
+        "events",
+        "stats:total",
+    ]);
+    let damage = (own, scribble());
+    for case in 0..runner.config().cases / 4 {
+        let run = TestRun::sealed(&redis, &format!("r{case}"), &Limits::default(), 4).await;
+        // The first one was released, so that its former leases are looked at, and stands at the head.
+        let grant = run.lease("w", 1, 1).await.remove(0);
+        run.queue.release(&run.id, TaskId(0), &grant.lease, "drain", 0).await.unwrap().unwrap();
+        let mut damages = Vec::new();
+        for _ in 0..4 {
+            let (name, mut scribble) = damage.new_tree(&mut runner).unwrap().current();
+            scribble.kind = KEYS.iter().find(|(key, _)| *key == name).unwrap().1;
+            (scribble.key, scribble.is_of_wrong_type) = (run.key(name), false);
+            if ["inputs", "tails", "checkpoints"].contains(&name) {
+                "0".clone_into(&mut scribble.field);
+            }
+            damages.push(scribble);
+        }
+        let task = run.key("task:0");
+        let mut pipe = redis::pipe();
+        damages.iter().for_each(|scribble| scribble.add_to(&mut pipe));
+        for (field, scribble) in ["former", "queued_at", "failures", "lease"].iter().zip(&damages) {
+            pipe.hset(&task, field, &scribble.value).ignore();
+        }
+        pipe.query_async::<()>(&mut connection).await.unwrap();
+        let grants = run.lease("v", 1, 4).await;
+        let mut others: Vec<u64> = grants.iter().map(|grant| grant.task.0).filter(|task| *task > 0).collect();
+        others.sort_unstable();
+        assert_eq!(others, [1, 2, 3], "{damages:?}");
+        for grant in grants.iter().filter(|grant| grant.task.0 > 0) {
+            let released = run.queue.release(&run.id, grant.task, &grant.lease, "drain", 0).await.unwrap();
+            assert_eq!(released, Ok(()), "{damages:?}");
+        }
+    }
+}
+
+/// What launchpad is asked of a run.
+const LOOKS: [&[&str]; 13] = [
+    &["status"],
+    &["status", "r"],
+    &["status", "r", "--json"],
+    &["tasks", "r"],
+    &["show", "r", "0"],
+    &["logs", "r", "0"],
+    &["workers"],
+    &["top", "r"],
+    &["export", "r", "--csv", "-o", "timings.csv"],
+    &["consolidate", "r", "-o", "results.csv"],
+    &["audit", "r"],
+    &["drain", "a"],
+    &["doctor", "r"],
+];
+
+#[tokio::test]
+async fn every_command_ends_in_words_whatever_type_a_key_has() {
+    let lab = Lab::new(PROGRAMS).await;
+    let mut redis = lab.redis.connection().await;
+    lab.push("r", "C a\nCC b\n", &["--batch-size", "1"]);
+    let pretender = Pretender::new(&lab, "r");
+    let grants = pretender.lease(1, 2).await;
+    pretender.succeed(&grants[0]).await;
+    let card = WorkerCard { fields: vec![("state", "idle".to_owned())] };
+    lab.queue().show_worker(&"a".parse().unwrap(), 1, &card).await.unwrap();
+    let of_run = KEYS.map(|(name, kind)| (format!("molfleet:{{r}}:{name}"), kind));
+    let registry = REGISTRY.map(|(name, kind)| (name.to_owned(), kind));
+    for (key, kind) in of_run.into_iter().chain(registry) {
+        let kept: Option<Vec<u8>> = redis::cmd("DUMP").arg(&key).query_async(&mut redis).await.unwrap();
+        let _: () = redis.del(&key).await.unwrap();
+        let wrong = if kind == "hash" {
+            redis.rpush(&key, "\u{1b}[2J")
+        } else {
+            redis.hset(&key, "../../x", "\u{1b}[2J")
+        };
+        let _: () = wrong.await.unwrap();
+        for words in LOOKS {
+            let ran = lab.launchpad(words);
+            let context = format!("`{key}`, {words:?}: {ran:?}");
+            assert!([0, 64, 65, 69, 75, 78].contains(&ran.code), "{context}");
+            assert!(!ran.stderr.contains("panicked") && !ran.stderr.contains('\u{1b}'), "{context}");
+            assert!(ran.code == 0 || ran.stderr.contains("error: "), "{context}");
+        }
+        let _: () = redis.del(&key).await.unwrap();
+        if let Some(kept) = kept {
+            let _: () =
+                redis::cmd("RESTORE").arg(&key).arg(0).arg(kept).query_async(&mut redis).await.unwrap();
+        }
+    }
+    // Nobody has lost anything meanwhile.
+    pretender.succeed(&grants[1]).await;
+    let consolidated = lab.launchpad(&["consolidate", "r", "-o", "results.csv"]);
+    assert_eq!(consolidated.code, 0, "{consolidated:?}");
 }

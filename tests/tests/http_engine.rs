@@ -1,7 +1,10 @@
 //! The engine `http` end to end: launchpad, Redis, a store, a worker, and a model server that is busy, crashes, and answers nonsense.
 #![expect(clippy::unwrap_used, reason = "a panic is the report")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 
 use common::task::{Row, Shard, Verdict};
 use serde_json::{Value, json};
@@ -39,15 +42,6 @@ fn verdicts(rows: &[Row]) -> Vec<(&str, &str)> {
     rows.iter().map(|row| (row.score.as_str(), row.reason.as_str())).collect()
 }
 
-fn ids(asked: &Asked) -> Vec<&str> {
-    asked.json["molecules"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["molecule_id"].as_str().unwrap())
-        .collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_a_server_says_of_a_molecule_is_the_molecules() {
     let lab = Lab::new(PROGRAMS).await;
@@ -58,8 +52,8 @@ async fn only_what_a_server_says_of_a_molecule_is_the_molecules() {
             2 => Act::Reset,
             3 => Act::Half,
             4 => Act::Say(500, "", "CUDA out of memory".into()),
-            _ if ids(last).contains(&"b") => Act::Say(422, "", "no such element".into()),
-            _ if ids(last) == ["a"] => Act::Say(200, "", r#"[{"molecule_id": "a", "made_up": NaN}]"#.into()),
+            _ if last.ids().contains(&"b") => Act::Say(422, "", "no such element".into()),
+            _ if last.ids() == ["a"] => Act::Say(200, "", r#"[{"molecule_id": "a", "made_up": NaN}]"#.into()),
             // It forgets `d` as long as it is one of several.
             _ => Act::Say(200, "", answer(last, |id, alone| id != "d" || alone)),
         }
@@ -91,7 +85,7 @@ async fn only_what_a_server_says_of_a_molecule_is_the_molecules() {
 
     let asked = server.asked();
     assert_eq!(asked[0].json["model"], "m");
-    assert_eq!(ids(&asked[0]), ["a", "b", "c", "d", "e"]);
+    assert_eq!(asked[0].ids(), ["a", "b", "c", "d", "e"]);
     assert!(asked.iter().all(|one| one.headers["authorization"] == "Bearer open sesame"));
     assert!(server.checks() >= 4, "before it is used, and after each trouble");
     let spec = fs::read_to_string(lab.object("model", "spec.json")).unwrap_or_default();
@@ -138,10 +132,103 @@ async fn a_server_that_crashes_again_and_again_costs_no_molecule_and_no_failure(
     assert!(asked[0] > 0 && asked[1] > 0, "both share the load: {asked:?}");
 }
 
+/// The model server as a process, at one place however often it is killed.
+struct ServerProcess {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+/// How often it is killed.
+const KILLS: usize = 50;
+
+impl ServerProcess {
+    async fn start(folder: PathBuf) -> Self {
+        let child = Self::spawn(&folder, 0);
+        let port = eventually("the server has a port", || async {
+            let port = fs::read_to_string(folder.join("port")).unwrap_or_default();
+            port.parse().map_err(|_| port)
+        })
+        .await;
+        Self { child, folder, port }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests start programs")]
+    fn spawn(folder: &Path, port: u16) -> Child {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_model-server"));
+        server.arg(port.to_string()).arg(folder).arg(KILLS.to_string()).spawn().unwrap()
+    }
+
+    /// The molecules in a file of its folder, in their order.
+    fn noted(&self, file: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Kills it with SIGKILL.
+    fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn restart(&mut self) {
+        self.child = Self::spawn(&self.folder, self.port);
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// Each kill is in the middle of a task, and each time over another molecule: none of them is to blame.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_process_that_is_killed_50_times_in_mid_task_costs_nothing_but_time() {
+    let lab = Lab::new(PROGRAMS).await;
+    let mut server = ServerProcess::start(lab.path("")).await;
+    let smiles: Vec<String> = (1..=60).map(|n| format!("{} m{n}\n", "C".repeat(n))).collect();
+    push(&lab, "killed", &smiles.concat(), &[]);
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let flags = ["--run", "killed", "--endpoint", &url];
+    let mut workers = ["one", "two"].map(|name| lab.worker(name, &flags));
+    for kill in 1..=KILLS {
+        eventually("the server is in the middle of a task", || async {
+            let hangs = server.noted("hangs").len();
+            if hangs == kill {
+                Ok(())
+            } else {
+                Err((hangs, workers[0].last_words(), workers[1].last_words()))
+            }
+        })
+        .await;
+        server.kill9();
+        server.restart();
+    }
+    for worker in &mut workers {
+        assert_eq!(worker.left_in_its_own_time(), 0, "{}", worker.last_words());
+    }
+    let progress = lab.progress("killed").await;
+    assert_eq!((progress.succeeded, progress.molecules_ok, progress.molecules_bad), (60, 60, 0));
+    assert_eq!((progress.failures, progress.releases, progress.lapses), (0, 0, 0));
+    let once = |noted: Vec<String>| (noted.len(), noted.into_iter().collect::<BTreeSet<_>>().len());
+    assert_eq!(once(server.noted("hangs")), (KILLS, KILLS), "over another one each time");
+    assert_eq!(once(server.noted("scored")), (60, 60), "all of them, and none twice");
+    let audited = lab.launchpad(&["audit", "killed"]);
+    assert_eq!(audited.code, 0, "{}{}", audited.stdout, audited.stderr);
+    let consolidated = lab.launchpad(&["consolidate", "killed", "-o", "scores.csv"]);
+    assert_eq!(consolidated.code, 0, "{}", consolidated.stderr);
+    let scores = fs::read_to_string(lab.path("scores.csv")).unwrap();
+    for n in 1..=60 {
+        let row = format!(",m{n},{},ok,,-{n}.0,", "C".repeat(n));
+        assert_eq!(scores.matches(&row).count(), 1, "{row}: {scores}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_molecule_that_crashes_every_server_dies_with_its_evidence_and_its_neighbours_succeed() {
     let lab = Lab::new(PROGRAMS).await;
-    let is_poisoned: fn(&Asked) -> bool = |asked| ids(asked).contains(&"poison");
+    let is_poisoned: fn(&Asked) -> bool = |asked| asked.ids().contains(&"poison");
     let crashing =
         move |all: &[Asked]| if is_poisoned(all.last().unwrap()) { Act::Reset } else { Act::Score };
     let (first, second) = (ModelServer::start(crashing).await, ModelServer::start(crashing).await);
@@ -166,7 +253,7 @@ async fn in_a_batch_the_molecule_that_crashes_servers_is_found_and_no_other_is_l
     let server =
         ModelServer::start(
             |all| {
-                if ids(all.last().unwrap()).contains(&"d") { Act::Half } else { Act::Score }
+                if all.last().unwrap().ids().contains(&"d") { Act::Half } else { Act::Score }
             },
         )
         .await;
@@ -181,7 +268,7 @@ async fn in_a_batch_the_molecule_that_crashes_servers_is_found_and_no_other_is_l
     assert_eq!((progress.failures, progress.releases), (1, 0), "one crash condemns nobody");
     // All five; then `d`, with ever fewer others; then alone, three times in each of two attempts.
     let crashed: Vec<usize> =
-        server.asked().iter().map(ids).filter(|ids| ids.contains(&"d")).map(|ids| ids.len()).collect();
+        server.asked().iter().map(Asked::ids).filter(|ids| ids.contains(&"d")).map(|ids| ids.len()).collect();
     assert_eq!(crashed, [5, 3, 2, 1, 1, 1, 1, 1, 1]);
 }
 
@@ -189,7 +276,7 @@ async fn in_a_batch_the_molecule_that_crashes_servers_is_found_and_no_other_is_l
 async fn a_molecule_over_which_the_only_server_is_lost_is_handed_back_twice_and_then_charged() {
     let lab = Lab::new(PROGRAMS).await;
     let mut server =
-        ModelServer::start(|all| if ids(all.last().unwrap()) == ["b"] { Act::Hang } else { Act::Score })
+        ModelServer::start(|all| if all.last().unwrap().ids() == ["b"] { Act::Hang } else { Act::Score })
             .await;
     push(&lab, "lost", "CC b\nC a\n", &["--step-seconds-max", "20", "--failures-max", "1"]);
     let url = server.url();
@@ -212,7 +299,7 @@ async fn of_a_batch_over_which_the_only_server_is_lost_each_is_asked_about_alone
     let mut server =
         ModelServer::start(
             |all| {
-                if ids(all.last().unwrap()).contains(&"b") { Act::Hang } else { Act::Score }
+                if all.last().unwrap().ids().contains(&"b") { Act::Hang } else { Act::Score }
             },
         )
         .await;
@@ -232,7 +319,7 @@ async fn of_a_batch_over_which_the_only_server_is_lost_each_is_asked_about_alone
     assert_eq!(verdicts(&rows), [("", "server_crashed"), ("-1.0", ""), ("-3.0", "")]);
     let progress = lab.progress("lost").await;
     assert_eq!((progress.releases, progress.failures), (2, 0));
-    let asked: Vec<String> = server.asked().iter().map(|asked| ids(asked).concat()).collect();
+    let asked: Vec<String> = server.asked().iter().map(|asked| asked.ids().concat()).collect();
     assert_eq!(asked, ["bac", "b", "a", "c", "b"], "those that are suspected least come first");
 }
 
@@ -325,7 +412,7 @@ async fn a_cancelled_task_hangs_up_at_once() {
 async fn nonsense_fails_the_task_and_condemns_no_molecule() {
     let lab = Lab::new(PROGRAMS).await;
     let html = |all: &[Asked]| {
-        if ids(all.last().unwrap()) == ["a"] {
+        if all.last().unwrap().ids() == ["a"] {
             Act::Score
         } else {
             Act::Say(200, "", "<html>hello</html>".into())

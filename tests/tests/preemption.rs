@@ -5,12 +5,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use common::digest::sha256_hex;
-use common::task::State;
+use common::task::{LeaseName, State};
 use nix::sys::signal::Signal;
 use redis::AsyncCommands as _;
-use tests::{Lab, LabWorker, Programs, eventually, is_alive};
+use redis::streams::{StreamId, StreamRangeReply};
+use serde_json::Value;
+use tests::{FlakyProxy, Lab, LabWorker, Line, Programs, eventually, is_alive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,8 +24,12 @@ const PROGRAMS: Programs = Programs {
     stub: env!("CARGO_BIN_EXE_stub-engine"),
 };
 
-/// Steps of the task, each of which depends on the one before; with a gate, an attempt makes one and waits.
+/// Steps of the task, each of which depends on the one before; with a gate, an attempt makes one and waits. With a hold, it goes no further
+/// than the step that stands in there.
 const STEPS: u64 = 60;
+
+/// Of a day.
+const DAY_MS: u64 = 86_400_000;
 
 const DRIVER: &str = r#"
 import csv, hashlib, json, os, signal, time
@@ -46,10 +53,18 @@ def told(*_):
     os._exit(1)
 if os.path.exists(lab + "/end-" + run):
     signal.signal(signal.SIGTERM, told)
+def is_held(step):
+    try:
+        with open(lab + "/hold-" + run) as hold:
+            return step > int(hold.read() or 0)
+    except FileNotFoundError:
+        return False
 note("pids", str(os.getpid()))
 note("every", os.environ["MOLFLEET_CHECKPOINT_SECONDS"])
 while step < STEPS:
     step += 1
+    while is_held(step):
+        time.sleep(0.01)
     chain = hashlib.sha256((chain + str(step)).encode()).hexdigest()
     keep("progress", "%d/%d" % (step, STEPS))
     keep("state", json.dumps([step, chain]))
@@ -105,10 +120,11 @@ async fn preempted(lab: &Lab, steps: usize) -> LabWorker {
     worker
 }
 
-/// The bundles in the store, by name.
+/// The bundles in the store, by name; without what a killed worker left of a write that had no name yet (`….tar#1`), which is no object.
 fn bundles(lab: &Lab) -> Vec<PathBuf> {
     let found = fs::read_dir(lab.object("r", "checkpoints/0000000"));
     let mut found: Vec<PathBuf> = found.into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "tar"));
     found.sort();
     found
 }
@@ -260,6 +276,136 @@ async fn a_bundle_of_another_number_of_threads_is_refused() {
     assert!(shown.contains("was made with 2 threads (expected: 1)"), "{shown}");
 }
 
+/// A lab whose only worker has died, with a bundle of its first step in the store of which Redis has no word.
+async fn after_a_death_between_upload_and_record() -> Lab {
+    let lab = Lab::new(PROGRAMS).await;
+    push_with(&lab, "r", "[limits]\nlease_ms = 2400\nheartbeat_ms = 400\n");
+    lab.write("gate-r", "");
+    let hold = lab.write("hold-r", "0");
+    let proxy = FlakyProxy::start(lab.redis.port()).await;
+    // Its alone, so that nothing else is on its way when bundles are counted.
+    let pace = ["--checkpoint-seconds", "1", "--checkpoint-jitter-seconds", "0"];
+    let mut worker = lab.worker("dies", &[&["--run", "r", "--redis", &proxy.url()][..], &pace].concat());
+    eventually("the engine runs", || async {
+        if lines(&lab, "pids-r").is_empty() { Err(worker.last_words()) } else { Ok(()) }
+    })
+    .await;
+    proxy.set(Line::Silent);
+    fs::remove_file(hold).unwrap();
+    eventually("a bundle is stored", || async {
+        if bundles(&lab).is_empty() { Err(worker.last_words()) } else { Ok(()) }
+    })
+    .await;
+    worker.kill9();
+    assert_eq!(lab.task("r", 0).await.checkpoint.bundles, []);
+    lab
+}
+
+#[tokio::test]
+async fn a_bundle_that_was_never_registered_is_gone_after_the_success() {
+    let lab = after_a_death_between_upload_and_record().await;
+    let lost = bundles(&lab);
+    preempted(&lab, 2).await;
+    assert_eq!(lines(&lab, "steps-r"), [1, 1], "nobody goes on from it");
+    let kept = bundles(&lab);
+    assert!(kept.len() == 2 && kept.contains(&lost[0]), "{kept:?}");
+    fs::remove_file(lab.path("gate-r")).unwrap();
+    assert_eq!(lab.worker("last", &["--run", "r"]).left().await, 0);
+    assert_eq!(lab.task("r", 0).await.state, State::Succeeded);
+    assert_eq!(bundles(&lab), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn removing_a_run_removes_its_bundles() {
+    let lab = after_a_death_between_upload_and_record().await;
+    preempted(&lab, 2).await;
+    assert_eq!(bundles(&lab).len(), 2, "one is registered, one is not");
+    let ran = lab.launchpad(&["remove", "r", "--outputs", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(bundles(&lab), Vec::<PathBuf>::new());
+}
+
+/// A person cancels the task while the last bundle of a worker that leaves is on its way. Redis refuses it; or it has taken it, but not
+/// said so, and refuses it when it is asked again.
+#[tokio::test]
+async fn a_refused_bundle_is_deleted_unless_it_was_taken() {
+    for is_taken in [false, true] {
+        let lab = Lab::new(PROGRAMS).await;
+        push(&lab, "r");
+        lab.write("gate-r", "");
+        preempted(&lab, 1).await;
+        let proxy = FlakyProxy::start(lab.redis.port()).await;
+        let flags = ["--run", "r", "--redis", &proxy.url(), "--leave-seconds-max", "600"];
+        let mut worker = lab.worker("leaving", &flags);
+        until_steps(&lab, &worker, 2).await;
+        let stall = lab.write("store.stall", "");
+        worker.signal(Signal::SIGTERM);
+        worker.until_logged("the hand-over", |line| line["message"] == "task handed back").await;
+        let registered = |step| Some((step, STEPS));
+        if is_taken {
+            proxy.lose("checkpoint", u32::MAX);
+            fs::remove_file(&stall).unwrap();
+            eventually("the bundle is registered", || async {
+                let progress = lab.task("r", 0).await.checkpoint.progress;
+                if progress == registered(2) { Ok(()) } else { Err(worker.last_words()) }
+            })
+            .await;
+        }
+        assert_eq!(lab.launchpad(&["cancel", "r", "--yes"]).code, 0);
+        if is_taken {
+            proxy.lose("checkpoint", 0);
+        } else {
+            fs::remove_file(&stall).unwrap();
+        }
+        assert_eq!(worker.left().await, 75, "{}", worker.log());
+        assert!(worker.log().contains("the checkpoint is not the task's any more"), "{}", worker.log());
+        let (step, kept) = if is_taken { (2, 2) } else { (1, 1) };
+        assert_eq!(bundles(&lab).len(), kept, "{is_taken}: {}", worker.log());
+        assert_eq!(lab.task("r", 0).await.checkpoint.progress, registered(step));
+        assert_eq!(lab.launchpad(&["retry", "r", "--cancelled"]).code, 0);
+        preempted(&lab, 3).await;
+        assert_eq!(lines(&lab, "steps-r")[2..], [step + 1], "from the newest that was registered");
+    }
+}
+
+#[tokio::test]
+async fn a_long_attempt_uses_few_names_for_its_bundles() {
+    let lab = Lab::new(PROGRAMS).await;
+    push_with(&lab, "r", "[limits]\ncheckpoint_seconds = 1\ncheckpoint_jitter_seconds = 0\n");
+    lab.write("hold-r", "0");
+    let worker = lab.worker("long", &["--run", "r"]);
+    let mut numbers = Vec::new();
+    for step in 1..=6 {
+        if step == 5 {
+            // Under the number that comes next, a write of which nobody knew any more arrives late.
+            fs::write(
+                registered(&lab, 0).await.with_file_name(format!("{}-2.tar", lease(&lab).await)),
+                "late",
+            )
+            .unwrap();
+        }
+        lab.write("hold-r", &step.to_string());
+        eventually("the step is kept", || async {
+            let known = lab.task("r", 0).await.checkpoint;
+            if known.progress == Some((step, STEPS)) { Ok(()) } else { Err(worker.last_words()) }
+        })
+        .await;
+        numbers.push(lab.task("r", 0).await.checkpoint.bundles[0].number);
+        eventually("the old one is deleted", || async {
+            let stored = bundles(&lab);
+            if stored.len() <= 2 { Ok(()) } else { Err(stored) }
+        })
+        .await;
+    }
+    assert_eq!(numbers, [1, 2, 3, 1, 4, 2]);
+    assert!(worker.log().contains("another bundle came late under this name"), "{}", worker.log());
+}
+
+/// The name of the latest lease of the task.
+async fn lease(lab: &Lab) -> LeaseName {
+    lab.task("r", 0).await.lease.unwrap()
+}
+
 /// Puts another text of the same length into a file.
 fn alter(file: &Path, from: &str, to: &str) {
     let bytes = fs::read(file).unwrap();
@@ -301,9 +447,20 @@ async fn a_store_that_fails_in_mid_upload_keeps_nobody_and_the_older_bundle_wins
     }
 }
 
-/// The store is slow, and another worker has nothing else to do.
+/// The moment at which the last event of a kind happened, by the clock of Redis.
+async fn happened_ms(lab: &Lab, verb: &str) -> u64 {
+    let mut redis = lab.redis.connection().await;
+    let events: StreamRangeReply = redis.xrevrange_all("molfleet:{r}:events").await.unwrap();
+    let is_that = |event: &&StreamId| event.get::<String>("verb").as_deref() == Some(verb);
+    let event = events.ids.iter().find(is_that);
+    assert!(event.is_some(), "no `{verb}`: {events:?}");
+    event.unwrap().id.split_once('-').unwrap().0.parse().unwrap()
+}
+
+/// The store is slow, and another worker has nothing else to do: it goes on as soon as the bundle is there. An idle worker asks by itself
+/// every 4.5 to 5 s, and has just done so when the bundle comes; what is in time is therefore the hint.
 #[tokio::test]
-async fn an_idle_worker_waits_for_the_last_bundle() {
+async fn an_idle_worker_waits_for_the_last_bundle_and_starts_within_two_seconds_of_it() {
     let lab = Lab::new(PROGRAMS).await;
     push(&lab, "r");
     lab.write("gate-r", "");
@@ -318,10 +475,51 @@ async fn an_idle_worker_waits_for_the_last_bundle() {
         if state == State::Delayed { Ok(()) } else { Err(state) }
     })
     .await;
+    // Nothing is leased: what moves this clock is the idle worker that asks.
+    lab.until_lease_clock("r", 1).await;
     fs::remove_file(stall).unwrap();
     until_steps(&lab, &next, 2).await;
     assert_eq!(lines(&lab, "steps-r"), [1, 2]);
+    let [kept, leased] = [happened_ms(&lab, "checkpoint").await, happened_ms(&lab, "lease").await];
+    assert!((kept..=kept + 2_000).contains(&leased), "kept at {kept}, leased at {leased}");
     assert_eq!(worker.left().await, 75, "{}", worker.log());
+}
+
+/// A time in a log, in ms of its day.
+fn logged_ms(line: &Value) -> u64 {
+    let time = line["timestamp"].as_str().unwrap().split_once('T').unwrap().1.trim_end_matches('Z');
+    let parts: Vec<f64> = time.split(':').map(|part| part.parse().unwrap()).collect();
+    Duration::from_secs_f64(parts[0] * 3600.0 + parts[1] * 60.0 + parts[2]).as_millis().try_into().unwrap()
+}
+
+/// Everything takes as long as it may: the engine does not end until it is killed, after the grace of 10 s, and the store never answers. What
+/// leaving still does at 13 s is given up, and 2 s more are for the goodbye; it takes ms of them, unless the machine stands still.
+#[tokio::test]
+async fn a_worker_whose_engine_ignores_sigterm_is_gone_after_15_seconds_all_the_same() {
+    let lab = Lab::new(PROGRAMS).await;
+    push(&lab, "r");
+    for gate in ["gate-r", "end-r"] {
+        lab.write(gate, "");
+    }
+    let mut worker = lab.worker("stubborn", &["--run", "r", "--grace-seconds", "10"]);
+    until_steps(&lab, &worker, 1).await;
+    lab.write("store.stall", "");
+    worker.signal(Signal::SIGTERM);
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
+    let log = worker.log();
+    let log: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let of = |said: &str| {
+        let is_that =
+            |line: &&Value| line["message"].as_str().is_some_and(|message| message.starts_with(said));
+        logged_ms(log.iter().find(is_that).unwrap_or_else(|| panic!("it never said `{said}`: {log:?}")))
+    };
+    // Over midnight the numbers start again.
+    let took_ms = (of("left, work may remain") + DAY_MS - of("told to leave")) % DAY_MS;
+    assert!((10_000..=15_000).contains(&took_ms), "{took_ms} ms; {}", worker.log());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.releases, task.failures, task.lapses), (1, 0, 0), "{}", worker.log());
+    assert_eq!(lines(&lab, "told-r"), [1], "it was told to end");
+    assert!(lines(&lab, "pids-r").into_iter().all(|pid| !is_alive(u32::try_from(pid).unwrap())));
 }
 
 /// Google gives notice, and SIGTERM follows while the engine writes its checkpoint.
@@ -574,8 +772,18 @@ async fn drain_tells_the_workers_that_it_names() {
             let nobody = lab.launchpad(&["drain", "--label", "region=there"]);
             assert_eq!(nobody.code, 0, "{}", nobody.stderr);
             assert!(nobody.stdout.starts_with("No worker"), "{}", nobody.stdout);
-            let unknown = lab.launchpad(&["drain", "nobody1"]);
-            assert_eq!(unknown.code, 75, "{}", unknown.stdout);
+            let unknown = lab.launchpad(&["drain", &id, "nobody1"]);
+            assert_eq!((unknown.code, unknown.stdout.as_str()), (65, ""), "{}", unknown.stderr);
+            assert!(
+                unknown.stderr.contains("there is no worker `nobody1`, and nobody was told"),
+                "{}",
+                unknown.stderr
+            );
+            let slip = format!("{}x", &id[1..]);
+            let unknown = lab.launchpad(&["drain", &slip]);
+            assert_eq!(unknown.code, 65, "{}", unknown.stdout);
+            assert!(unknown.stderr.contains(&format!("hint: did you mean {id}?")), "{}", unknown.stderr);
+            assert!(lab.redis.contents("molfleet:drains").await.is_empty(), "no note was left");
             let arguments: &[&str] = match selection {
                 "worker" => &[&id],
                 "label" => &["--label", "region=here"],
@@ -584,6 +792,39 @@ async fn drain_tells_the_workers_that_it_names() {
             let ran = lab.launchpad(&[&["drain"], arguments].concat());
             assert_eq!(ran.code, 0, "{}", ran.stderr);
             assert!(ran.stdout.contains(&id), "{}", ran.stdout);
+        })
+        .await;
+    }
+}
+
+/// Of two workers on the run, one is named, by its id or by its label; the other one takes over.
+#[tokio::test]
+async fn drain_of_one_worker_leaves_the_others_at_work() {
+    for by_label in [false, true] {
+        let lab = Lab::new(PROGRAMS).await;
+        push(&lab, "r");
+        lab.write("gate-r", "");
+        let mut named = lab.worker("named", &["--run", "r", "--region", "here"]);
+        until_steps(&lab, &named, 1).await;
+        let registered = async || {
+            let workers = lab.queue().workers().await.unwrap();
+            workers.into_iter().map(|worker| worker.id.to_string()).collect::<Vec<_>>()
+        };
+        let id = eventually("it is registered", || async { registered().await.pop().ok_or("none") }).await;
+        let mut other = lab.worker("other", &["--run", "r", "--region", "there"]);
+        other.until_logged("it waits", |line| line["message"] == "nothing to do").await;
+        let arguments =
+            if by_label { ["drain", "--label", "region=here"].to_vec() } else { vec!["drain", &id] };
+        let ran = lab.launchpad(&arguments);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(named.left().await, 75, "{}", named.log());
+        until_steps(&lab, &other, 2).await;
+        assert_eq!(lines(&lab, "steps-r"), [1, 2]);
+        assert!(!other.log().contains("told to leave"), "{}", other.log());
+        assert_eq!(other.has_left(), None);
+        eventually("the registry has the other one only", || async {
+            let ids = registered().await;
+            if ids.len() == 1 && ids[0] != id { Ok(()) } else { Err(ids) }
         })
         .await;
     }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::queue::{Bundle, Completion, Failure, LeaseReply, SOURCES, WorkerCard};
+use common::queue::{Bundle, Charge, Completion, Failure, LeaseReply, SOURCES, WorkerCard};
 use common::task::{Limits, Moments, Phase, State, TRANSITIONS, TaskId, WorkerId};
 use redis::AsyncCommands as _;
 use tests::{TestRedis, TestRun};
@@ -73,9 +73,10 @@ async fn sample_run(redis: &TestRedis) -> TestRun {
         moments,
     };
     queue.complete(id, TaskId(0), &leases[0].lease, &completion).await.unwrap().unwrap();
-    let failure = Failure { reason: "exit_code", is_final: false, tail: "no such atom", jitter_ppm: 999_999 };
+    let failure =
+        Failure { reason: "exit_code", charge: Charge::Failure, tail: "no such atom", jitter_ppm: 999_999 };
     queue.fail(id, TaskId(2), &leases[2].lease, &failure).await.unwrap();
-    let failure = Failure { is_final: true, reason: "shard_invalid", ..failure };
+    let failure = Failure { charge: Charge::LastFailure, reason: "shard_invalid", ..failure };
     queue.fail(id, TaskId(3), &leases[3].lease, &failure).await.unwrap();
     queue.cancel_tasks(id, &[TaskId(4)]).await.unwrap();
     let bundle = Bundle { lease: leases[1].lease.clone(), number: 1, sha256: "b0".to_owned() };

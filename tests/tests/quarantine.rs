@@ -1,7 +1,12 @@
 //! A machine on which everything fails beside a sound one, and a run that fails everywhere.
 
+use std::time::Duration;
+
 use common::queue::WorkerInfo;
 use nix::sys::signal::Signal;
+use redis::AsyncCommands as _;
+use tests::chaos::toy::windows;
+use tests::chaos::{STANDS_FOR, seed_of_good_groups};
 use tests::{Lab, LabWorker, Programs, eventually};
 
 const PROGRAMS: Programs = Programs {
@@ -102,4 +107,36 @@ async fn nobody_is_quarantined_for_a_run_that_fails_everywhere() {
     }
     let progress = lab.progress("r").await;
     assert_eq!((progress.dead, progress.failures), (TASKS, 3 * TASKS));
+}
+
+#[tokio::test]
+async fn good_windows_are_no_sign_of_a_bad_machine() {
+    // The toy stands for Python and GROMACS.
+    let lab = Lab::new(Programs { stub: env!("CARGO_BIN_EXE_chaos"), ..PROGRAMS }).await;
+    for program in STANDS_FOR {
+        lab.stub(program);
+    }
+    let molecules = "C a\nCC b\nCCC c\n";
+    let ligands = lab.write("r.smi", molecules);
+    let engine = windows::run_file(&lab, "r", &lab.path("diaries"), 0);
+    let config = format!("seed = {}\n{engine}", seed_of_good_groups(molecules));
+    let config = lab.write("r.toml", &config);
+    let files = [&ligands, &config].map(|path| path.to_str().unwrap());
+    let ran =
+        lab.launchpad(&["push", files[0], "--run", "r", "--config", files[1], "--confirm-after-ms", "0"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+
+    // Others have good molecules all the time, as far as the counters say.
+    let mut redis = lab.redis.connection().await;
+    let mut one = lab.worker("one", &["--exit-when", "drained", "--quarantine-after", "1"]);
+    let code = loop {
+        if let Some(code) = one.has_left() {
+            break code;
+        }
+        let _: i64 = redis.hincr("molfleet:{r}:progress", "molecules_ok", 1).await.unwrap();
+        assert!(!one.log().contains("quarantined:"), "{}", one.last_words());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let progress = lab.progress("r").await;
+    assert_eq!((code, progress.succeeded, progress.failures), (0, 12, 0), "{}", one.last_words());
 }

@@ -13,7 +13,7 @@ use common::task::{Limits, Moments, TaskId, WorkerId};
 use futures::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands as _, Value};
-use tests::protocol::{Stage, bounds, conformance};
+use tests::protocol::{Stage, bounds, conformance, damage};
 use tests::{TestRedis, TestRun, eventually};
 
 const LEASE_MS: i64 = 60_000;
@@ -145,7 +145,7 @@ fn arguments<'a>(script: &str, task: &'a str, lease: &'a str) -> Vec<&'a str> {
     let mut arguments = vec![task, lease];
     arguments.extend_from_slice(match script {
         "complete" => &["5a", "1d", "3", "1", "10", "20", "1+1+1+1+1+1+1", "7", "1", "1", "1", "1", "8"],
-        "fail" => &["exit_code", "0", "999999", "last line"],
+        "fail" => &["exit_code", "again", "999999", "last line"],
         "release" => &["drain", "0"],
         "checkpoint" => &["1", "b0", "3/9"],
         "tell" => &["dock.stdout", "0", "mode 1\n"],
@@ -191,7 +191,7 @@ async fn rule_1_the_scripts_of_launchpad_have_the_effect_of_one_when_they_run_tw
 async fn rule_1_a_requeue_revives_only_what_the_person_saw() {
     let mut bench = Bench::new(2).await;
     bench.call("lease", &["w1", "1", "1"]).await;
-    bench.call("fail", &["0", "1.w1.1", "exit_code", "1", "0", ""]).await;
+    bench.call("fail", &["0", "1.w1.1", "exit_code", "never", "0", ""]).await;
     for (seen, requeued) in [("0", "0"), ("2", "0"), ("1", "1")] {
         assert_eq!(bench.call("requeue", &["0", seen]).await, ["ok", requeued], "seen {seen}");
     }
@@ -199,7 +199,7 @@ async fn rule_1_a_requeue_revives_only_what_the_person_saw() {
     let progress = bench.run.queue.progress(&bench.run.id).await.unwrap();
     assert_eq!((progress.failures, progress.dead), (0, 0), "its failures are forgiven");
     bench.call("lease", &["w1", "2", "2"]).await;
-    bench.call("fail", &["0", "2.w1.2", "exit_code", "1", "0", ""]).await;
+    bench.call("fail", &["0", "2.w1.2", "exit_code", "never", "0", ""]).await;
     assert_eq!(bench.call("requeue", &["0", "1"]).await, ["ok", "0"], "a late repeat of the first requeue");
     assert_eq!(bench.state(0).await, "dead");
 }
@@ -448,6 +448,24 @@ async fn rule_9_a_heartbeat_answers_for_each_lease_by_itself() {
     assert_eq!(reply[2], "lost", "a task without a lease name");
 }
 
+/// A fleet that vanished must not keep the living from asking early.
+#[tokio::test]
+async fn rule_10_a_worker_that_has_not_called_for_long_is_no_idle_one() {
+    let mut bench = Bench::new(1).await;
+    bench.call("lease", &["w1", "1", "1"]).await;
+    let idle = bench.run.key("idle");
+    let now = bench.run.queue.now_ms().await.unwrap();
+    let step = now - now % 300_000;
+    for (worker, called_at) in
+        [("of this step", step), ("of the last", step - 300_000), ("gone", step - 300_001)]
+    {
+        let _: () = bench.connection.zadd(&idle, worker, called_at).await.unwrap();
+    }
+    bench.call("lease", &["w2", "1", "1"]).await;
+    let left: BTreeSet<String> = bench.connection.zrange(&idle, 0, -1).await.unwrap();
+    assert_eq!(left, ["of the last", "of this step", "w2"].map(str::to_owned).into());
+}
+
 #[tokio::test]
 async fn rule_10_an_empty_answer_says_when_to_ask_again() {
     let mut bench = Bench::new(1).await;
@@ -456,8 +474,10 @@ async fn rule_10_an_empty_answer_says_when_to_ask_again() {
     assert_eq!((reply[2].as_str(), reply[3].as_str()), ("empty", "5000"), "min(5 s, lease/12)");
     let idle: Vec<(String, u64)> =
         bench.connection.zrange_withscores(bench.run.key("idle"), 0, -1).await.unwrap();
-    assert_eq!(idle, [("w2".into(), 2)]);
-    bench.call("fail", &["0", "1.w1.1", "exit_code", "0", "0", ""]).await;
+    let [(worker, called_at)] = &idle[..] else { panic!("{idle:?}") };
+    let now = bench.run.queue.now_ms().await.unwrap();
+    assert_eq!((worker.as_str(), called_at % 300_000, (now - called_at) / 300_000), ("w2", 0, 0));
+    bench.call("fail", &["0", "1.w1.1", "exit_code", "again", "0", ""]).await;
     let now = i64::try_from(bench.run.queue.now_ms().await.unwrap()).unwrap();
     let _: () = bench.connection.zadd(bench.run.key("delayed"), 0, now + 3_000).await.unwrap();
     let reply = bench.call("lease", &["w2", "1", "2"]).await;
@@ -716,4 +736,11 @@ async fn idle_workers_come_back_when_a_lease_expires() {
         let reply = bench.call("lease", &["w", "1", "1"]).await;
         assert_eq!(reply[2..], ["empty", wait], "{left} ms before the expiry");
     }
+}
+
+#[tokio::test]
+async fn what_another_hand_damaged_costs_no_other_task() {
+    let redis = TestRedis::start().await;
+    let mut stage = Stage::open(&redis.url()).await;
+    damage::check(&mut stage).await.unwrap_or_else(|finding| panic!("{finding}"));
 }

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use common::digest::sha256_hex;
-use tests::{Authority, Outpost, Programs, Server, eventually};
+use tempfile::TempDir;
+use tests::{Authority, Outpost, Programs, Ran, Server, eventually};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -98,6 +100,32 @@ async fn a_password_from_the_url_stays_secret() {
 }
 
 #[tokio::test]
+async fn a_password_on_a_command_line_is_warned_of_once_and_not_repeated() {
+    let server = Server::start(|_, _| "requirepass s3cret".to_owned()).await;
+    let port = server.port();
+    let (bare, url) = (format!("redis://127.0.0.1:{port}"), format!("redis://:s3cret@127.0.0.1:{port}"));
+    let warns = |text: &str| text.matches("everybody on this machine can read command lines").count();
+    let mut post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &bare)]);
+    for words in [&["--redis", &url, "status"][..], &["status", "--redis", &url]] {
+        let ran = post.launchpad(words);
+        assert_eq!((ran.code, warns(&ran.stderr)), (0, 1), "{ran:?}");
+        assert!(ran.stderr.contains("hint: put it into a file for --redis-password-file"), "{ran:?}");
+        assert!(!ran.stderr.contains("s3cret"), "{ran:?}");
+    }
+    let quiet = post.launchpad(&["status", "--redis", &url, "--quiet"]);
+    assert_eq!((quiet.code, warns(&quiet.stderr)), (0, 0), "{quiet:?}");
+    let mut worker = post.worker("shown", &["--redis", &url, "--exit-when", "empty"]);
+    assert_eq!((worker.left().await, warns(&worker.log())), (0, 1), "{}", worker.log());
+    assert!(!worker.log().contains("s3cret"), "{}", worker.log());
+    // In the environment it is between the user and the machine.
+    post.with(&[("MOLFLEET_REDIS", &url)]);
+    let ran = post.launchpad(&["status"]);
+    assert_eq!((ran.code, warns(&ran.stderr)), (0, 0), "{ran:?}");
+    let mut worker = post.worker("hidden", &["--exit-when", "empty"]);
+    assert_eq!((worker.left().await, warns(&worker.log())), (0, 0), "{}", worker.log());
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_told_with_a_hint_and_a_missing_file_by_name() {
     let server = server_with_password().await;
     let mut post =
@@ -135,17 +163,18 @@ async fn a_changed_password_file_is_read_at_the_next_connection() {
     assert_eq!(worker.left().await, 0, "{}", worker.log());
 }
 
-/// A server with TLS whose certificate is `name`, and who asks clients for one if `wants_client`.
-async fn tls_server(files: &Path, name: &str, wants_client: bool) -> Server {
+/// The lines of a server with TLS whose certificate is `name`, and who asks clients for one if `wants_client`.
+fn tls_lines(files: &Path, name: &str, wants_client: bool, port: u16) -> String {
     let file = |name: &str| files.join(name).display().to_string();
     let (certificate, key, ca) = (file(&format!("{name}.pem")), file(&format!("{name}.key")), file("ca.pem"));
     let clients = if wants_client { "yes" } else { "no" };
-    Server::start(|port, _| {
-        format!(
-            "tls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\ntls-auth-clients {clients}"
-        )
-    })
-    .await
+    format!(
+        "tls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {ca}\ntls-auth-clients {clients}"
+    )
+}
+
+async fn tls_server(files: &Path, name: &str, wants_client: bool) -> Server {
+    Server::start(|port, _| tls_lines(files, name, wants_client, port)).await
 }
 
 #[tokio::test]
@@ -208,68 +237,112 @@ async fn each_mistake_with_tls_has_a_hint_of_its_own() {
 const USERS: [&str; 3] = ["launchpad", "worker", "viewer"];
 
 /// A Redis with the users of the ready ACL file, and one who may do all.
-async fn server_with_users() -> Server {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/users.acl");
-    let mut acl = fs::read_to_string(file).unwrap();
-    for user in USERS {
-        let digest = sha256_hex(format!("password of {user}").as_bytes());
-        acl = acl.replace(&format!("@{}@", user.to_uppercase()), &digest);
+struct Guarded {
+    server: Server,
+    /// Where the certificates lie if it speaks TLS only and wants to see one of each client.
+    files: Option<TempDir>,
+}
+
+impl Guarded {
+    async fn start(files: Option<TempDir>) -> Self {
+        let ready = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker/users.acl");
+        let mut acl = fs::read_to_string(ready).unwrap();
+        for user in USERS {
+            let digest = sha256_hex(password_of(user).as_bytes());
+            acl = acl.replace(&format!("@{}@", user.to_uppercase()), &digest);
+        }
+        acl.push_str("user admin on >admin ~* &* +@all\n");
+        let configure = |port: u16, folder: &Path| {
+            fs::write(folder.join("users.acl"), &acl).unwrap();
+            let tls = files.as_ref().map(|files| tls_lines(files.path(), "server", true, port));
+            format!("aclfile {}\n{}", folder.join("users.acl").display(), tls.unwrap_or_default())
+        };
+        Self { server: Server::start(configure).await, files }
     }
-    acl.push_str("user admin on >admin ~* &* +@all\n");
-    Server::start(|_, folder| {
-        fs::write(folder.join("users.acl"), &acl).unwrap();
-        format!("aclfile {}", folder.join("users.acl").display())
-    })
-    .await
+
+    async fn plain() -> Self {
+        Self::start(None).await
+    }
+
+    async fn over_tls() -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let ca = Authority::new(files.path(), "ca");
+        ca.sign("server", &["127.0.0.1"]);
+        ca.sign("client", &[]);
+        Self::start(Some(files)).await
+    }
+
+    /// What it answers a user.
+    fn ask(&self, user: &str, words: &[&str]) -> String {
+        let password = if user == "admin" { "admin".to_owned() } else { password_of(user) };
+        let tls = self.files.as_ref().map(|files| {
+            let file = |name: &str| files.path().join(name).display().to_string();
+            ["--tls".into(), "--cacert".into(), file("ca.pem")]
+                .into_iter()
+                .chain(["--cert".into(), file("client.pem"), "--key".into(), file("client.key")])
+                .collect::<Vec<String>>()
+        });
+        let tls = tls.unwrap_or_default();
+        let mut line: Vec<&str> = tls.iter().map(String::as_str).collect();
+        line.extend(["--user", user, "--pass", &password]);
+        line.extend(words);
+        self.server.cli(&line)
+    }
+
+    /// A place for each user. Launchpad's and the viewer's have the password in their environment, the worker's in a file.
+    fn posts(&self) -> [Outpost; 3] {
+        USERS.map(|user| {
+            let scheme = if self.files.is_some() { "rediss" } else { "redis" };
+            let url = format!("{scheme}://{user}@127.0.0.1:{}", self.server.port());
+            let mut post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &url)]);
+            if let Some(files) = &self.files {
+                let [ca, certificate, key] = ["ca.pem", "client.pem", "client.key"]
+                    .map(|name| files.path().join(name).display().to_string());
+                post.with(&[("MOLFLEET_REDIS_CA", &ca), ("MOLFLEET_REDIS_CERT", &certificate)]);
+                post.with(&[("MOLFLEET_REDIS_KEY", &key)]);
+            }
+            if user == "worker" {
+                let file = post.path("password");
+                fs::write(&file, password_of(user)).unwrap();
+                post.with(&[("MOLFLEET_REDIS_PASSWORD_FILE", file.to_str().unwrap())]);
+            } else {
+                post.with(&[("MOLFLEET_REDIS_PASSWORD", &password_of(user))]);
+            }
+            post
+        })
+    }
+
+    /// No user but the viewer was refused anything: programs may pass over a refusal in silence, the server remembers it.
+    fn nothing_was_denied_but_to_the_viewer(&self) {
+        let log = self.ask("admin", &["ACL", "LOG", "128"]);
+        let entries = log.split("count\n").skip(1);
+        let others: Vec<&str> = entries.filter(|entry| !entry.contains("username\nviewer\n")).collect();
+        assert!(others.is_empty(), "{}", others.join("\n"));
+    }
 }
 
-/// What Redis answers a user.
-fn ask(server: &Server, user: &str, words: &[&str]) -> String {
-    let password = if user == "admin" { "admin".to_owned() } else { format!("password of {user}") };
-    server.cli(&[&["--user", user, "--pass", &password][..], words].concat())
+fn password_of(user: &str) -> String {
+    format!("password of {user}")
 }
 
-fn posts(server: &Server) -> [Outpost; 3] {
-    USERS.map(|user| {
-        let url = format!("redis://{user}@127.0.0.1:{}", server.port());
-        let password = format!("password of {user}");
-        Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &url), ("MOLFLEET_REDIS_PASSWORD", &password)])
-    })
+/// Runs a command that has to work.
+fn run(post: &Outpost, words: &[&str]) -> Ran {
+    let ran = post.launchpad(words);
+    assert!(ran.code == 0 && !ran.stderr.contains("NOPERM"), "{words:?}: {ran:?}");
+    ran
 }
 
 #[tokio::test]
-async fn three_users_can_do_their_jobs() {
-    let server = server_with_users().await;
-    let [chemist, mut worker_post, mut viewer] = posts(&server);
+async fn three_users_can_do_their_jobs_over_tls() {
+    let server = Guarded::over_tls().await;
+    let [chemist, mut workers, mut viewer] = server.posts();
     let store = chemist.store_url();
-    worker_post.with(&[("MOLFLEET_STORE", &store)]);
+    workers.with(&[("MOLFLEET_STORE", &store)]);
     viewer.with(&[("MOLFLEET_STORE", &store)]);
-    // A worker that is there before its run, so that it is woken; then release, fail, lapse and complete.
-    chemist.close_gate();
-    let mut first = worker_post.worker("first", &["--run", "r"]);
-    eventually("the worker shows itself", || async {
-        let seen = ask(&server, "admin", &["ZCARD", "molfleet:workers"]);
-        if seen == "1" { Ok(()) } else { Err(seen) }
-    })
-    .await;
-    chemist.push("r", 3);
-    chemist.until_started(1).await;
-    let drained = chemist.launchpad(&["drain", "--all"]);
-    assert_eq!(drained.code, 0, "{}", drained.stderr);
-    assert_eq!(first.left().await, 75);
-    for key in ["molfleet:workers", "molfleet:drains"] {
-        assert_eq!(ask(&server, "admin", &["ZCARD", key]), "0", "it took itself off `{key}`");
-    }
-    let mut killed = worker_post.worker("killed", &["--run", "r"]);
-    chemist.until_started(2).await;
-    killed.kill9();
-    fs::write(chemist.path("crash"), "").unwrap();
-    chemist.open_gate();
-    assert_eq!(worker_post.worker("second", &["--run", "r"]).left().await, 0);
+
+    attempts_of_each_end(&server, &chemist, &workers).await;
     assert_eq!(viewer.counter("r", "dead"), Some(3));
-    fs::remove_file(chemist.path("crash")).unwrap();
-    let requeued = chemist.launchpad(&["retry", "r", "--task", "0", "--task", "1"]);
-    assert_eq!(requeued.code, 0, "{}", requeued.stderr);
+    run(&chemist, &["retry", "r", "--task", "0", "--task", "1"]);
     for command in [
         &["pause", "r"][..],
         &["resume", "r"],
@@ -277,11 +350,71 @@ async fn three_users_can_do_their_jobs() {
         &["cancel", "r", "--yes"],
         &["retry", "r", "--cancelled"],
     ] {
-        let ran = chemist.launchpad(command);
-        assert_eq!(ran.code, 0, "{command:?}: {}", ran.stderr);
+        run(&chemist, command);
     }
-    assert_eq!(worker_post.worker("third", &["--run", "r"]).left().await, 0);
-    let look: [&[&str]; 9] = [
+    assert_eq!(workers.worker("third", &["--run", "r"]).left().await, 0);
+
+    for post in [&viewer, &chemist] {
+        looks_at_everything(post);
+    }
+    what_was_forgotten_is_put_right(&server, &chemist);
+    for command in [&["pause", "r"][..], &["cancel", "r", "--yes"], &["remove", "r", "--yes"]] {
+        let ran = viewer.launchpad(command);
+        assert!(ran.code == 69 && ran.stderr.contains("may not do that"), "{command:?}: {ran:?}");
+    }
+    server.nothing_was_denied_but_to_the_viewer();
+    run(&chemist, &["remove", "r", "--yes"]);
+    server.nothing_was_denied_but_to_the_viewer();
+}
+
+/// Attempts of three tasks that end by a release with a checkpoint, by a lapse and by a failure, while somebody follows one. The first
+/// worker is there before its run, so that it is woken.
+async fn attempts_of_each_end(server: &Guarded, chemist: &Outpost, workers: &Outpost) {
+    fs::write(chemist.path("keep"), "").unwrap();
+    chemist.close_gate();
+    let mut first = workers.worker("first", &["--run", "r"]);
+    assert!(!started_with(first.pid()).contains("password of"), "it stands in a file");
+    eventually("the worker shows itself", || async {
+        let seen = server.ask("admin", &["ZCARD", "molfleet:workers"]);
+        if seen == "1" { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    chemist.push("r", 3);
+    chemist.until_started(1).await;
+    let printed = chemist.path("followed");
+    let mut following = chemist.launchpad_command(&["logs", "r", "0", "-f"]);
+    following.stdout(fs::File::create(&printed).unwrap()).stderr(Stdio::null());
+    let mut following = tokio::process::Command::from(following).kill_on_drop(true).spawn().unwrap();
+    eventually("the follower sees what the driver prints", || async {
+        let text = fs::read_to_string(&printed).unwrap();
+        if text.contains("counting\n") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    run(chemist, &["drain", "--all"]);
+    assert_eq!(first.left().await, 75);
+    for key in ["molfleet:workers", "molfleet:drains"] {
+        assert_eq!(server.ask("admin", &["ZCARD", key]), "0", "it took itself off `{key}`");
+    }
+    let kept = server.ask("admin", &["HGET", "molfleet:{r}:checkpoints", "0"]);
+    assert!(kept.starts_with("1/2 1."), "the release left a checkpoint: {kept}");
+    let mut killed = workers.worker("killed", &["--run", "r"]);
+    chemist.until_started(2).await;
+    killed.kill9();
+    fs::write(chemist.path("crash"), "").unwrap();
+    chemist.open_gate();
+    assert_eq!(workers.worker("second", &["--run", "r"]).left().await, 0);
+    fs::remove_file(chemist.path("crash")).unwrap();
+    let followed = eventually("the follower leaves with the task", || {
+        let ended = following.try_wait().unwrap();
+        async move { ended.ok_or("it goes on") }
+    })
+    .await;
+    assert!(followed.success());
+}
+
+/// Everything that only reads Redis.
+fn looks_at_everything(post: &Outpost) {
+    let looks: [&[&str]; 12] = [
         &["status"],
         &["status", "r"],
         &["show", "r", "0"],
@@ -289,35 +422,36 @@ async fn three_users_can_do_their_jobs() {
         &["tasks", "r", "--state", "succeeded"],
         &["workers"],
         &["logs", "r", "0"],
+        &["logs", "r", "0", "-f"],
+        &["top", "r"],
         &["export", "r", "--csv", "-o", "timings.csv"],
-        &["doctor", "r"],
+        &["consolidate", "r", "-o", "results.csv"],
+        &["audit", "r"],
     ];
-    for command in look {
-        for post in [&viewer, &chemist] {
-            let ran = post.launchpad(command);
-            // A doctor finds that this Redis keeps no append-only file.
-            let fine = ran.code == 0 || command[0] == "doctor" && ran.stdout.contains("redis_version");
-            assert!(fine && !ran.stderr.contains("NOPERM"), "{command:?}: {ran:?}");
-        }
+    for look in looks {
+        run(post, look);
     }
-    let audit = chemist.launchpad(&["audit", "r", "--fix"]);
-    assert_eq!(audit.code, 0, "{audit:?}");
-    for command in [&["pause", "r"][..], &["cancel", "r", "--yes"], &["remove", "r", "--yes"]] {
-        let ran = viewer.launchpad(command);
-        assert!(ran.code == 69 && ran.stderr.contains("may not do that"), "{command:?}: {ran:?}");
-    }
-    nothing_was_denied_but(&server, "viewer");
-    let removed = chemist.launchpad(&["remove", "r", "--yes"]);
-    assert_eq!(removed.code, 0, "{}", removed.stderr);
-    nothing_was_denied_but(&server, "viewer");
+    // A doctor finds that this Redis keeps no append-only file.
+    let doctor = post.launchpad(&["doctor", "r"]);
+    assert!(doctor.stdout.contains("redis_version") && !doctor.stderr.contains("NOPERM"), "{doctor:?}");
 }
 
-/// No user but this one was refused anything: programs may pass over a refusal in silence, the server remembers it.
-fn nothing_was_denied_but(server: &Server, user: &str) {
-    let log = ask(server, "admin", &["ACL", "LOG", "128"]);
-    let entries = log.split("count\n").skip(1);
-    let others: Vec<&str> = entries.filter(|entry| !entry.contains(&format!("username\n{user}\n"))).collect();
-    assert!(others.is_empty(), "{}", others.join("\n"));
+/// A result of which Redis has lost the record, and a counter that is wrong: `audit --fix` calls `adopt` and `repair`.
+fn what_was_forgotten_is_put_right(server: &Guarded, chemist: &Outpost) {
+    for line in [
+        "DEL molfleet:{r}:task:0",
+        "RPUSH molfleet:{r}:pending 0",
+        "HINCRBY molfleet:{r}:progress succeeded -1",
+        "HINCRBY molfleet:{r}:progress pending 1",
+        "HINCRBY molfleet:{r}:progress lapses 7",
+    ] {
+        let told = server.ask("admin", &line.split(' ').collect::<Vec<_>>());
+        assert!(told.parse::<u64>().is_ok(), "{line}: {told}");
+    }
+    let fixed = run(chemist, &["audit", "r", "--fix"]);
+    let counters = ["succeeded", "pending", "lapses"];
+    let counted = server.ask("admin", &[&["HMGET", "molfleet:{r}:progress"][..], &counters].concat());
+    assert_eq!(counted, "2\n0\n0", "{fixed:?}");
 }
 
 /// What none of the three may do.
@@ -362,14 +496,14 @@ const FORBIDDEN: &[&str] = &[
 
 #[tokio::test]
 async fn three_users_can_do_nothing_else() {
-    let server = server_with_users().await;
-    let [chemist, ..] = posts(&server);
+    let server = Guarded::plain().await;
+    let [chemist, ..] = server.posts();
     chemist.push("r", 1);
     for words in ["SET other 1", "SET molfleet:other 1"] {
-        assert_eq!(ask(&server, "admin", &words.split(' ').collect::<Vec<_>>()), "OK");
+        assert_eq!(server.ask("admin", &words.split(' ').collect::<Vec<_>>()), "OK");
     }
     let check = |user: &str, line: &str| {
-        let told = ask(&server, user, &line.split(' ').collect::<Vec<_>>());
+        let told = server.ask(user, &line.split(' ').collect::<Vec<_>>());
         assert!(told.contains("NOPERM"), "{user}: {line}: {told}");
     };
     for (user, line) in USERS.iter().flat_map(|user| FORBIDDEN.iter().map(move |line| (user, line))) {
@@ -405,7 +539,7 @@ async fn three_users_can_do_nothing_else() {
     ] {
         check("viewer", line);
     }
-    let nobody = server.cli(&["PING"]);
+    let nobody = server.server.cli(&["PING"]);
     assert!(nobody.contains("NOAUTH"), "{nobody}");
 }
 

@@ -50,9 +50,13 @@ async fn a_server_that_does_everything_wrong_costs_no_molecule() {
         2 => Job::Crash,
         4 => Job::Half,
         5 => Job::Garbage,
-        7 => Job::Forget,
-        8 => Job::Empty,
-        10 => Job::Refuse,
+        6 => Job::Oversized,
+        8 => Job::Forget,
+        9 => Job::Empty,
+        10 => Job::WrongKind,
+        12 => Job::Refuse,
+        13 => Job::Decline,
+        14 => Job::OtherAtoms,
         _ if input.mol.as_ref().unwrap().atoms.len() == 3 => Job::Energy(f64::NAN),
         _ => Job::Compute(2),
     })
@@ -104,6 +108,15 @@ async fn a_server_that_does_everything_wrong_costs_no_molecule() {
     let ran = lab.launchpad(&["logs", "qm", "0"]);
     assert!(ran.stdout.contains("busy: it has a job"), "{}", ran.stdout);
     assert!(ran.stdout.contains("server_scratch/job_2"), "{}", ran.stdout);
+    // So is what was wrong with the others.
+    for said in [
+        "a message of kind 0 and 4294967295 bytes",
+        "(expected kind 0 and 268435456 bytes at most)",
+        "it takes no job",
+        "the output of job 14 has 4 other atoms",
+    ] {
+        assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

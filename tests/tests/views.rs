@@ -125,6 +125,16 @@ async fn poses_are_the_docked_molecules_in_the_pocket() {
 }
 
 #[tokio::test]
+async fn poses_go_to_standard_output_as_to_a_file() {
+    let lab = docked("1").await;
+    printed(&lab, &["poses", "r", "-o", "best.sdf"]);
+    let ran = lab.launchpad(&["poses", "r", "-o", "-", "-q"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!(ran.stdout, std::fs::read_to_string(lab.path("best.sdf")).unwrap());
+    assert!(ran.stdout.ends_with("$$$$\n") && !lab.path("-").exists());
+}
+
+#[tokio::test]
 async fn poses_that_cannot_be_trusted_are_refused_and_leave_no_file() {
     let lab = Lab::new(PROGRAMS).await;
     lab.push("r", "Cc1ccccc1 toluene\n", &[]);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bundle::Packed;
-use common::queue::{Failed, Failure, Grant, HOLD_MAX_MS, Progressed, Queue, QueueError};
+use common::queue::{Charge, Failed, Failure, Grant, HOLD_MAX_MS, Progressed, Queue, QueueError};
 use common::storage::StorageError;
 use common::task::{Ending, Moments};
 use futures::FutureExt as _;
@@ -87,10 +87,40 @@ pub(crate) enum Halt {
         /// Whether trying again is of no use.
         is_final: bool,
     },
-    /// It was the machine: the task is handed back unharmed.
+    /// It was the machine: a lapse of the task.
     Machine(String),
     /// It was a server of the engine: the task is handed back unharmed, and the machine is well.
     Server(String),
+}
+
+/// How a task goes back to the queue without a result.
+#[derive(Debug, Clone, Copy)]
+enum GivenBack<'a> {
+    /// Unharmed.
+    Released { why: &'a str, detail: Option<&'a str> },
+    /// Charged with a lapse, because of this machine.
+    Lapsed { detail: &'a str },
+}
+
+impl<'a> GivenBack<'a> {
+    const fn unharmed(why: &'a str) -> Self {
+        Self::Released { why, detail: None }
+    }
+
+    const fn ending(self) -> Ending {
+        match self {
+            Self::Released { .. } => Ending::Released,
+            Self::Lapsed { .. } => Ending::Failed,
+        }
+    }
+
+    /// The word and the sentence of the attempt's record.
+    fn reason(self) -> Option<(&'a str, &'a str)> {
+        match self {
+            Self::Released { why, detail } => Some((why, detail?)),
+            Self::Lapsed { detail } => Some((failure::MACHINE, detail)),
+        }
+    }
 }
 
 /// How an attempt ended, for the dispatcher.
@@ -104,7 +134,7 @@ pub(crate) enum AttemptEnd {
     Failed(String),
     /// The task was handed back because this worker leaves or is quarantined, a person stopped it, or somebody else has it.
     Stopped,
-    /// The task was handed back because of this machine: lease no more for a while.
+    /// The task lapsed because of this machine: lease no more for a while.
     MachineFault,
     /// The task was handed back since no server of its engine could be asked: lease no more of its run until one is well.
     ServerAway,
@@ -210,7 +240,14 @@ impl Attempt {
             None => Ok(Ok(())),
         };
         match kept {
-            Ok(Ok(())) => self.fail(&reason, &detail, is_final).await,
+            Ok(Ok(())) => {
+                let charge = if is_final { Charge::LastFailure } else { Charge::Failure };
+                if self.charge(&reason, &detail, charge).await {
+                    AttemptEnd::Failed(reason)
+                } else {
+                    AttemptEnd::Stopped
+                }
+            }
             Ok(Err(error)) => {
                 let detail = format!("{reason}: {detail}; its evidence can't be stored: {}", chain(&error));
                 self.machine_fault(&detail, scratch).await
@@ -219,15 +256,16 @@ impl Attempt {
         }
     }
 
+    /// A lapse, not a failure: a task that no machine can do must come to an end, too.
     async fn machine_fault(&mut self, detail: &str, scratch: Option<&Scratch>) -> AttemptEnd {
-        tracing::error!(detail, "this machine can't do the task now, handing it back");
-        self.hand_back("machine", Some(("machine", detail)), scratch).await;
+        tracing::error!(detail, "this machine can't do the task now");
+        self.give_back(GivenBack::Lapsed { detail }, scratch).await;
         AttemptEnd::MachineFault
     }
 
     async fn server_away(&mut self, detail: &str, scratch: Option<&Scratch>) -> AttemptEnd {
         tracing::warn!(detail, "no server can do the task now, handing it back");
-        self.hand_back("server", Some(("server", detail)), scratch).await;
+        self.give_back(GivenBack::Released { why: "server", detail: Some(detail) }, scratch).await;
         AttemptEnd::ServerAway
     }
 
@@ -247,14 +285,8 @@ impl Attempt {
         match recorded {
             Ok(Ok(())) => {
                 tracing::info!(ok = stored.molecules_ok, bad = stored.molecules_bad, "task succeeded");
-                if let Some(checkpointer) = &mut self.checkpointer {
-                    checkpointer.forget(|_| true).await;
-                }
-                if stored.molecules_ok > 0 {
-                    AttemptEnd::Succeeded
-                } else {
-                    AttemptEnd::AllBad(stored.molecules_bad)
-                }
+                self.delete_bundles().await;
+                if stored.has_good { AttemptEnd::Succeeded } else { AttemptEnd::AllBad(stored.molecules_bad) }
             }
             Ok(Err(fate)) => {
                 tracing::warn!(?fate, "the result is stored, but the task is not ours to complete");
@@ -275,15 +307,16 @@ impl Attempt {
         }
     }
 
-    async fn fail(&mut self, reason: &str, detail: &str, is_final: bool) -> AttemptEnd {
+    /// Charges the task, and says whether it was ours to charge.
+    async fn charge(&self, reason: &str, detail: &str, charge: Charge) -> bool {
         let tail = self.evidence.tail(detail);
         let jitter_ppm = rand::rng().random_range(0..1_000_000);
-        let failure = Failure { reason, is_final, tail: &tail, jitter_ppm };
+        let failure = Failure { reason, charge, tail: &tail, jitter_ppm };
         let (run, task, lease) = (&self.serving.run, self.grant.task, &self.grant.lease);
         match insist("fail", || self.shared.queue.fail(run, task, lease, &failure)).await {
             Ok(Failed::Refused(fate)) => {
                 tracing::warn!(reason, detail, ?fate, "failed, but the task is not ours any more");
-                return AttemptEnd::Stopped;
+                return false;
             }
             Ok(Failed::Delayed { ready_at_ms }) => {
                 tracing::warn!(reason, detail, ready_at_ms, "task failed, will be tried again");
@@ -293,7 +326,7 @@ impl Attempt {
                 tracing::error!(reason, error = %chain(&error), "the failure could not be recorded");
             }
         }
-        AttemptEnd::Failed(reason.to_owned())
+        true
     }
 
     async fn release(&self, why: &str, hold_ms: u64) {
@@ -305,22 +338,27 @@ impl Attempt {
         }
     }
 
-    /// Releases the task and keeps the evidence. The lease goes first, so that somebody else can start while the logs are on their way,
+    /// Gives the task back and keeps the evidence. The lease goes first, so that somebody else can start while the logs are on their way,
     /// unless there is something that the next attempt should go on from.
     /// A checkpoint is bundled before, and on its way while the release holds the task for it.
     ///
     /// All of it has one end: what the engine left of the time, and each part of what comes before it, is there for the next one.
-    async fn hand_back(&mut self, why: &str, reason: Option<(&str, &str)>, scratch: Option<&Scratch>) {
+    async fn give_back(&mut self, how: GivenBack<'_>, scratch: Option<&Scratch>) {
         let by = self.control.leave_by().unwrap_or_else(|| Instant::now() + HAND_BACK);
         let last = self.pack_last(halfway(by)).await;
         let evidence_first = self.verdicts.has_news();
         if evidence_first {
-            self.keep_evidence(scratch, Ending::Released, reason, halfway(by)).await;
+            self.keep_evidence(scratch, how.ending(), how.reason(), halfway(by)).await;
         }
-        self.release(why, if last.is_some() { hold_ms(by) } else { 0 }).await;
+        match how {
+            GivenBack::Released { why, .. } => {
+                self.release(why, if last.is_some() { hold_ms(by) } else { 0 }).await;
+            }
+            GivenBack::Lapsed { detail } => _ = self.charge(failure::MACHINE, detail, Charge::Lapse).await,
+        }
         self.store_last(last, by).await;
         if !evidence_first {
-            self.keep_evidence(scratch, Ending::Released, reason, by).await;
+            self.keep_evidence(scratch, how.ending(), how.reason(), by).await;
         }
     }
 
@@ -346,9 +384,9 @@ impl Attempt {
         tracing::info!(?why, "attempt stopped");
         let by = Instant::now() + HAND_BACK;
         match why {
-            Some(StopWhy::Leaving) => self.hand_back("leaving", None, scratch).await,
-            Some(StopWhy::NoGpu) => self.hand_back("no_gpu_free", None, scratch).await,
-            Some(StopWhy::Quarantined) => self.hand_back("quarantined", None, scratch).await,
+            Some(StopWhy::Leaving) => self.give_back(GivenBack::unharmed("leaving"), scratch).await,
+            Some(StopWhy::NoGpu) => self.give_back(GivenBack::unharmed("no_gpu_free"), scratch).await,
+            Some(StopWhy::Quarantined) => self.give_back(GivenBack::unharmed("quarantined"), scratch).await,
             Some(StopWhy::Cancelled) => self.keep_evidence(scratch, Ending::Cancelled, None, by).await,
             Some(StopWhy::Lost) | None => self.keep_evidence(scratch, Ending::Lapsed, None, by).await,
         }

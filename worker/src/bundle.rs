@@ -182,6 +182,52 @@ mod tests {
         assert!(matches!(pack(folder.path(), &files, 1, Some(&first)).unwrap(), Packing::New(_)));
     }
 
+    /// What becomes of packing `state.cpt` and `md.log` if this happens after they were looked at and `state.cpt` was read: a fifo that
+    /// is read next holds the packing up.
+    fn packed_while(meanwhile: impl FnOnce(&Path) + Send) -> Packing {
+        let folder = tempfile::tempdir().unwrap();
+        let gate = folder.path().join("gate");
+        nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::write(folder.path().join("state.cpt"), "step 3").unwrap();
+        fs::write(folder.path().join("md.log"), "1\n2\n3\n").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // It opens as soon as somebody reads.
+                let opened = fs::OpenOptions::new().write(true).open(&gate).unwrap();
+                meanwhile(folder.path());
+                drop(opened);
+            });
+            pack(folder.path(), &snapshot(&["state.cpt"], &["gate", "md.log"]), 1, None).unwrap()
+        })
+    }
+
+    #[test]
+    fn files_that_change_while_they_are_bundled_are_no_bundle() {
+        let write = |folder: &Path, name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+        let longer = packed_while(|folder| write(folder, "state.cpt", "step 33"));
+        assert_eq!(longer, Packing::Torn);
+        let of_the_same_length = packed_while(|folder| {
+            write(folder, "state.cpt", "step 4");
+            let state = fs::OpenOptions::new().write(true).open(folder.join("state.cpt")).unwrap();
+            state.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        });
+        assert_eq!(of_the_same_length, Packing::Torn);
+        let shrunk = packed_while(|folder| write(folder, "md.log", "1\n"));
+        assert_eq!(shrunk, Packing::Torn);
+    }
+
+    #[test]
+    fn what_is_appended_to_may_grow_meanwhile() {
+        let Packing::New(packed) =
+            packed_while(|folder| fs::write(folder.join("md.log"), "1\n2\n3\n4\n").unwrap())
+        else {
+            panic!("no bundle");
+        };
+        let (_, files) = unpack(&packed.bytes).unwrap();
+        assert_eq!(files[0].1, b"step 3");
+        assert_eq!(files[2].1, b"1\n2\n3\n4\n");
+    }
+
     #[test]
     fn no_entry_leads_out_of_the_folder() {
         for (path, kind) in

@@ -8,7 +8,7 @@ use common::storage::key;
 use common::task::{AttemptFile, AttemptRecord, CarriedRows, Ending, LeaseName, Molecule, Row, Shard};
 
 use crate::attempt::{Attempt, Halt};
-use crate::failure::ALL_BAD;
+use crate::failure::{ALL_BAD, MACHINE};
 
 /// The rows of an attempt without a result, in the format of a shard.
 pub(crate) const ROWS: &str = "rows.csv";
@@ -30,7 +30,7 @@ impl Attempt {
                 continue;
             }
             let Some(record) = self.former_record(&lease).await? else { continue };
-            if ending == Ending::Failed {
+            if ending == Ending::Failed && record.reason.as_deref() != Some(MACHINE) {
                 self.carried.failed_from.extend(record.resumed_from.clone());
             }
             for suspect in &record.suspects {
@@ -135,6 +135,7 @@ fn read_rows(
 #[cfg(test)]
 mod tests {
     use common::task::MoleculeSource;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -170,5 +171,22 @@ mod tests {
         check("b,CC", "b,CCC", "`b` with SMILES `CCC` is not of this task");
         check("-1.5", "nan", "is `ok` with the score `nan`");
         check("1\n", "1", "cut short");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.saturating_mul(4), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn hostile_rows_are_refused_or_of_this_task(any in any::<String>(), inserted in "[-+0-9.eEinfabcCok,\"\n]{0,12}", at in 0..=ROWS.len(), dropped in 0..12_usize) {
+            let rest: String = ROWS[at..].chars().skip(dropped).collect();
+            for text in [format!("{}{inserted}{rest}", &ROWS[..at]), any] {
+                for (position, row) in read(&text).unwrap_or_default() {
+                    let (id, smiles) = [("a", "C"), ("b", "CC"), ("c", "CCC")][position];
+                    prop_assert_eq!((row.molecule_id.as_str(), row.smiles.as_str()), (id, smiles));
+                    let score = row.score.parse::<f64>();
+                    prop_assert!(row.score.is_empty() || score.is_ok_and(f64::is_finite), "{}", row.score);
+                }
+            }
+        }
     }
 }

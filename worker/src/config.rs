@@ -295,6 +295,8 @@ pub struct Config {
     pub gpus: GpuChoice,
     /// Tasks that share a GPU, from 1.
     pub tasks_per_gpu: u32,
+    /// What a program on a GPU has to know of the service by which they share it, of [`env::CUDA_MPS`].
+    pub cuda_mps: Vec<(String, OsString)>,
     /// Where attempts get their scratch folders.
     pub scratch: PathBuf,
     /// Where staged inputs are kept.
@@ -357,6 +359,7 @@ impl Arguments {
             pinned_cores: if self.pin_cores { first_cores(cores)? } else { Vec::new() },
             gpus: self.gpus,
             tasks_per_gpu: self.tasks_per_gpu,
+            cuda_mps: cuda_mps(),
             scratch: usable(self.scratch.unwrap_or_else(|| own.join("scratch")))?,
             cache: usable(self.cache.unwrap_or_else(|| own.join("cache")))?,
             scratch_free_bytes_min: self.scratch_free_mib_min.saturating_mul(1024 * 1024),
@@ -387,6 +390,12 @@ fn grace(asked: Option<u64>, leave: u64) -> Result<u64, ConfigError> {
         Some(grace) if grace > longest => Err(ConfigError::Grace { grace, leave }),
         asked => Ok(asked.unwrap_or_else(|| GRACE_SECONDS.min(longest))),
     }
+}
+
+/// The variables of NVIDIA's Multi-Process Service that the worker's own environment has.
+fn cuda_mps() -> Vec<(String, OsString)> {
+    let value = |name: &str| std::env::var_os(name).map(|value| (name.to_owned(), value));
+    env::CUDA_MPS.into_iter().filter_map(value).collect()
 }
 
 /// The numbers of the first cores that this process may use.

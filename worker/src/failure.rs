@@ -16,6 +16,8 @@ pub(crate) const SPAWN_FAILED: &str = "spawn_failed";
 pub(crate) const ALL_BAD: &str = "all_bad";
 /// A checkpoint was made with another number of threads: going on from it would change the numbers.
 pub(crate) const THREADS_CHANGED: &str = "threads_changed";
+/// The worker's machine could not do the task: a lapse, not a failure.
+pub(crate) const MACHINE: &str = "machine";
 /// The kernel killed a program for want of memory: no molecule is to blame.
 pub(crate) const OUT_OF_MEMORY: &str = "out_of_memory";
 /// The stored shard is not one of this task.
@@ -41,6 +43,7 @@ mod tests {
             SHARED_INPUT_UNUSABLE,
             SPAWN_FAILED,
             ALL_BAD,
+            MACHINE,
             OUT_OF_MEMORY,
             SHARD_INVALID,
             THREADS_CHANGED,

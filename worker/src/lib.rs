@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use common::exit_code;
 use common::queue::{Queue, QueueError};
+use common::redis_flags::{SHOWN_PASSWORD, SHOWN_PASSWORD_HINT, shows_password};
 use common::task::WorkerId;
 use common::{telemetry, usage};
 
@@ -81,8 +82,10 @@ pub fn main(open_store: OpenStore) -> ExitCode {
             Err(_) => ExitCode::from(exit_code::SOFTWARE),
         };
     }
-    let line = match CommandLine::try_parse() {
-        Ok(line) => line,
+    let parsed = CommandLine::command().try_get_matches();
+    let parsed = parsed.and_then(|line| Ok((CommandLine::from_arg_matches(&line)?, shows_password(&line))));
+    let (line, shows_password) = match parsed {
+        Ok(parsed) => parsed,
         Err(told) => {
             // Nobody is left to tell if the terminal is gone.
             if told.use_stderr() {
@@ -94,15 +97,20 @@ pub fn main(open_store: OpenStore) -> ExitCode {
         }
     };
     match line.instead {
-        None => in_runtime(&line.arguments.clone(), work(line.arguments, open_store)),
-        Some(Instead::Doctor(doctor)) => in_runtime(&doctor.arguments.clone(), examine(*doctor, open_store)),
-        Some(Instead::Call(arguments)) => in_runtime(&line.arguments, server::call(arguments)),
+        None => in_runtime(&line.arguments.clone(), shows_password, work(line.arguments, open_store)),
+        Some(Instead::Doctor(doctor)) => {
+            in_runtime(&doctor.arguments.clone(), shows_password, examine(*doctor, open_store))
+        }
+        Some(Instead::Call(arguments)) => in_runtime(&line.arguments, false, server::call(arguments)),
         Some(Instead::Man { output }) => man(&output),
     }
 }
 
-fn in_runtime(arguments: &Arguments, job: impl Future<Output = ExitCode>) -> ExitCode {
+fn in_runtime(arguments: &Arguments, shows_password: bool, job: impl Future<Output = ExitCode>) -> ExitCode {
     telemetry::start(&arguments.log, arguments.log_format);
+    if shows_password {
+        tracing::warn!(hint = SHOWN_PASSWORD_HINT, "{SHOWN_PASSWORD}");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&error, None),

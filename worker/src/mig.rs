@@ -1,4 +1,5 @@
-//! The parts into which MIG splits a GPU, as `nvidia-smi --list-gpus` tells of them. To CUDA they are the devices then, not the GPU.
+//! The parts into which MIG splits a GPU, as `nvidia-smi --list-gpus` tells of them. To CUDA they are the devices then, not the GPU,
+//! which is none even if it has no parts.
 
 /// A part of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,20 @@ pub(crate) fn parts(listing: &str) -> Result<Vec<Part>, &str> {
         }
     }
     Ok(parts)
+}
+
+/// The names of the GPUs that are in MIG mode, of lines `<name>, <mode>`; otherwise the line that can't be read.
+pub(crate) fn in_mode(modes: &str) -> Result<Vec<&str>, &str> {
+    let mut in_mode = Vec::new();
+    for line in modes.lines().filter(|line| !line.trim().is_empty()) {
+        let mut fields = line.split(',').map(str::trim);
+        let uuid = fields.next().filter(|uuid| is_uuid(uuid, "GPU-")).ok_or(line)?;
+        // A GPU that can't be split has `[N/A]`.
+        if fields.next().ok_or(line)? == "Enabled" {
+            in_mode.push(uuid);
+        }
+    }
+    Ok(in_mode)
 }
 
 /// The name in `… (UUID: <name>)`.
@@ -84,6 +99,17 @@ mod tests {
         assert!(parts(&nameless).unwrap_err().contains("[Unknown Error]"));
     }
 
+    /// Two modes of github.com/Syllo/nvtop/pull/470, whose query asked for no name.
+    #[test]
+    fn a_gpu_that_can_not_be_split_is_not_in_mig_mode() {
+        let modes = |mode: &str| format!("GPU-c7b57be0-94ff-d352-a59b-d0ee00aeed43, {mode}\n");
+        assert!(in_mode(&modes("[N/A]")).unwrap().is_empty());
+        assert!(in_mode(&modes("Disabled")).unwrap().is_empty());
+        assert_eq!(in_mode(&modes("Enabled")).unwrap(), ["GPU-c7b57be0-94ff-d352-a59b-d0ee00aeed43"]);
+        assert_eq!(in_mode("[N/A]\n"), Err("[N/A]"));
+        assert_eq!(in_mode("GPU-1\n"), Err("GPU-1"));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -93,6 +119,7 @@ mod tests {
             for text in [&any, &damaged] {
                 let all = parts(text).unwrap_or_default();
                 prop_assert!(all.iter().all(|part| is_uuid(&part.uuid, "MIG-") && is_uuid(&part.of, "GPU-")));
+                prop_assert!(in_mode(text).unwrap_or_default().iter().all(|uuid| is_uuid(uuid, "GPU-")));
             }
         }
     }

@@ -15,6 +15,8 @@ const NAMED_MAX: usize = 5;
 #[derive(Debug, Clone)]
 pub(crate) struct Vain {
     pub(crate) task: TaskId,
+    /// The task that stands for what this one is a part of, such as the first window of its molecule.
+    pub(crate) first_part: TaskId,
     /// A stable short word.
     pub(crate) reason: String,
     /// Whether the task was charged a failure.
@@ -76,9 +78,9 @@ impl Suspicion {
 }
 
 impl Streak {
-    /// Different tasks: one that fails every time it is tried says nothing of the machine.
+    /// Different tasks: one that fails every time it is tried says nothing of the machine, nor do the windows of one molecule.
     fn tasks(&self) -> usize {
-        self.attempts.iter().map(|vain| vain.task).collect::<BTreeSet<_>>().len()
+        self.attempts.iter().map(|vain| vain.first_part).collect::<BTreeSet<_>>().len()
     }
 
     /// Whether so many in a row are no coincidence, by the share of what came to nothing elsewhere over the whole life of the run.
@@ -113,11 +115,13 @@ mod tests {
     }
 
     fn failed(task: u64) -> Vain {
-        Vain { task: TaskId(task), reason: "crashed".to_owned(), charged: true, molecules_bad: 0 }
+        let (task, reason) = (TaskId(task), "crashed".to_owned());
+        Vain { task, first_part: task, reason, charged: true, molecules_bad: 0 }
     }
 
     fn all_bad(task: u64) -> Vain {
-        Vain { task: TaskId(task), reason: "all_bad".to_owned(), charged: false, molecules_bad: 1 }
+        let (task, reason) = (TaskId(task), "all_bad".to_owned());
+        Vain { task, first_part: task, reason, charged: false, molecules_bad: 1 }
     }
 
     fn progress(succeeded: u64, failures: u64, bad: u64) -> Progress {
@@ -157,6 +161,17 @@ mod tests {
     fn a_task_that_fails_every_time_says_nothing_of_the_machine() {
         let often = std::iter::repeat_n(failed(7), 20).collect();
         assert_eq!(verdict(often, &progress(10, 1, 0), &progress(90, 20, 0)), None);
+    }
+
+    #[test]
+    fn the_windows_of_one_molecule_are_one_task() {
+        let windows = |molecules: u64| {
+            let of = |first| (0..13).map(move |n| Vain { first_part: TaskId(first), ..failed(first + n) });
+            (0..molecules).flat_map(move |molecule| of(14 * molecule)).collect()
+        };
+        let (before, after) = (progress(1000, 0, 0), progress(1010, 39, 0));
+        assert_eq!(verdict(windows(2), &before, &after), None);
+        assert!(verdict(windows(3), &before, &after).is_some());
     }
 
     #[test]

@@ -248,17 +248,16 @@ impl Attempt {
     }
 
     async fn run_step(&mut self, step: Step, round: &Round) -> Result<StepOutcome, Halt> {
-        if step.needs.iter().any(|need| !round.folder.join(need).is_file()) {
-            return Ok(StepOutcome { step, ended: None });
-        }
         let serving = Arc::clone(&self.serving);
-        let Some(output) = serving.engine.leaves(&step) else { return self.run_program(step, round).await };
-        if round.folder.join(&output).is_file() {
+        let lacks = |need| !round.folder.join(need).is_file();
+        if serving.engine.is_done(&round.folder, &step) || step.needs.iter().any(lacks) {
             return Ok(StepOutcome { step, ended: None });
         }
-        match serving.engine.shareable(&step) {
-            Some(shareable) => Box::pin(self.run_shared(step, &shareable, &output, round)).await,
-            None => self.run_program(step, round).await,
+        match (serving.engine.shareable(&step), serving.engine.leaves(&step)) {
+            (Some(shareable), Some(output)) => {
+                Box::pin(self.run_shared(step, &shareable, &output, round)).await
+            }
+            _ => self.run_program(step, round).await,
         }
     }
 
@@ -300,6 +299,9 @@ impl Attempt {
         let [every, _] = pace(&self.shared.config, &self.serving.info.limits);
         extra.push(("MOLFLEET_CHECKPOINT_SECONDS".to_owned(), every.as_secs().to_string().into()));
         extra.extend(self.shared.gpus.variables(self.own_gpu()));
+        if self.own_gpu().is_some() {
+            extra.extend_from_slice(&self.shared.config.cuda_mps);
+        }
         if is_call(&step.argv) {
             extra.extend(self.servers(step));
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::key;
-use common::task::{AttemptFile, AttemptRecord, Ending, Shard, TaskId};
+use common::task::{AttemptFile, AttemptRecord, Ending, Shard, TaskId, Verdict};
 use tokio::runtime::Handle;
 
 use crate::attempt::{Attempt, Halt};
@@ -20,8 +20,11 @@ use crate::objects::Objects;
 pub(crate) struct Stored {
     pub(crate) shard_sha256: String,
     pub(crate) index_sha256: String,
+    /// Molecules by verdict; none of a window, which is a part of one.
     pub(crate) molecules_ok: u64,
     pub(crate) molecules_bad: u64,
+    /// Whether any row is good, also one of a window.
+    pub(crate) has_good: bool,
 }
 
 /// What is to be stored of an attempt that has a verdict for each molecule.
@@ -37,11 +40,16 @@ struct Upload {
     record: AttemptRecord,
     shard: Bytes,
     shard_sha256: String,
-    /// Molecules by verdict.
+    /// See [`Stored`].
     molecules_ok: u64,
     molecules_bad: u64,
+    has_good: bool,
     bytes_down: u64,
     bytes_up: u64,
+}
+
+fn has_good(shard: &Shard) -> bool {
+    shard.rows.iter().any(|row| row.verdict == Verdict::Ok)
 }
 
 impl Stored {
@@ -84,6 +92,7 @@ impl Attempt {
         let mut paths = Self::log_files(scratch);
         paths.extend(self.evidence.kept.iter().cloned());
         let (molecules_ok, molecules_bad) = self.serving.info.spec.engine.counts(self.grant.task, shard);
+        let has_good = has_good(shard);
         let shard = Bytes::from(shard.encode());
         let shard_sha256 = sha256_hex(&shard);
         let upload = Upload {
@@ -97,6 +106,7 @@ impl Attempt {
             shard_sha256,
             molecules_ok,
             molecules_bad,
+            has_good,
             bytes_down: 0,
             bytes_up: 0,
         };
@@ -135,7 +145,8 @@ impl Objects {
         tracing::info!(shard_sha256, "the task has a stored shard, taking it");
         let index_sha256 = sha256_hex(&stored);
         let bytes_down = (bytes.len() + stored.len()) as u64;
-        Ok((Stored { shard_sha256, index_sha256, molecules_ok, molecules_bad }, bytes_down))
+        let has_good = has_good(&shard);
+        Ok((Stored { shard_sha256, index_sha256, molecules_ok, molecules_bad, has_good }, bytes_down))
     }
 
     /// Whether these objects, by name and digest, are in the run's store: what was written while a disk was away lies hidden below
@@ -176,6 +187,7 @@ impl Upload {
             index_sha256: sha256_hex(&index.bytes),
             molecules_ok: self.molecules_ok,
             molecules_bad: self.molecules_bad,
+            has_good: self.has_good,
         };
         if !objects.stand_in_the_runs_store(&[ours.index(task)]).await? {
             return Ok(None);

@@ -16,7 +16,7 @@ pub const HOLD_MAX_MS: u64 = 10_000;
 pub struct Bundle {
     /// The attempt that made it.
     pub lease: LeaseName,
-    /// Its number within the attempt, from 1.
+    /// Its number within the attempt, from 1; free again once the bundle is deleted.
     pub number: u64,
     /// Of its bytes.
     pub sha256: String,

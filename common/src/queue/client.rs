@@ -48,7 +48,7 @@ pub enum Wake {
 }
 
 impl Wake {
-    fn of(message: &PushInfo) -> Self {
+    pub(super) fn of(message: &PushInfo) -> Self {
         let text = message.data.last().and_then(|value| redis::from_redis_value_ref::<String>(value).ok());
         if text.as_deref() == Some(keys::DRAIN_MESSAGE) {
             return Self::Drain;

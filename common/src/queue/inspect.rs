@@ -369,7 +369,7 @@ fn step_seconds(text: &str) -> Option<BTreeMap<String, u64>> {
     text.split(' ').map(limit).collect()
 }
 
-fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
+pub(super) fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
     let unreadable = |field: &'static str, value: Option<&String>| QueueError::Field {
         run: run.clone(),
         field,
@@ -424,7 +424,11 @@ fn run_info(run: &RunId, mut fields: Fields) -> Result<RunInfo, QueueError> {
     })
 }
 
-fn task_info(run: &RunId, fields: &Fields, checkpoint: Checkpoint) -> Result<TaskInfo, QueueError> {
+pub(super) fn task_info(
+    run: &RunId,
+    fields: &Fields,
+    checkpoint: Checkpoint,
+) -> Result<TaskInfo, QueueError> {
     let unreadable = |field: &'static str| QueueError::Field {
         run: run.clone(),
         field,

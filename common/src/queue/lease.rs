@@ -50,6 +50,8 @@ pub enum WhyNothing {
     Drained,
     /// Zero slots were offered.
     NoneAsked,
+    /// Tasks are pending, and none of them is on the list or can be read: another hand than the queue's has been there.
+    Damaged,
 }
 
 /// A lease of one task.
@@ -105,13 +107,35 @@ pub struct Completion<'a> {
     pub moments: Moments,
 }
 
-/// A failure that is the task's own.
+/// What an attempt that came to nothing is charged as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Charge {
+    /// A failure of the task, which is tried again.
+    Failure,
+    /// A failure of the task, and trying again is of no use.
+    LastFailure,
+    /// A lapse: the worker's machine could not do it.
+    Lapse,
+}
+
+impl Charge {
+    /// The word of the script.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Failure => "again",
+            Self::LastFailure => "never",
+            Self::Lapse => "machine",
+        }
+    }
+}
+
+/// An attempt that came to nothing.
 #[derive(Debug, Clone)]
 pub struct Failure<'a> {
     /// A stable short word.
     pub reason: &'a str,
-    /// Whether trying again is of no use.
-    pub is_final: bool,
+    /// What it is charged as.
+    pub charge: Charge,
     /// The last lines of the engine's output.
     pub tail: &'a str,
     /// The back-off's jitter, from 0 to 999,999 millionths.
@@ -173,12 +197,13 @@ impl Queue {
         let reply = self.run_script(&scripts::LEASE, run, (worker.as_str(), request, slots, digest)).await?;
         match reply.code() {
             "granted" => {
-                let grants = reply
-                    .lists(2)?
-                    .into_iter()
-                    .map(|fields| grant(&reply, &fields))
-                    .collect::<Result<_, _>>()?;
-                Ok(LeaseReply::Granted { now_ms: reply.number(1)?, grants })
+                let now_ms = reply.number(1)?;
+                let grants: Vec<Grant> =
+                    reply.lists(2)?.iter().filter_map(|fields| grant(now_ms, fields)).collect();
+                if grants.is_empty() {
+                    return Err(reply.unknown());
+                }
+                Ok(LeaseReply::Granted { now_ms, grants })
             }
             "nothing" => {
                 let why = match reply.text(2)? {
@@ -187,6 +212,7 @@ impl Queue {
                     "empty" => WhyNothing::Empty,
                     "drained" => WhyNothing::Drained,
                     "none_asked" => WhyNothing::NoneAsked,
+                    "damaged" => WhyNothing::Damaged,
                     _ => return Err(reply.unknown()),
                 };
                 Ok(LeaseReply::Nothing(Nothing { why, wait_ms: reply.number(3)? }))
@@ -269,7 +295,7 @@ impl Queue {
         if answers.len() == successes.len() { Ok(answers) } else { Err(reply.unknown()) }
     }
 
-    /// Charges a failure.
+    /// Charges an attempt that came to nothing.
     pub async fn fail(
         &self,
         run: &RunId,
@@ -281,7 +307,7 @@ impl Queue {
             task.0,
             lease.to_string(),
             failure.reason,
-            u8::from(failure.is_final),
+            failure.charge.word(),
             failure.jitter_ppm,
             failure.tail,
         );
@@ -372,27 +398,26 @@ pub(super) fn fate(reply: &Reply) -> Result<Fate, QueueError> {
     }
 }
 
-fn grant(reply: &Reply, fields: &[&str]) -> Result<Grant, QueueError> {
-    let parse = || {
-        let [task, lease, input, former, queued, failures, checkpoint] = fields else { return None };
-        let (molecules, unusable) = match decode_molecules(input) {
-            Ok(molecules) => (molecules, None),
-            Err(_) if input.is_empty() => (Vec::new(), Some("it is missing".to_owned())),
-            Err(error) => (Vec::new(), Some(chain(&error))),
-        };
-        Some(Grant {
-            task: task.parse().ok()?,
-            lease: lease.parse().ok()?,
-            molecules,
-            unusable,
-            // What former attempts left is a help, and never needed.
-            former: former.split(' ').filter_map(parse_former_one).collect(),
-            queued_ms: queued.parse().ok()?,
-            failures: failures.parse().ok()?,
-            checkpoint: Checkpoint::parse(checkpoint),
-        })
+/// Reads one lease of an answer. What a stranger may have damaged in its task costs nothing but itself: the answer's other leases are held.
+/// `None` if not even its name can be read; it lapses.
+pub(super) fn grant(now_ms: u64, fields: &[&str]) -> Option<Grant> {
+    let [task, lease, input, former, queued, failures, checkpoint] = fields else { return None };
+    let (molecules, unusable) = match decode_molecules(input) {
+        Ok(molecules) => (molecules, None),
+        Err(_) if input.is_empty() => (Vec::new(), Some("it is missing".to_owned())),
+        Err(error) => (Vec::new(), Some(chain(&error))),
     };
-    parse().ok_or_else(|| reply.unknown())
+    Some(Grant {
+        task: task.parse().ok()?,
+        lease: lease.parse().ok()?,
+        molecules,
+        unusable,
+        // What former attempts left is a help, and never needed.
+        former: former.split(' ').filter_map(parse_former_one).collect(),
+        queued_ms: queued.parse().unwrap_or(now_ms).min(now_ms),
+        failures: failures.parse().unwrap_or(0),
+        checkpoint: Checkpoint::parse(checkpoint),
+    })
 }
 
 /// Reads the field `former`: `<lease name>:<ending>` for each, a space between them.

@@ -77,7 +77,7 @@ impl Queue {
 }
 
 /// A piece from the fields of its entry; `None` if this version can't read it.
-fn piece(id: String, fields: &HashMap<String, redis::Value>) -> Option<Piece> {
+pub(super) fn piece(id: String, fields: &HashMap<String, redis::Value>) -> Option<Piece> {
     let text = |field: &str| redis::from_redis_value_ref::<String>(fields.get(field)?).ok();
     Some(Piece {
         id,

@@ -11,6 +11,8 @@ mod client;
 mod connector;
 mod drain;
 mod error;
+#[cfg(test)]
+mod hostile_input;
 mod inspect;
 pub mod keys;
 mod lease;
@@ -32,8 +34,8 @@ pub use inspect::{
     Event, Histogram, LeaseInfo, Progress, QUARANTINED, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo,
 };
 pub use lease::{
-    Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released, WhyNothing,
-    WorkerCard,
+    Charge, Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released,
+    WhyNothing, WorkerCard,
 };
 pub use live::{ASKED_MS, PIECE_BYTES_MAX, Piece};
 pub use scripts::{SHARED, SOURCES};

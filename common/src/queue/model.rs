@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    Adoption, Bundle, Checkpoint, Completed, Completion, Failed, Failure, Fate, Grant, HOLD_MAX_MS,
+    Adoption, Bundle, Charge, Checkpoint, Completed, Completion, Failed, Failure, Fate, Grant, HOLD_MAX_MS,
     Histogram, Kept, LeaseReply, Nothing, Pulse, Released, WhyNothing,
 };
 use crate::task::{Ending, LeaseName, Limits, Molecule, Phase, State, TaskId, WorkerId, bucket_of};
@@ -32,6 +32,8 @@ const EARLY_WORKERS: u64 = 64;
 const EARLY_MS: u64 = 250;
 /// Idle workers that one call strikes off at most.
 const WAKES_MAX: usize = 1_000;
+/// Steps of the times of the last call of idle workers, in ms; who did not call for a whole step is gone.
+const IDLE_STEP_MS: u64 = 300_000;
 
 /// A task.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +141,7 @@ impl Model {
         self.ran_at = self.ran_at.map(earlier);
         self.last_terminal_at = self.last_terminal_at.map(earlier);
         self.delayed = self.delayed.iter().map(|(at, id)| (earlier(*at), id.clone())).collect();
+        self.idle = self.idle.iter().map(|(at, worker)| (earlier(*at), worker.clone())).collect();
     }
 
     /// How many tasks are in a state.
@@ -227,7 +230,9 @@ impl Model {
             () if self.pending.is_empty() => self.why_empty(now_ms),
             () => return self.give(worker, request, (slots, room), now_ms),
         };
-        self.set_idle(worker, slots);
+        self.set_idle(worker, slots > 0, now_ms);
+        self.idle
+            .retain(|(called, _)| slots == 0 || *called >= idle_step(now_ms).saturating_sub(IDLE_STEP_MS));
         LeaseReply::Nothing(Nothing { why, wait_ms: self.wait(soon, slots, now_ms) })
     }
 
@@ -326,7 +331,7 @@ impl Model {
             self.event("lease", *id, &self.lease_field(*id));
         }
         self.grants.insert(worker.clone(), (request, given.clone()));
-        self.set_idle(worker, free - given.len() as u64);
+        self.set_idle(worker, free > given.len() as u64, now_ms);
         self.granted(&given, now_ms)
     }
 
@@ -463,26 +468,31 @@ impl Model {
         Ok(())
     }
 
-    /// Charges a failure.
+    /// Charges an attempt that came to nothing.
     pub fn fail(&mut self, id: TaskId, name: &LeaseName, failure: &Failure<'_>, now_ms: u64) -> Failed {
         self.tick(now_ms);
         if let Err(fate) = self.held(id, name) {
             return Failed::Refused(fate);
         }
-        let Limits { failures_max, backoff_ms, backoff_max_ms, .. } = self.limits;
+        let Limits { failures_max, lapses_max, backoff_ms, backoff_max_ms, .. } = self.limits;
         let task = &mut self.tasks[at(id.0)];
-        task.failures += 1;
+        let (charged, times, times_max) = match failure.charge {
+            Charge::Lapse => ("lapses", &mut task.lapses, lapses_max),
+            Charge::Failure | Charge::LastFailure => ("failures", &mut task.failures, failures_max),
+        };
+        *times += 1;
+        let times = *times;
         task.reason = Some(failure.reason.to_owned());
         task.tail = Some(failure.tail.to_owned());
         task.ending = Some(Ending::Failed);
-        let failures = task.failures;
-        self.event("fail", id.0, &format!("{} reason {}", self.lease_field(id.0), failure.reason));
-        if failure.is_final || failures >= failures_max {
+        let fields = format!("{} reason {} charged {charged}", self.lease_field(id.0), failure.reason);
+        self.event("fail", id.0, &fields);
+        if failure.charge == Charge::LastFailure || times >= times_max {
             self.place(id.0, State::Dead, Place::Nowhere, now_ms);
             self.after_death(id.0, "fail", now_ms);
             return Failed::Dead;
         }
-        let doubled = u32::try_from(failures - 1).ok().and_then(|n| 2_u64.checked_pow(n));
+        let doubled = u32::try_from(times - 1).ok().and_then(|n| 2_u64.checked_pow(n));
         let longest = doubled.map_or(backoff_max_ms, |n| n.saturating_mul(backoff_ms)).min(backoff_max_ms);
         let ready_at_ms = now_ms + (longest * u64::from(failure.jitter_ppm)).div_ceil(1_000_000);
         self.place(id.0, State::Delayed, Place::At(ready_at_ms), now_ms);
@@ -721,10 +731,10 @@ impl Model {
         self.tasks[at(id)].lease.as_ref().map_or(String::new(), |name| format!(" lease {name}"))
     }
 
-    fn set_idle(&mut self, worker: &WorkerId, slots: u64) {
+    fn set_idle(&mut self, worker: &WorkerId, is_idle: bool, now_ms: u64) {
         self.idle.retain(|(_, other)| other != worker);
-        if slots > 0 {
-            self.idle.insert((slots, worker.clone()));
+        if is_idle {
+            self.idle.insert((idle_step(now_ms), worker.clone()));
         }
     }
 
@@ -740,6 +750,11 @@ impl Model {
             }
         }
     }
+}
+
+/// When an idle worker called last, in steps.
+const fn idle_step(now_ms: u64) -> u64 {
+    now_ms - now_ms % IDLE_STEP_MS
 }
 
 /// A task id or a count as an index.

@@ -5,6 +5,9 @@ use redis::Value;
 use super::QueueError;
 use crate::excerpt::excerpt;
 
+/// Stands where bytes are no text. Nothing that is read accepts it: it is no number, name or JSON.
+const NO_TEXT: &str = "\u{fffd}";
+
 /// A reply of one script.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -32,10 +35,11 @@ impl Reply {
         self.values.get(at).and_then(number_of).ok_or_else(|| self.unknown())
     }
 
-    /// The elements from a position on, each as a list of texts.
+    /// The elements from a position on, each as a list of texts. A text that is not UTF-8 is [`NO_TEXT`]: one of a stranger must not take
+    /// the rest of the answer with it.
     pub(super) fn lists(&self, from: usize) -> Result<Vec<Vec<&str>>, QueueError> {
         let lists = self.values.iter().skip(from).map(|value| match value {
-            Value::Array(items) => items.iter().map(text_of).collect::<Option<Vec<_>>>(),
+            Value::Array(items) => items.iter().map(text_or_none).collect::<Option<Vec<_>>>(),
             _ => None,
         });
         lists.collect::<Option<_>>().ok_or_else(|| self.unknown())
@@ -49,6 +53,13 @@ impl Reply {
     /// The error that says that this reply is not understood.
     pub(super) fn unknown(&self) -> QueueError {
         QueueError::Reply { script: self.script, reply: excerpt(&format!("{:?}", self.values)) }
+    }
+}
+
+fn text_or_none(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => Some(std::str::from_utf8(bytes).unwrap_or(NO_TEXT)),
+        other => text_of(other),
     }
 }
 

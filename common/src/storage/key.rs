@@ -63,9 +63,19 @@ pub fn attempt_record(task: TaskId, lease: &LeaseName) -> String {
     attempt_file(task, lease, "attempt.json")
 }
 
-/// A bundle of a task's checkpoint files, by the attempt that made it and its number there; gone after the task's success.
+/// The highest number of a bundle of an attempt, and so how many of them there may be in the store at a time: two are kept, one may
+/// have been left on its way there, and one comes.
+pub const BUNDLE_NUMBER_MAX: u64 = 4;
+
+/// A bundle of a task's checkpoint files, by the attempt that made it and its number there, from 1 to [`BUNDLE_NUMBER_MAX`]; gone after
+/// the task's success.
 pub fn bundle(task: TaskId, lease: &LeaseName, number: u64) -> String {
     format!("checkpoints/{}/{lease}-{number}.tar", task.padded())
+}
+
+/// All bundles that an attempt may have left in the store, whoever knows of them.
+pub fn bundles(task: TaskId, lease: &LeaseName) -> impl Iterator<Item = String> {
+    (1..=BUNDLE_NUMBER_MAX).map(move |number| bundle(task, lease, number))
 }
 
 /// A user's file name as part of an object name: anything but letters, digits, `_`, `.` and `-` becomes `_`; at most 100 characters,
@@ -89,6 +99,17 @@ mod tests {
         assert_eq!(
             attempt_file(TaskId(1), &lease, "poses/00000.pdbqt"),
             "attempts/0000001/2.abc.7/poses/00000.pdbqt"
+        );
+    }
+
+    #[test]
+    fn all_bundles_of_an_attempt_can_be_named() {
+        let lease = "2.abc.7".parse().unwrap();
+        let names: Vec<String> = bundles(TaskId(42), &lease).collect();
+        assert_eq!(names.len(), 4);
+        assert_eq!(
+            (names[0].as_str(), &names[3]),
+            ("checkpoints/0000042/2.abc.7-1.tar", &bundle(TaskId(42), &lease, 4))
         );
     }
 

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 const STEP_FS: u64 = 2;
 /// The longest dynamics, in ps.
 const PS_MAX: f64 = 1e6; // 1 µs
+/// A task of more molecules would save nothing, and lose much to a machine that vanishes.
+pub const MMGBSA_BATCH_MAX: u64 = 10;
 
 /// Parameters of the engine `gromacs-mmgbsa`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

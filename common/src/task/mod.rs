@@ -34,7 +34,7 @@ pub use gnina::{CnnScoring, GninaOptions, GninaScore, UnknownWord};
 pub use http::{HttpError, HttpOptions, MoleculeField};
 pub use id::{InvalidId, LeaseName, RunId, TaskId, WorkerId};
 pub use manifest::{ManifestError, ManifestReader, ManifestRow, ManifestWriter, RowKind};
-pub use mmgbsa::{ChargeModel, MmgbsaError, MmgbsaOptions, Solvent};
+pub use mmgbsa::{ChargeModel, MMGBSA_BATCH_MAX, MmgbsaError, MmgbsaOptions, Solvent};
 pub use molecule::{
     ID_CHARACTERS_MAX, Molecule, MoleculeError, MoleculeKind, MoleculeSource, RECORD_BYTES_MAX, RECORD_END,
     SMILES_BYTES_MAX, decode_molecules, encode_molecules, is_id,

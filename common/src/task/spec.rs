@@ -153,9 +153,25 @@ impl EngineOptions {
         }
     }
 
+    /// Whether an attempt may go on from where a former one was: only such an engine is asked for checkpoints.
+    pub const fn makes_checkpoints(&self) -> bool {
+        match self {
+            Self::Command(_) | Self::GromacsMmgbsa(_) | Self::GromacsFep(_) => true,
+            Self::Vina(_) | Self::Gnina(_) | Self::Surge(_) | Self::Http(_) | Self::Terachem(_) => false,
+        }
+    }
+
     /// How many molecules of a task's shard are ok and how many are bad: none of a window, which is a part of one.
     pub fn counts(&self, task: TaskId, shard: &Shard) -> (u64, u64) {
         if self.is_part(task) { (0, 0) } else { shard.counts() }
+    }
+
+    /// The task that stands for all that are parts of the same thing: the first of a molecule's windows; else the task itself.
+    pub const fn first_part(&self, task: TaskId) -> TaskId {
+        match self {
+            Self::GromacsFep(fep) => fep.first_of_group(task),
+            _ => task,
+        }
     }
 
     /// Whether a task gives no result of a molecule, but a part of one: a window.

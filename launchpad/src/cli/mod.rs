@@ -24,32 +24,36 @@ pub use values::{
 #[derive(Debug, Parser)]
 #[command(name = "launchpad", version, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Where Redis is [default: the private Redis of this folder or one above, then `redis://127.0.0.1:6379`]
-    #[arg(long, global = true, env = env::REDIS, value_name = "URL", hide_env_values = true)]
-    pub redis: Option<String>,
-    /// How to get into it
-    #[command(flatten)]
-    pub redis_flags: RedisFlags,
-    /// Where objects are, a URL or a folder [default: the store of the run, or .molfleet/store]
-    #[arg(long, global = true, env = env::STORE, value_name = "URL")]
-    pub store: Option<String>,
     /// Print results as JSON
-    #[arg(long, global = true)]
+    #[arg(long, help_heading = OUTPUT, global = true)]
     pub json: bool,
     /// Print results and errors only, no progress
-    #[arg(long, short, global = true)]
+    #[arg(long, short, help_heading = OUTPUT, global = true)]
     pub quiet: bool,
     /// No colours and no symbols
-    #[arg(long, global = true, env = env::NO_COLOR, hide = true, num_args = 0..=1, require_equals = true,
+    #[arg(long, help_heading = OUTPUT, global = true, env = env::NO_COLOR, hide_env_values = true, value_name = "1", num_args = 0..=1, require_equals = true,
         default_missing_value = "1")]
     pub no_color: Option<String>,
     /// What to log to standard error, such as `info` or `launchpad=debug`
-    #[arg(long, global = true, env = env::LOG, default_value = "warn", hide = true)]
+    #[arg(long, help_heading = OUTPUT, global = true, env = env::LOG, default_value = "warn", hide_env_values = true, value_name = "FILTER")]
     pub log: String,
+    /// Where Redis is [default: the private Redis of this folder or one above, then `redis://127.0.0.1:6379`]
+    #[arg(long, help_heading = CONNECTION, global = true, env = env::REDIS, value_name = "URL", hide_env_values = true)]
+    pub redis: Option<String>,
+    /// How to get into it
+    #[command(flatten, next_help_heading = CONNECTION)]
+    pub redis_flags: RedisFlags,
+    /// Where objects are, a URL or a folder [default: the store of the run, or .molfleet/store]
+    #[arg(long, help_heading = CONNECTION, global = true, env = env::STORE, value_name = "URL")]
+    pub store: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
 }
+
+/// The last sections of every help page.
+const OUTPUT: &str = "Output";
+const CONNECTION: &str = "Connection";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -150,6 +154,37 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn connection_flags_are_the_last_section_of_every_page() {
+        let mut whole = Cli::command();
+        whole.build();
+        for command in whole.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+            let help = command.render_long_help().to_string();
+            let sections: Vec<&str> =
+                help.lines().filter(|line| line.ends_with(':') && !line.starts_with(' ')).collect();
+            let last: Vec<&&str> = sections.iter().filter(|name| !name.starts_with("Example")).collect();
+            let place = |name: &str| last.iter().position(|section| **section == name);
+            assert_eq!(place("Connection:"), Some(last.len() - 1), "{}: {sections:?}", command.get_name());
+            assert_eq!(place("Output:"), Some(last.len() - 2), "{}: {sections:?}", command.get_name());
+            for flag in ["--redis-ca", "--store", "--log", "--no-color"] {
+                assert!(help.contains(flag), "{}: {flag}", command.get_name());
+            }
+        }
+        let push = whole.find_subcommand_mut("push").expect("a command").render_help().to_string();
+        let places = [
+            "Options:",
+            "Input:",
+            "Docking:",
+            "GROMACS:",
+            "Enumeration:",
+            "Programs and servers:",
+            "Running:",
+            "Output:",
+        ]
+        .map(|section| push.find(&format!("\n{section}")));
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub struct Poses {
     /// Ranked by what
     #[command(flatten)]
     pub order: Order,
-    /// Where they go: a file that ends with .sdf or .pdbqt
+    /// Where they go: a file that ends with .sdf or .pdbqt; `-` is standard output, as SDF
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -87,7 +87,7 @@ pub struct Export {
     /// One JSON object per line; also with --json
     #[arg(long, conflicts_with = "csv")]
     pub jsonl: bool,
-    /// Where it goes [default: standard output]
+    /// Where it goes, `-` for standard output [default: -]
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -101,7 +101,8 @@ Examples:
   launchpad consolidate first second -o results.csv
 
 Every shard is checked against the digest in Redis and the manifest. If anything is missing, each molecule is named,
-the exit code is 65, and no results file is written.
+the exit code is 65, no results file is written, and an older one stays with its receipt. A bad, dead or cancelled molecule
+is not missing: it has a row that says why.
 
 Of several runs, each must be complete. Each molecule has one row: one that is ok goes before one that is not; of two
 that are ok, or two that are not, the one of the run named first stands, whatever the scores. The column `run` says which.")]
@@ -114,12 +115,15 @@ pub struct Consolidate {
     /// Which run stands where a molecule is ok in several, or in none [default: first]
     #[arg(long, value_name = "WHICH", requires = "followups")]
     pub prefer: Option<Prefer>,
-    /// Where the table goes
+    /// Where the table goes; `-` is standard output, and the receipt is only written where --receipt says
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,
-    /// Where the receipt goes [default: receipt.json beside the table]
+    /// Where the receipt goes [default: beside the table: receipt.json of results.csv, NAME.receipt.json of NAME.csv]
     #[arg(long, value_name = "FILE")]
     pub receipt: Option<PathBuf>,
+    /// Fail with 65 unless every molecule is ok; table and receipt are written all the same
+    #[arg(long)]
+    pub require_ok: bool,
     /// CSV with measured values to print beside the scores, and the column that has them
     #[arg(long, value_name = "FILE:COLUMN")]
     pub measured: Option<MeasuredColumn>,

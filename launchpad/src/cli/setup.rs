@@ -98,7 +98,7 @@ pub struct Formulae {
     /// Only say how many there are
     #[arg(long, conflicts_with = "output")]
     pub count: bool,
-    /// Write them to this file
+    /// Write them to this file; `-` is standard output
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

@@ -42,7 +42,8 @@ pub struct Retry {
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  launchpad cancel first\n  launchpad cancel first --task 17 --task 18 --yes"
+    after_help = "Examples:\n  launchpad cancel first\n  launchpad cancel first --task 17 --task 18 --yes\n\n\
+Without a terminal nobody can be asked: --yes is needed then, unless each task is named."
 )]
 pub struct Cancel {
     /// The run
@@ -67,7 +68,8 @@ Examples:
 
 A worker that is told to leave leases nothing more, ends its engines, stores their checkpoints, hands its tasks back and leaves with 75. \
 One that does not hear it, since it is not connected now, leaves once it is. What starts workers may start new ones. \
-Exit codes: 0 all heard it; 75 some did not."
+A name that `launchpad workers` does not list is refused, and nobody is told then.\n
+Exit codes: 0 all heard it; 65 there is no such worker; 75 some did not hear it."
 )]
 pub struct Drain {
     /// Only these workers
@@ -87,9 +89,9 @@ pub struct Drain {
 pub struct Pause {
     /// The run
     pub run: RunId,
-    /// The reason, which `status` shows
-    #[arg(long, value_name = "TEXT", default_value = "paused by hand")]
-    pub why: String,
+    /// The reason, which `status` shows [default: the one that it is paused for already, or `paused by hand`]
+    #[arg(long, value_name = "TEXT")]
+    pub why: Option<String>,
 }
 
 /// Arguments of `resume`.

@@ -50,7 +50,7 @@ pub(super) async fn audit(context: &Context, arguments: &cli::Audit) -> Result<(
     line.finish();
     let Look { findings, is_quiet, tasks, .. } = look;
     let audit = Audit { run: run.clone(), tasks, quiet: is_quiet, fixed, findings };
-    context.output.report(&audit);
+    context.output.report(&audit)?;
     audit.verdict()
 }
 

@@ -3,7 +3,7 @@
 use common::task::RunId;
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, confirm};
 use crate::cli;
 use crate::error::LaunchpadError;
 use crate::output::{self, Report, thousands};
@@ -19,11 +19,15 @@ struct Cancelled<'a> {
 
 impl Report for Cancelled<'_> {
     fn text(&self) -> String {
-        format!("Cancelled {} tasks of {}.\n", thousands(self.cancelled), self.run)
+        let back = match self.cancelled {
+            0 => String::new(),
+            _ => format!(" `launchpad retry {} --cancelled` brings cancelled ones back.", self.run),
+        };
+        format!("Cancelled {} tasks of {}.{back}\n", thousands(self.cancelled), self.run)
     }
 }
 
-/// Cancels what has not ended yet. On a terminal it asks first.
+/// Cancels what has not ended yet. It asks before it stops a whole run; tasks that were named are asked about on a terminal only.
 pub(super) async fn cancel(context: &Context, arguments: &cli::Cancel) -> Result<(), LaunchpadError> {
     let run = &arguments.run;
     let queue = context.location.queue()?;
@@ -36,9 +40,9 @@ pub(super) async fn cancel(context: &Context, arguments: &cli::Cancel) -> Result
     } else {
         arguments.tasks.len() as u64
     };
-    let question = format!("Cancel {} tasks of {run}?", thousands(open));
-    if !arguments.yes && output::can_ask() && !output::ask(&question) {
-        return Err(LaunchpadError::Declined);
+    let is_named = !arguments.tasks.is_empty();
+    if !arguments.yes && (!is_named || output::can_ask()) {
+        confirm("cancel", &format!("Cancel {} tasks of {run}?", thousands(open)))?;
     }
     let mut cancelled = 0;
     if arguments.tasks.is_empty() {
@@ -51,6 +55,5 @@ pub(super) async fn cancel(context: &Context, arguments: &cli::Cancel) -> Result
     } else {
         cancelled = queue.cancel_tasks(run, &arguments.tasks).await?;
     }
-    context.output.report(&Cancelled { run, cancelled });
-    Ok(())
+    context.output.report(&Cancelled { run, cancelled })
 }

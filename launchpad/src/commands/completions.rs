@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::{self, Cli, Shell};
+use crate::error::LaunchpadError;
 use crate::output::Report;
 
 #[derive(Debug, Serialize)]
@@ -21,8 +22,8 @@ impl Report for Script {
 }
 
 /// Prints the script of a shell.
-pub(super) fn completions(context: &Context, arguments: &cli::Completions) {
-    context.output.report(&script(arguments.shell));
+pub(super) fn completions(context: &Context, arguments: &cli::Completions) -> Result<(), LaunchpadError> {
+    context.output.report(&script(arguments.shell))
 }
 
 fn script(shell: Shell) -> Script {

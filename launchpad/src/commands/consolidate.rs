@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::storage::{RunStore, key};
+use common::storage::{RunStore, StorageError, key};
 use common::task::ObjectRef;
 use common::task::RunId;
 use serde::Serialize;
@@ -17,10 +17,9 @@ use super::merge::merge;
 use crate::cli;
 use crate::consolidation::{
     Best, Checked, Comparison, ConsolidationError, Enumeration, Measured, Outcome, Receipt, ResultsFile,
-    Sums, TableRow, Verdicts, Walk, read_manifest,
+    Sums, TableFiles, TableRow, Verdicts, Walk, read_manifest,
 };
 use crate::error::LaunchpadError;
-use crate::new_file::write_whole;
 use crate::output::{self, Report, Table, thousands};
 
 /// Makes the table of a run, or of a run and others that follow it.
@@ -36,13 +35,14 @@ pub(super) async fn consolidate(
 }
 
 async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), LaunchpadError> {
+    let files = TableFiles::new(&arguments.output, arguments.receipt.as_deref())?;
     let mut measured = arguments.measured.as_ref().map(Measured::read).transpose()?;
     let queue = context.location.queue()?;
     let info = queue.run_info(&arguments.run).await?;
     let store = context.location.run_store(&info.store, &arguments.run)?;
     store.confirm(&info.digest).await?;
     let manifest = read_manifest(&store, &info.spec).await?;
-    let mut results = ResultsFile::create(&arguments.output)?;
+    let mut results = ResultsFile::create(files.table())?;
     let mut receipt = Receipt::new(&info.spec, &info.digest);
     let mut sums = Sums::of_run(&info.spec);
     let mut line = context.output.progress("checking", info.spec.manifest.tasks);
@@ -69,35 +69,43 @@ async fn alone(context: &Context, arguments: &cli::Consolidate) -> Result<(), La
     Walk { queue: &queue, store: &store, spec: &info.spec }.run(&manifest, &mut take).await?;
     line.finish();
     receipt.enumeration = sums.map(Sums::finish);
-    let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
-    if receipt.missing.is_empty() {
-        let (sha256, best) = results.finish()?;
-        receipt.close(Some(sha256.clone()));
-        write_whole(&receipt_path, &receipt.encode())?;
-        store_results(&store, &arguments.output, sha256, &receipt).await?;
-        let comparison = measured.map(Measured::compare);
-        let output = arguments.output.clone();
-        context.output.report(&Consolidated { receipt: &receipt, output, receipt_path, comparison, best });
-        return Ok(());
+    if !receipt.missing.is_empty() {
+        receipt.close(None);
+        return Err(files.refuse(&receipt, &receipt.encode()));
     }
-    receipt.close(None);
-    write_whole(&receipt_path, &receipt.encode())?;
-    Err(incomplete(&receipt, &arguments.output).into())
+    let (table, sha256, best) = results.finish()?;
+    receipt.close(Some(sha256.clone()));
+    files.write_receipt(&receipt.encode())?;
+    store_results(&store, table, sha256, &receipt).await?;
+    let comparison = measured.map(Measured::compare);
+    context.output.report_beside(
+        files.are_on_stdout(),
+        &Consolidated {
+            output: files.table(),
+            receipt_path: files.receipt(),
+            receipt: &receipt,
+            comparison,
+            best,
+            files: &files,
+        },
+    )?;
+    check_ok(&receipt.run, &receipt.verdicts, receipt.molecules, arguments.require_ok)
 }
 
-/// `receipt.json` in the table's folder.
-pub(super) fn beside(output: &Path) -> PathBuf {
-    output.with_file_name(key::RECEIPT)
-}
-
-pub(super) fn incomplete(receipt: &Receipt, output: &Path) -> ConsolidationError {
-    ConsolidationError::Incomplete {
-        run: receipt.run.clone(),
-        molecules: receipt.verdicts.missing,
-        tasks: receipt.missing.len() as u64,
-        output: output.to_owned(),
-        older: output.exists(),
+/// Warns if no molecule is ok, and fails if all should be.
+pub(super) fn check_ok(
+    run: &RunId,
+    verdicts: &Verdicts,
+    molecules: u64,
+    require_ok: bool,
+) -> Result<(), LaunchpadError> {
+    if require_ok && verdicts.ok < molecules {
+        return Err(ConsolidationError::NotAllOk { run: run.clone(), ok: verdicts.ok, molecules }.into());
     }
+    if verdicts.ok == 0 {
+        output::problem("warning: no molecule is ok: the table has no score");
+    }
+    Ok(())
 }
 
 /// Names each molecule that a task is missing; of several runs, with the run.
@@ -114,13 +122,12 @@ pub(super) fn name_missing(run: Option<&RunId>, checked: &Checked) {
 /// Puts the table and its receipt into the store, too. They can be made again at any time, so they may be replaced.
 async fn store_results(
     store: &RunStore,
-    output: &Path,
+    table: File,
     sha256: String,
     receipt: &Receipt,
 ) -> Result<(), LaunchpadError> {
-    let failed = |source| LaunchpadError::File { action: "read", path: output.to_owned(), source };
-    let table = File::open(output).map_err(failed)?;
-    let bytes = table.metadata().map_err(failed)?.len();
+    let local = |source| StorageError::Local { object: key::RESULTS.to_owned(), source };
+    let bytes = table.metadata().map_err(local)?.len();
     let pinned = ObjectRef { object: key::RESULTS.to_owned(), sha256, bytes };
     store.replace_file(&pinned, &Arc::new(table)).await?;
     Ok(store.replace(key::RECEIPT, Bytes::from(receipt.encode())).await?)
@@ -129,13 +136,15 @@ async fn store_results(
 /// A complete consolidation.
 #[derive(Debug, Serialize)]
 struct Consolidated<'a> {
-    output: PathBuf,
-    receipt_path: PathBuf,
+    output: &'a Path,
+    receipt_path: Option<&'a Path>,
     receipt: &'a Receipt,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
     #[serde(skip)]
     best: Vec<Best>,
+    #[serde(skip)]
+    files: &'a TableFiles,
 }
 
 impl Report for Consolidated<'_> {
@@ -147,11 +156,10 @@ impl Report for Consolidated<'_> {
             (None, None) => best(&self.best),
         };
         format!(
-            "{body}\n{} is complete: {}\ntable    {}\nreceipt  {}\n",
+            "{body}\n{} is complete: {}\n{}",
             receipt.run,
             counted(receipt.molecules, &receipt.verdicts, &receipt.bad_reasons),
-            self.output.display(),
-            self.receipt_path.display(),
+            self.files.text(),
         )
     }
 }
@@ -162,9 +170,9 @@ pub(super) fn counted(molecules: u64, verdicts: &Verdicts, bad_reasons: &BTreeMa
         bad_reasons.iter().map(|(reason, count)| format!("{} {reason}", thousands(*count))).collect();
     let reasons = if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) };
     format!(
-        "{} molecules, {} ok, {} bad{reasons}, {} dead, {} cancelled",
-        thousands(molecules),
+        "{} of {} molecules are ok, {} bad{reasons}, {} dead, {} cancelled",
         thousands(verdicts.ok),
+        thousands(molecules),
         thousands(verdicts.bad),
         thousands(verdicts.dead),
         thousands(verdicts.cancelled),

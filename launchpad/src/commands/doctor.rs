@@ -44,7 +44,7 @@ pub(super) async fn doctor(context: &Context, arguments: &cli::Doctor) -> Result
     let checkup = Checkup::new(checks);
     let (silent, wrong) = (checkup.count(Verdict::Unreachable), checkup.count(Verdict::Wrong));
     let told = Told { checkup, marks: context.output.marks() };
-    context.output.report(&told);
+    context.output.report(&told)?;
     let checks = told.checkup.checks.len();
     match (silent, wrong) {
         (0, 0) => Ok(()),

@@ -19,11 +19,11 @@ pub(super) async fn driver(context: &Context, arguments: &cli::Driver) -> Result
     match arguments {
         cli::Driver::List => {
             let drivers = SHIPPED.iter().map(listed).collect();
-            context.output.report(&ShippedList { drivers });
+            context.output.report(&ShippedList { drivers })?;
         }
         cli::Driver::Show { name } => {
             let Shipped { name, text, .. } = *shipped(name)?;
-            context.output.report(&ShownDriver { name, sha256: sha256_hex(text.as_bytes()), text });
+            context.output.report(&ShownDriver { name, sha256: sha256_hex(text.as_bytes()), text })?;
         }
         cli::Driver::Publish { file } => publish(context, file).await?,
         cli::Driver::Diff { file, run } => diff(context, file, run).await?,
@@ -109,8 +109,7 @@ async fn publish(context: &Context, file: &Path) -> Result<(), LaunchpadError> {
     };
     let name = object.rsplit('/').next().unwrap_or_default();
     let driver = drivers::reference(&sha256, name);
-    context.output.report(&PublishedDriver { driver, sha256, bytes: size, store: store_url, found });
-    Ok(())
+    context.output.report(&PublishedDriver { driver, sha256, bytes: size, store: store_url, found })
 }
 
 /// A script beside the one of a run.
@@ -155,7 +154,7 @@ async fn diff(context: &Context, file: &Path, run: &RunId) -> Result<(), Launchp
         pinned_sha256: pinned.sha256.clone(),
         file_sha256: file_sha256.clone(),
         diff,
-    });
+    })?;
     if same {
         return Ok(());
     }

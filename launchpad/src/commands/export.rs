@@ -1,7 +1,7 @@
 //! `export`: one line per task with everything that Redis knows of its times, or one per step of its engine with what its record knows, as
 //! CSV or JSON Lines. It changes nothing.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,8 @@ use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
 use crate::exported::{Exported, ExportedStep, Sink};
-use crate::new_file::NewFile;
-use crate::output::{self, Report, thousands};
+use crate::new_file::{NewFile, is_stdout};
+use crate::output::{self, Report, STDOUT_NAME, checked, thousands};
 use crate::task_scan::scan;
 
 /// Records that are fetched at a time.
@@ -43,19 +43,17 @@ pub(super) async fn export(context: &Context, arguments: &cli::Export) -> Result
     let store = context.location.run_store(&info.store, run)?;
     let source = Source { queue, store, run, steps: arguments.steps };
     let json = arguments.jsonl || (context.output.is_json() && !arguments.csv);
-    let Some(path) = &arguments.output else {
+    let Some(path) = arguments.output.as_deref().filter(|path| !is_stdout(path)) else {
         let sink = Sink::new(json, BufWriter::new(output::stdout()));
-        return match source.write_to(sink, Path::new("standard output")).await {
-            // A reader that has seen enough (`| head`) is no error of ours.
-            Err(LaunchpadError::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        return match source.write_to(sink, Path::new(STDOUT_NAME)).await {
+            Err(LaunchpadError::File { source, .. }) => checked::<()>(Err(source)),
             other => other.map(drop),
         };
     };
     let file = NewFile::create(path)?;
     let (tasks, file) = source.write_to(Sink::new(json, file), path).await?;
     file.publish()?;
-    context.output.report(&Summary { run, tasks, output: path.clone() });
-    Ok(())
+    context.output.report(&Summary { run, tasks, output: path.to_owned() })
 }
 
 /// The steps of a task's latest lease.

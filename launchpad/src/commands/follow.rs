@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use common::queue::{ASKED_MS, Disposition, Piece, Queue, QueueError, TaskInfo};
+use common::queue::{ASKED_MS, Disposition, Piece, Queue, TaskInfo};
 use common::task::{LeaseName, RunId, State, TaskId};
 use serde::Serialize;
 
@@ -87,13 +87,13 @@ impl Follower<'_> {
             match self.look(&mut after, looks.is_multiple_of(ASK_EVERY)).await {
                 Ok(info) if info.state.is_terminal() => return Ok(()),
                 Ok(_) => away = false,
-                Err(error) if error.disposition() == Disposition::Retry => {
+                Err(LaunchpadError::Queue(error)) if error.disposition() == Disposition::Retry => {
                     if !away {
                         self.output.note("Redis does not answer, trying again");
                     }
                     away = true;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
             looks += 1;
             tokio::time::sleep(REFRESH).await;
@@ -101,7 +101,7 @@ impl Follower<'_> {
     }
 
     /// Prints what is new. The state is read before the output, so that nothing is missing of an attempt that has ended.
-    async fn look(&mut self, after: &mut Option<String>, ask: bool) -> Result<TaskInfo, QueueError> {
+    async fn look(&mut self, after: &mut Option<String>, ask: bool) -> Result<TaskInfo, LaunchpadError> {
         let info = self.queue.tasks(self.run, &[self.task]).await?.remove(0);
         let is_new = self.seen.lease != info.lease;
         if let Some(lease) = info.lease.as_ref().filter(|_| info.state == State::Leased && (ask || is_new)) {
@@ -115,25 +115,25 @@ impl Follower<'_> {
         let (current, former): (Vec<_>, Vec<_>) =
             pieces.partition(|piece| Some(&piece.lease) == info.lease.as_ref());
         for piece in &former {
-            self.print(piece);
+            self.print(piece)?;
         }
         let has_ended = info.state != State::Leased;
         if !has_ended {
-            self.say(&info);
+            self.say(&info)?;
         }
         for piece in &current {
-            self.print(piece);
+            self.print(piece)?;
         }
         if has_ended {
-            self.say(&info);
+            self.say(&info)?;
         }
         *after = Some(last.unwrap_or_else(|| "0".to_owned()));
         Ok(info)
     }
 
     /// Says what became of the task since the last look, if anything did.
-    fn say(&mut self, info: &TaskInfo) {
-        let Some(text) = self.seen.change(self.run, self.task, info) else { return };
+    fn say(&mut self, info: &TaskInfo) -> Result<(), LaunchpadError> {
+        let Some(text) = self.seen.change(self.run, self.task, info) else { return Ok(()) };
         if self.output.is_json() {
             let (lease, reason) = (info.lease.as_ref(), info.reason.as_deref());
             self.output.report(&Happened::State {
@@ -142,16 +142,17 @@ impl Follower<'_> {
                 lease,
                 reason,
                 text,
-            });
+            })?;
         } else {
             self.output.note(&text);
         }
+        Ok(())
     }
 
-    fn print(&mut self, piece: &Piece) {
-        let Some((skipped_bytes, new)) = self.seen.new_part(piece) else { return };
+    fn print(&mut self, piece: &Piece) -> Result<(), LaunchpadError> {
+        let Some((skipped_bytes, new)) = self.seen.new_part(piece) else { return Ok(()) };
         if self.output.is_json() {
-            self.output.report(&Happened::Output {
+            return self.output.report(&Happened::Output {
                 task: self.task,
                 lease: &piece.lease,
                 log: &piece.log,
@@ -159,17 +160,16 @@ impl Follower<'_> {
                 skipped_bytes,
                 text: String::from_utf8_lossy(new).into_owned(),
             });
-            return;
         }
         let header = (piece.lease.clone(), piece.log.clone());
         if self.header.as_ref() != Some(&header) {
             let name = format!("{} of attempt {}", piece.log, piece.lease.number);
-            output::log_header(&name, self.header.is_none());
+            output::log_header(&name, self.header.is_none())?;
             self.header = Some(header);
         }
         if skipped_bytes > 0 {
-            output::log_part(format!("[{skipped_bytes} bytes are left out here]\n").as_bytes());
+            output::log_part(format!("[{skipped_bytes} bytes are left out here]\n").as_bytes())?;
         }
-        output::log_part(new);
+        output::log_part(new)
     }
 }

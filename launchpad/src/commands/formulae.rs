@@ -2,7 +2,7 @@
 
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -10,8 +10,8 @@ use super::Context;
 use crate::cli;
 use crate::error::LaunchpadError;
 use crate::formulae::{Formula, count, for_each};
-use crate::new_file::NewFile;
-use crate::output::{self, Report, thousands};
+use crate::new_file::{NewFile, is_stdout};
+use crate::output::{self, Report, checked, thousands};
 
 #[derive(Debug, Serialize)]
 struct Line {
@@ -41,24 +41,16 @@ impl Report for Summary {
 pub(super) fn formulae(context: &Context, arguments: &cli::Formulae) -> Result<(), LaunchpadError> {
     let heavy_atoms = arguments.heavy_atoms;
     let json = context.output.is_json();
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        |source| LaunchpadError::File { action: "write", path, source }
-    };
-    if let Some(path) = &arguments.output {
+    let output = arguments.output.clone().filter(|path| !is_stdout(path));
+    if let Some(path) = &output {
+        let failed = |source| LaunchpadError::File { action: "write", path: path.clone(), source };
         let mut file = NewFile::create(path)?;
-        write_all(heavy_atoms, json, &mut file).map_err(failed(path))?;
+        write_all(heavy_atoms, json, &mut file).map_err(failed)?;
         file.publish()?;
     } else if !arguments.count {
-        return match write_all(heavy_atoms, json, BufWriter::new(output::stdout())) {
-            // A reader that has seen enough (`| head`) is no error of ours.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(failed(Path::new("standard output"))),
-        };
+        return checked(write_all(heavy_atoms, json, BufWriter::new(output::stdout())));
     }
-    let output = arguments.output.clone();
-    context.output.report(&Summary { heavy_atoms, formulae: count(heavy_atoms), output });
-    Ok(())
+    context.output.report(&Summary { heavy_atoms, formulae: count(heavy_atoms), output })
 }
 
 fn write_all(heavy_atoms: u32, json: bool, mut to: impl Write) -> io::Result<()> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::Local;
 use crate::error::LaunchpadError;
-use crate::local_redis;
+use crate::local_redis::{self, Running};
 use crate::output::Report;
 
 #[derive(Debug, Serialize)]
@@ -18,8 +18,9 @@ struct LocalStatus {
 }
 
 impl LocalStatus {
-    fn running(running: local_redis::Running, what: &str) -> Self {
-        let text = format!("{what} at {} (process {})\n", running.url, running.pid);
+    fn running(running: Running, what: &str) -> Self {
+        let Running { url, pid, .. } = &running;
+        let text = format!("{what} at {url} (process {pid})\n`redis-cli -u {url}` looks into it.\n");
         Self { running: true, url: Some(running.url), pid: Some(running.pid), text }
     }
 
@@ -54,6 +55,5 @@ pub(super) fn local(context: &Context, arguments: &Local) -> Result<(), Launchpa
         Local::Status(at) => local_redis::status(&at.folder)?
             .map_or_else(none, |running| LocalStatus::running(running, "A private Redis runs")),
     };
-    context.output.report(&status);
-    Ok(())
+    context.output.report(&status)
 }

@@ -60,7 +60,7 @@ pub(super) async fn logs(context: &Context, arguments: &cli::Logs) -> Result<(),
         for stream in STREAMS {
             let name = key::attempt_file(task, lease, &format!("logs/{}.{stream}", step.name));
             if let Some(file) = record.files.iter().find(|file| file.object == name) {
-                print(context, task, lease, (step, stream), &read(&store, file).await?);
+                print(context, task, lease, (step, stream), &read(&store, file).await?)?;
                 printed += 1;
             }
         }
@@ -118,9 +118,9 @@ fn print(
     lease: &LeaseName,
     (step, stream): (&StepRecord, &'static str),
     content: &[u8],
-) {
+) -> Result<(), LaunchpadError> {
     if context.output.is_json() {
-        context.output.report(&Log {
+        return context.output.report(&Log {
             task,
             lease,
             step: &step.name,
@@ -129,8 +129,7 @@ fn print(
             elapsed_ms: step.elapsed_ms,
             text: String::from_utf8_lossy(content).into_owned(),
         });
-    } else {
-        let name = format!("{}.{stream} ({} after {})", step.name, step.ended, duration(step.elapsed_ms));
-        output::log(&name, content);
     }
+    let name = format!("{}.{stream} ({} after {})", step.name, step.ended, duration(step.elapsed_ms));
+    output::log(&name, content)
 }

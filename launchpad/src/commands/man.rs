@@ -29,6 +29,5 @@ pub(super) fn man(context: &Context, arguments: &cli::Man) -> Result<(), Launchp
     let written =
         fs::create_dir_all(&folder).and_then(|()| clap_mangen::generate_to(Cli::command(), &folder));
     written.map_err(|source| LaunchpadError::File { action: "write", path: folder.clone(), source })?;
-    context.output.report(&Pages { folder });
-    Ok(())
+    context.output.report(&Pages { folder })
 }

@@ -1,21 +1,20 @@
 //! `consolidate` of several runs: each is proven complete, then one table has each molecule once, by the rule of
 //! [`crate::consolidation::Merge`]. It writes local files only: a run's own table in the store stays as it is.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use common::queue::Queue;
 use common::task::RunId;
 use serde::Serialize;
 
 use super::Context;
-use super::consolidate::{beside, best, compared, counted, enumerated, incomplete, name_missing};
+use super::consolidate::{best, check_ok, compared, counted, enumerated, name_missing};
 use crate::cli::{self, Prefer};
 use crate::consolidation::{
     Best, Checked, Comparison, ConsolidationError, Measured, Merge, MergedReceipt, Outcome, Receipt,
-    ResultsFile, STRUCTURES, Settled, Sums, TableRow, Walk, read_manifest,
+    ResultsFile, STRUCTURES, Settled, Sums, TableFiles, TableRow, Walk, read_manifest,
 };
 use crate::error::LaunchpadError;
-use crate::new_file::write_whole;
 use crate::output::{Report, thousands};
 
 /// A table of several runs on its way.
@@ -33,10 +32,11 @@ pub(super) async fn merge(context: &Context, arguments: &cli::Consolidate) -> Re
     if let Some(twice) = runs.iter().enumerate().find(|(place, run)| runs[..*place].contains(run)) {
         return Err(ConsolidationError::Twice((*twice.1).clone()).into());
     }
+    let files = TableFiles::new(&arguments.output, arguments.receipt.as_deref())?;
     let prefer = arguments.prefer.unwrap_or_default();
     let mut table = MergedTable {
         measured: arguments.measured.as_ref().map(Measured::read).transpose()?,
-        results: ResultsFile::create_merged(&arguments.output)?,
+        results: ResultsFile::create_merged(files.table())?,
         receipt: MergedReceipt::new(prefer),
         sums: None,
     };
@@ -53,7 +53,7 @@ pub(super) async fn merge(context: &Context, arguments: &cli::Consolidate) -> Re
         table.put(settled)?;
     }
     table.receipt.runs = std::iter::once(first).chain(receipts).collect();
-    table.finish(context, arguments)
+    table.finish(context, &files, arguments.require_ok)
 }
 
 impl MergedTable {
@@ -112,42 +112,52 @@ impl MergedTable {
     }
 
     /// Writes the receipt, and the table if every run is complete.
-    fn finish(mut self, context: &Context, arguments: &cli::Consolidate) -> Result<(), LaunchpadError> {
-        let receipt_path = arguments.receipt.clone().unwrap_or_else(|| beside(&arguments.output));
+    fn finish(
+        mut self,
+        context: &Context,
+        files: &TableFiles,
+        require_ok: bool,
+    ) -> Result<(), LaunchpadError> {
         if let Some(run) = self.receipt.incomplete() {
-            write_whole(&receipt_path, &self.receipt.encode())?;
-            return Err(incomplete(run, &arguments.output).into());
+            return Err(files.refuse(run, &self.receipt.encode()));
         }
-        let (sha256, best) = self.results.finish()?;
+        let (_, sha256, best) = self.results.finish()?;
         self.receipt.enumeration = self.sums.map(Sums::finish);
         self.receipt.close(sha256);
-        write_whole(&receipt_path, &self.receipt.encode())?;
-        context.output.report(&Merged {
-            output: arguments.output.clone(),
-            receipt_path,
-            receipt: self.receipt,
-            comparison: self.measured.map(Measured::compare),
-            best,
-        });
-        Ok(())
+        files.write_receipt(&self.receipt.encode())?;
+        let receipt = &self.receipt;
+        context.output.report_beside(
+            files.are_on_stdout(),
+            &Merged {
+                output: files.table(),
+                receipt_path: files.receipt(),
+                receipt,
+                comparison: self.measured.map(Measured::compare),
+                best,
+                files,
+            },
+        )?;
+        check_ok(&receipt.runs[0].run, &receipt.verdicts, receipt.molecules, require_ok)
     }
 }
 
 /// A complete consolidation of several runs.
 #[derive(Debug, Serialize)]
-struct Merged {
-    output: PathBuf,
-    receipt_path: PathBuf,
-    receipt: MergedReceipt,
+struct Merged<'a> {
+    output: &'a Path,
+    receipt_path: Option<&'a Path>,
+    receipt: &'a MergedReceipt,
     #[serde(skip_serializing_if = "Option::is_none")]
     comparison: Option<Comparison>,
     #[serde(skip)]
     best: Vec<Best>,
+    #[serde(skip)]
+    files: &'a TableFiles,
 }
 
-impl Report for Merged {
+impl Report for Merged<'_> {
     fn text(&self) -> String {
-        let receipt = &self.receipt;
+        let receipt = self.receipt;
         let body = match (&self.comparison, &receipt.enumeration) {
             (Some(comparison), _) => compared(comparison),
             (None, Some(enumeration)) => enumerated(enumeration),
@@ -170,12 +180,11 @@ impl Report for Merged {
             }
         };
         format!(
-            "{body}\n{} are complete: {}\nrows     {}\n{several}table    {}\nreceipt  {}\n",
+            "{body}\n{} are complete: {}\nrows     {}\n{several}{}",
             runs.join(" and "),
             counted(receipt.molecules, &receipt.verdicts, &receipt.bad_reasons),
             rows.collect::<Vec<_>>().join(", "),
-            self.output.display(),
-            self.receipt_path.display(),
+            self.files.text(),
         )
     }
 }

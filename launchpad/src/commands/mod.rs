@@ -34,13 +34,21 @@ mod workers;
 use crate::cli::{Cli, Command};
 use crate::error::LaunchpadError;
 use crate::location::Location;
-use crate::output::Output;
+use crate::output::{self, Output};
 
 /// What every command needs.
 #[derive(Debug)]
 pub(crate) struct Context {
     output: Output,
     location: Location,
+}
+
+/// Goes on only if a person says yes, and refuses where there is none to be asked.
+fn confirm(command: &'static str, question: &str) -> Result<(), LaunchpadError> {
+    if !output::can_ask() {
+        return Err(LaunchpadError::NobodyToAsk { command });
+    }
+    if output::ask(question) { Ok(()) } else { Err(LaunchpadError::Declined) }
 }
 
 /// Does what a command line says.
@@ -70,20 +78,11 @@ pub(crate) async fn execute(cli: Cli, output: Output) -> Result<(), LaunchpadErr
         Command::Trial(arguments) => trial::trial(&context, &arguments).await,
         Command::Tune(arguments) => tune::tune(&context, &arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&context, &arguments).await,
-        Command::Completions(arguments) => {
-            completions::completions(&context, &arguments);
-            Ok(())
-        }
-        Command::Plan(arguments) => {
-            plan::plan(&context, &arguments);
-            Ok(())
-        }
+        Command::Completions(arguments) => completions::completions(&context, &arguments),
+        Command::Plan(arguments) => plan::plan(&context, &arguments),
         Command::Formulae(arguments) => formulae::formulae(&context, &arguments),
         Command::Man(arguments) => man::man(&context, &arguments),
-        Command::Schema => {
-            schema::schema(&context);
-            Ok(())
-        }
+        Command::Schema => schema::schema(&context),
         Command::Local(arguments) => local::local(&context, &arguments),
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli;
+use crate::error::LaunchpadError;
 use crate::output::{Report, Table, duration};
 use crate::survival::Weather;
 
@@ -42,8 +43,8 @@ struct Way {
 }
 
 /// Prints what to expect.
-pub(super) fn plan(context: &Context, arguments: &cli::Plan) {
-    context.output.report(&Plan::of(arguments));
+pub(super) fn plan(context: &Context, arguments: &cli::Plan) -> Result<(), LaunchpadError> {
+    context.output.report(&Plan::of(arguments))
 }
 
 impl Plan {

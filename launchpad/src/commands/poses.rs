@@ -13,7 +13,7 @@ use super::Context;
 use crate::cli;
 use crate::consolidation::Walk;
 use crate::error::LaunchpadError;
-use crate::new_file::NewFile;
+use crate::new_file::{NewFile, is_stdout};
 use crate::output::{Report, thousands};
 use crate::poses::{PoseFormat, fetch, pose_text};
 use crate::ranking::{Ranked, rank};
@@ -53,23 +53,23 @@ pub(super) async fn poses(context: &Context, arguments: &cli::Poses) -> Result<(
         ))
     });
     let mut fetched = futures::stream::iter(fetches).buffered(FETCHES);
-    let mut written = 0;
+    let mut count = 0;
     while let Some((molecule, kept)) = fetched.try_next().await? {
-        let (text, poses) = pose_text(run, molecule, &kept, (arguments.modes as usize, written))?;
+        let (text, poses) = pose_text(run, molecule, &kept, (arguments.modes as usize, count))?;
         file.write_all(text.as_bytes()).map_err(failed)?;
-        written += poses;
+        count += poses;
     }
     file.publish()?;
-    context.output.report(&Written {
+    let written = Written {
         run,
         molecules: ranking.best.len() as u64,
-        poses: written,
+        poses: count,
         tasks: ranking.tasks,
         tasks_included: ranking.tasks_included,
         tasks_faulty: ranking.tasks_faulty,
         output: &arguments.output,
-    });
-    Ok(())
+    };
+    context.output.report_beside(is_stdout(&arguments.output), &written)
 }
 
 /// The recorded digest of each task's index object.
@@ -86,10 +86,14 @@ async fn indices(
 impl Report for Written<'_> {
     fn text(&self) -> String {
         format!(
-            "{} poses of {} molecules in {}\nfrom {} of {} tasks\n",
+            "{} poses of {} molecules {}\nfrom {} of {} tasks\n",
             thousands(self.poses),
             thousands(self.molecules),
-            self.output.display(),
+            if is_stdout(self.output) {
+                "on standard output".to_owned()
+            } else {
+                format!("in {}", self.output.display())
+            },
             thousands(self.tasks_included),
             thousands(self.tasks)
         )

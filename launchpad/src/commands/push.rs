@@ -1,5 +1,6 @@
 //! `push`: makes a run out of the user's files. Every step can be cut off at any moment and is completed by the same push again.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use crate::error::LaunchpadError;
 use crate::input::{Format, Problem};
 use crate::output::{self, ProblemList};
 use crate::push::{
-    DryRun, Enqueue, Enqueued, FollowUp, LigandFile, NothingToPush, PushError, PushPlan, PushRequest, Pushed,
-    SharedObjects, StagedManifest, Wanted, check_stored, stage, upload,
+    Change, DryRun, Enqueue, Enqueued, FollowUp, LigandFile, NothingToPush, Place, PushError, PushPlan,
+    PushRequest, Pushed, SharedObjects, StagedManifest, Wanted, changes, check_stored, phrases, stage,
+    upload,
 };
 
 /// Makes a run, or goes on with one.
@@ -29,20 +31,18 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
         Some(source) => match follow(context, flags, &request, source).await? {
             Ok(plan) => plan,
             Err(nothing) => {
-                context.output.report(&nothing);
-                return Ok(());
+                return context.output.report(&nothing);
             }
         },
         None => prepare(&request, request.script(&store_url).await?, flags.skip_bad)?,
     };
     if flags.dry_run {
-        context.output.report(&DryRun::new(&plan, &store_url));
-        return Ok(());
+        return context.output.report(&DryRun::new(&plan, &store_url));
     }
     let queue = context.location.queue()?;
     let enqueued = fill(context, &queue, flags, &request, &plan, &store_url).await?;
-    context.output.report(&Pushed::new(&plan, enqueued, queue.url(), &store_url));
-    Ok(())
+    let kept = kept(&queue.run_info(&request.run).await?, &request);
+    context.output.report(&Pushed::new(&plan, enqueued, kept, (queue.url(), &store_url)))
 }
 
 /// Stores the objects, and fills Redis with the tasks. An interrupt leaves a run that the same push completes, and says so.
@@ -97,7 +97,7 @@ async fn carry_out(
     tell: &mut impl FnMut(u64),
 ) -> Result<Enqueued, LaunchpadError> {
     let definition = &enqueue.definition;
-    check_registered(enqueue.queue.run_info(definition.run).await, definition)?;
+    check_registered(enqueue.queue.run_info(definition.run).await, definition, plan)?;
     let store = Store::open(definition.store)?.run(definition.run);
     check_stored(&store, plan).await?;
     upload(&store, plan).await?;
@@ -173,10 +173,19 @@ fn wanted(flags: &cli::Push) -> Wanted {
     }
 }
 
+/// Limits and labels that a run has since its first push, or since they were changed, and that this push would have set otherwise.
+fn kept(info: &RunInfo, request: &PushRequest) -> Vec<Change> {
+    let labels: BTreeMap<String, String> = request.labels.iter().cloned().collect();
+    let mut kept = changes(&info.limits, &request.limits);
+    kept.extend(changes(&info.labels, &labels));
+    kept
+}
+
 /// Refuses a run id that Redis knows for something else, before the store is touched.
 fn check_registered(
     found: Result<RunInfo, QueueError>,
     definition: &RunDefinition<'_>,
+    plan: &PushPlan,
 ) -> Result<(), LaunchpadError> {
     let run = definition.run.clone();
     let info = match found {
@@ -185,8 +194,8 @@ fn check_registered(
         Ok(info) => info,
     };
     if info.digest != definition.digest {
-        let (theirs, ours) = (info.digest, definition.digest.to_owned());
-        return Err(QueueError::Differs { run, theirs, ours }.into());
+        let differences = phrases(&info.spec, &plan.spec);
+        return Err(PushError::OtherRun { run, place: Place::Redis, differences }.into());
     }
     if info.store != definition.store {
         let (theirs, ours) = (info.store, definition.store.to_owned());

@@ -12,10 +12,10 @@ use common::task::{AttemptRecord, ManifestReader, MoleculeSource, ObjectRef, Run
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, confirm};
 use crate::cli;
 use crate::error::LaunchpadError;
-use crate::output::{self, Report};
+use crate::output::Report;
 
 /// Tasks per step: Redis is held for a few ms.
 const STEP: u64 = 1000;
@@ -45,23 +45,14 @@ pub(super) async fn remove(context: &Context, arguments: &cli::Remove) -> Result
     let stored = find(context, &queue, arguments).await?;
     let what = if arguments.outputs { "and delete all its objects" } else { "from Redis" };
     if !arguments.yes {
-        if !output::can_ask() {
-            return Err(LaunchpadError::NobodyToAsk { command: "remove" });
-        }
-        if !output::ask(&format!("Remove {run} {what}? This can't be undone.")) {
-            return Err(LaunchpadError::Declined);
-        }
+        confirm("remove", &format!("Remove {run} {what}? This can't be undone."))?;
     }
-    let objects = match stored {
-        Some(outputs) => Some(outputs.delete(&queue).await?),
-        None => None,
-    };
+    let objects = if let Some(outputs) = stored { Some(outputs.delete(&queue).await?) } else { None };
     let mut first = 0;
     while queue.remove(run, TaskId(first), STEP).await? {
         first += STEP;
     }
-    context.output.report(&Removed { run, objects });
-    Ok(())
+    context.output.report(&Removed { run, objects })
 }
 
 /// Refuses a run that workers hold tasks of: they would go on uploading.
@@ -181,7 +172,7 @@ impl Outputs {
         }
     }
 
-    /// Deletes the files of every attempt, each attempt's record behind them, then the index and the shard.
+    /// Deletes the bundles and files of every attempt, each attempt's record behind them, then the index and the shard.
     async fn delete_task(&self, task: TaskId, info: Option<TaskInfo>) -> Result<u64, StorageError> {
         let mut objects = Vec::new();
         let shard = key::shard(task);
@@ -192,6 +183,9 @@ impl Outputs {
             objects.extend(info.shard_sha256.map(|sha256| key::index(task, &sha256)));
             let leases = info.former.into_iter().map(|(lease, _)| lease).chain(info.lease);
             for lease in leases {
+                if self.spec.as_ref().is_some_and(|spec| spec.engine.makes_checkpoints()) {
+                    objects.extend(key::bundles(task, &lease));
+                }
                 let record = key::attempt_record(task, &lease);
                 let bytes = self.store.find(&record).await?;
                 objects.extend(files_of(bytes));

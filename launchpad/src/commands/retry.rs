@@ -46,6 +46,9 @@ struct Retried {
     /// How many of them are pending again; fewer if somebody else was faster.
     requeued: u64,
     tasks: Vec<Chosen>,
+    /// Cancelled tasks that were not asked for.
+    #[serde(skip)]
+    passed_over: u64,
 }
 
 /// Requeues what the selectors name.
@@ -61,9 +64,16 @@ pub(super) async fn retry(context: &Context, arguments: &cli::Retry) -> Result<(
             requeued += queue.requeue(run, &seen).await?;
         }
     }
+    let passed_over = if Selection::new(arguments).cancelled { 0 } else { progress.cancelled };
     let (run, selected) = (run.clone(), tasks.len() as u64);
-    context.output.report(&Retried { run, dry_run: arguments.dry_run, selected, requeued, tasks });
-    Ok(())
+    context.output.report(&Retried {
+        run,
+        dry_run: arguments.dry_run,
+        selected,
+        requeued,
+        tasks,
+        passed_over,
+    })
 }
 
 /// Finds the tasks, in ascending order, and looks no further than it must.
@@ -151,7 +161,11 @@ impl Report for Retried {
     fn text(&self) -> String {
         let (run, selected) = (&self.run, thousands(self.selected));
         if self.tasks.is_empty() {
-            return format!("No task of {run} fits. Nothing was changed.\n");
+            let cancelled = match self.passed_over {
+                0 => String::new(),
+                cancelled => format!(" {} are cancelled: --cancelled takes those.", thousands(cancelled)),
+            };
+            return format!("No task of {run} fits. Nothing was changed.{cancelled}\n");
         }
         let mut table = Table::new(&[">task", "state", "reason"]);
         for chosen in self.tasks.iter().take(LISTED) {

@@ -4,6 +4,7 @@ use common::task::SPEC_SCHEMA;
 use serde::Serialize;
 
 use super::Context;
+use crate::error::LaunchpadError;
 use crate::output::Report;
 
 const PROTOCOL: &str = include_str!("../../../docs/protocol.md");
@@ -22,8 +23,8 @@ impl Report for Schema {
 }
 
 /// Prints the section on keys with the schema's version.
-pub(super) fn schema(context: &Context) {
-    context.output.report(&Schema { version: SPEC_SCHEMA, keys: keys(PROTOCOL) });
+pub(super) fn schema(context: &Context) -> Result<(), LaunchpadError> {
+    context.output.report(&Schema { version: SPEC_SCHEMA, keys: keys(PROTOCOL) })
 }
 
 /// The section `## Keys`, up to the next heading of its level.

@@ -27,7 +27,7 @@ pub(super) async fn set(context: &Context, arguments: &cli::Set) -> Result<(), L
     let queue = context.location.queue()?;
     for Setting::Parallelism(parallelism) in arguments.settings.iter().copied() {
         queue.set_parallelism(&arguments.run, parallelism).await?;
-        context.output.report(&Changed { run: &arguments.run, parallelism });
+        context.output.report(&Changed { run: &arguments.run, parallelism })?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `show`: one task with its molecules, every attempt and what each left in the log, and its result.
 
 use common::storage::key;
-use common::task::{ManifestReader, Molecule, StepRecord, TaskId};
+use common::task::{ManifestReader, Molecule, RunId, State, StepRecord, TaskId};
 use serde::Serialize;
 
 use super::Context;
@@ -17,7 +17,9 @@ const LISTED: usize = 20;
 
 /// A task as `--json` has it.
 #[derive(Debug, Serialize)]
-struct ShownTask {
+struct ShownTask<'a> {
+    #[serde(skip)]
+    run: &'a RunId,
     task: TaskId,
     state: &'static str,
     reason: Option<String>,
@@ -52,6 +54,7 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
     let attempts = task_history::attempts(&store, task, &info, tail).await?;
     let (rows, shard_fault) = task_history::rows(&store, task, &info).await?;
     context.output.report(&ShownTask {
+        run,
         task,
         state: info.state.name(),
         reason: info.reason,
@@ -65,15 +68,20 @@ pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(),
         shard: info.shard_sha256.map(|_| key::shard(task)),
         rows,
         shard_fault,
-    });
-    Ok(())
+    })
 }
 
-impl Report for ShownTask {
+impl Report for ShownTask<'_> {
     fn text(&self) -> String {
         let reason = self.reason.as_ref().map_or(String::new(), |reason| format!(" ({reason})"));
+        let has_ended = [State::Dead, State::Cancelled].map(State::name).contains(&self.state);
+        let back = if has_ended {
+            format!("`launchpad retry {} --task {}` lets workers try it again.\n", self.run, self.task)
+        } else {
+            String::new()
+        };
         let head = format!(
-            "task {} is {}{reason}: {} failures, {} lapses, {} releases{}\n\n",
+            "task {} is {}{reason}: {} failures, {} lapses, {} releases{}\n{back}\n",
             self.task,
             self.state,
             self.failures,
@@ -93,7 +101,7 @@ impl Report for ShownTask {
     }
 }
 
-impl ShownTask {
+impl ShownTask<'_> {
     fn result(&self) -> String {
         if self.rows.is_empty() {
             return String::new();

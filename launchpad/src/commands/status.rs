@@ -24,11 +24,9 @@ pub(super) async fn status(context: &Context, arguments: &cli::Status) -> Result
     let Some(run) = &arguments.run else { return all_runs(context, &queue).await };
     if arguments.watch || arguments.until_drained {
         let last = watch(context, &queue, run, arguments.watch).await?;
-        context.output.report(&last);
-        return Ok(());
+        return context.output.report(&last);
     }
-    context.output.report(&RunStatus::gather(&queue, run).await?);
-    Ok(())
+    context.output.report(&RunStatus::gather(&queue, run).await?)
 }
 
 /// Looks until the run is drained. Passing faults of Redis are waited out.
@@ -105,8 +103,7 @@ async fn all_runs(context: &Context, queue: &Queue) -> Result<(), LaunchpadError
             Err(error) => return Err(error.into()),
         }
     }
-    context.output.report(&AllRuns(lines));
-    Ok(())
+    context.output.report(&AllRuns(lines))
 }
 
 impl Report for AllRuns {
@@ -129,12 +126,6 @@ impl Report for AllRuns {
         ]);
         for line in &self.0 {
             let progress = &line.progress;
-            let note = match &line.paused {
-                Some(why) => format!("paused: {why}"),
-                None if !line.sealed => "push not finished".into(),
-                None if progress.terminal() == progress.total => "drained".into(),
-                None => String::new(),
-            };
             let counts = [
                 progress.total,
                 progress.pending,
@@ -147,10 +138,25 @@ impl Report for AllRuns {
                 progress.molecules_bad,
             ];
             let cells = std::iter::once(line.run.to_string()).chain(counts.map(thousands));
-            table.row(cells.chain([note]));
+            table.row(cells.chain([note(line)]));
         }
         table.to_string()
     }
+}
+
+/// What the counts of a run don't tell.
+fn note(line: &RunLine) -> String {
+    let progress = &line.progress;
+    let is_drained = line.sealed && progress.terminal() == progress.total;
+    let pushed = (!line.sealed).then(|| format!("push {}", unfinished(progress.total, line.manifest_tasks)));
+    let paused = line.paused.as_ref().filter(|_| !is_drained).map(|why| format!("paused: {why}"));
+    let notes = [pushed, paused, is_drained.then(|| "drained".to_owned())];
+    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// How far a push came that has not sealed its run.
+fn unfinished(total: u64, tasks: u64) -> String {
+    format!("not finished: {} of {} tasks", thousands(total), thousands(tasks))
 }
 
 impl Report for RunStatus {
@@ -161,9 +167,14 @@ impl Report for RunStatus {
             states.map(|state| format!("{} {state}", thousands(progress.of(state)))).collect();
         let left = left(self);
         let unfed = self.unfed.as_ref().map_or(String::new(), |unfed| format!("\n{unfed}"));
+        let push = if self.sealed {
+            String::new()
+        } else {
+            format!("push       {}\n", unfinished(progress.total, self.manifest_tasks))
+        };
         let trouble = self.redis_trouble.as_ref().map_or(String::new(), |trouble| format!("{trouble}.\n"));
         format!(
-            "{trouble}{}{unfed}\n\nrun        {}\ntasks      {}: {}\nmolecules  {}: {} ok, {} bad\nrate       {:.2} molecules/s{left}\n\
+            "{trouble}{}{unfed}\n\nrun        {}\n{push}tasks      {}: {}\nmolecules  {}: {} ok, {} bad\nrate       {:.2} molecules/s{left}\n\
              trouble    {} failures, {} lapses, {} releases\nuploaded   {}\n\n{}{}",
             self.why_text,
             self.run,
@@ -184,7 +195,7 @@ impl Report for RunStatus {
 }
 
 fn phases(status: &RunStatus) -> String {
-    let mut table = Table::new(&["phase", ">tasks", ">half within", ">9 of 10 within"]);
+    let mut table = Table::new(&["phase", ">tasks", ">half in at most", ">9 of 10 in at most"]);
     let shown = |ms: Option<u64>| ms.map_or("-".to_owned(), duration);
     for (name, phase) in Phase::ALL.iter().filter_map(|phase| status.phases.get_key_value(phase.name())) {
         if phase.count > 0 {

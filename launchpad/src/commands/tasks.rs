@@ -95,7 +95,7 @@ pub(super) async fn tasks(context: &Context, arguments: &cli::Tasks) -> Result<(
         Ok(ControlFlow::Continue(()))
     })
     .await?;
-    listing.finish();
+    listing.finish()?;
     context.output.note(&format!("{} of {} tasks", thousands(listed), thousands(total)));
     Ok(())
 }

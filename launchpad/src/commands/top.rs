@@ -25,8 +25,7 @@ pub(super) async fn top(context: &Context, arguments: &cli::Top) -> Result<(), L
     let line = context.output.progress("reading", info.spec.manifest.tasks);
     let walk = Walk { queue: &queue, store: &store, spec: &info.spec };
     let ranking = rank(&walk, &arguments.order, arguments.count, line).await?;
-    context.output.report(&Top { run: &arguments.run, ranking });
-    Ok(())
+    context.output.report(&Top { run: &arguments.run, ranking })
 }
 
 impl Report for Top<'_> {

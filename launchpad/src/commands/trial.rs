@@ -25,8 +25,7 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let shared = SharedObjects::of_files(&request, request.script(&store_url).await?)?;
     let plan = PushPlan::new(&request, shared, first, files);
     if flags.dry_run {
-        context.output.report(&DryRun::new(&plan, &store_url));
-        return Ok(());
+        return context.output.report(&DryRun::new(&plan, &store_url));
     }
     let queue = context.location.queue()?;
     fill(context, &queue, flags, &request, &plan, &store_url).await?;
@@ -37,7 +36,7 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let tried = watched.until_drained(&plan.manifest).await?.into_iter().map(|(tried, _)| tried).collect();
     let report =
         TrialReport::new(request.run.clone(), tried, whole.digest.molecules, request.threads_per_task);
-    context.output.report(&report);
+    context.output.report(&report)?;
     if report.has_score() {
         return Ok(());
     }

@@ -34,7 +34,7 @@ pub(super) async fn tune(context: &Context, arguments: &cli::Tune) -> Result<(),
         let shared = SharedObjects::of_files(&request, script.clone())?;
         let plan = PushPlan::new(&request, shared, copies, files);
         if flags.dry_run {
-            context.output.report(&DryRun::new(&plan, &store_url));
+            context.output.report(&DryRun::new(&plan, &store_url))?;
             continue;
         }
         let tried = carry_out(context, flags, &request, &plan, &store_url).await?;
@@ -47,7 +47,7 @@ pub(super) async fn tune(context: &Context, arguments: &cli::Tune) -> Result<(),
         return Ok(());
     }
     let report = TuneReport::new(levels, request.threads_per_task);
-    context.output.report(&report);
+    context.output.report(&report)?;
     if report.has_best() { Ok(()) } else { Err(LaunchpadError::NothingTuned { run: request.run }) }
 }
 

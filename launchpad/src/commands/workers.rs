@@ -100,8 +100,7 @@ pub(super) async fn workers(context: &Context) -> Result<(), LaunchpadError> {
     let is_unfed = registered.iter().any(|worker| worker.unfed_since_ms().is_some());
     let waiting = if is_unfed { waiting(&queue).await? } else { Vec::new() };
     let lines = registered.into_iter().map(|worker| WorkerLine::new(worker, &waiting, now_ms));
-    context.output.report(&Workers(lines.collect()));
-    Ok(())
+    context.output.report(&Workers(lines.collect()))
 }
 
 /// The runs of which tasks could be given now.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use common::exit_code;
 use common::task::RunId;
 
 /// Why there is no table.
@@ -18,8 +19,8 @@ pub(crate) enum ConsolidationError {
         tasks: u64,
         /// The table that was asked for.
         output: PathBuf,
-        /// Whether an older file is there, which stays.
-        older: bool,
+        /// Where the receipt was written, if an older table and its receipt are there, which stay.
+        older: Option<PathBuf>,
     },
     /// The stored manifest is not the one of the push.
     #[error(
@@ -43,6 +44,19 @@ pub(crate) enum ConsolidationError {
         /// The structure in the later run.
         theirs: String,
     },
+    /// Not every molecule is ok, and that was asked for.
+    #[error("{} of {molecules} molecules are not ok", molecules - ok)]
+    NotAllOk {
+        /// The run, or the first of several.
+        run: RunId,
+        /// How many are ok.
+        ok: u64,
+        /// How many there are.
+        molecules: u64,
+    },
+    /// The table and its receipt can't both go to standard output.
+    #[error("table and receipt can't both go to standard output")]
+    BothOnStdout,
     /// A run was named twice.
     #[error("run `{0}` is named twice")]
     Twice(RunId),
@@ -77,12 +91,29 @@ pub(crate) enum ConsolidationError {
 }
 
 impl ConsolidationError {
+    /// The exit code, one of [`common::exit_code`].
+    pub(crate) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::BothOnStdout => exit_code::USAGE,
+            Self::Incomplete { .. }
+            | Self::Manifest { .. }
+            | Self::OtherStructure { .. }
+            | Self::NotAllOk { .. }
+            | Self::Twice(_)
+            | Self::Measured { .. }
+            | Self::Column { .. }
+            | Self::Value { .. } => exit_code::DATA,
+        }
+    }
+
     /// What the user can do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Incomplete { older: true, output, .. } => {
-                Some(format!("`{}` is from an earlier consolidation and was left as it is", output.display()))
-            }
+            Self::Incomplete { older: Some(receipt), output, .. } => Some(format!(
+                "`{}` is from an earlier consolidation and was left as it is; what is missing now is in `{}`",
+                output.display(),
+                receipt.display()
+            )),
             Self::Incomplete { run, .. } => {
                 Some(format!("`launchpad status {run}` tells whether work is going on"))
             }
@@ -95,6 +126,10 @@ impl ConsolidationError {
             Self::Column { .. } => {
                 Some("--measured takes FILE:COLUMN; ids are matched by molecule_id, id or name".into())
             }
+            Self::NotAllOk { run, .. } => Some(format!(
+                "the table was written and says why; `launchpad push --from {run} --run NEXT` makes a run of those molecules"
+            )),
+            Self::BothOnStdout => Some("name a file with --receipt, or with -o".into()),
             Self::Twice(_) => None,
             Self::Measured { .. } => Some("--measured takes FILE:COLUMN, a CSV with a header".into()),
             Self::Value { .. } => Some("leave the field empty where nothing was measured".into()),

@@ -119,6 +119,7 @@ fn missing(path: &Path, header: &csv::StringRecord, names: &[&str]) -> Consolida
 #[cfg(test)]
 mod tests {
     use common::task::TaskId;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -173,5 +174,34 @@ mod tests {
         check("name,x\n", "has no column `dg` (found: `name`, `x`)");
         check("ligand,dg\n", "has no column `molecule_id`, `id`, `name` (found: `ligand`, `dg`)");
         check("name,dg\na,-1\nb,NaN\n", "m.csv:3: the measured value is `NaN`");
+    }
+
+    /// A file of measured values, one cell of which is replaced.
+    fn damaged() -> impl Strategy<Value = String> {
+        let cell = prop_oneof![any::<String>(), "[-+0-9.eEinfa \"\n,]{0,12}"];
+        let cells: Vec<&str> = "name,dg\na,-1\nb,-2\nc,-4\n".split_inclusive([',', '\n']).collect();
+        (0..cells.len(), cell).prop_map(move |(at, cell)| {
+            let mut cells = cells.clone();
+            cells[at] = &cell;
+            cells.concat()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn hostile_files_are_refused_or_compared_in_finite_numbers(file in damaged(), any in any::<String>(), score in "[-+0-9.eEinfa]{0,9}") {
+            for text in [file, any] {
+                let Ok(mut measured) = read(&text, "dg") else { continue };
+                for id in ["a", "b", "c", ""] {
+                    measured.take(&row(id, &score));
+                    measured.take(&row(id, "-1e308"));
+                }
+                let comparison = measured.compare();
+                prop_assert!(comparison.rows.iter().all(|row| row.measured.is_none_or(f64::is_finite)));
+                prop_assert!(comparison.r.is_none_or(|r| r.is_finite() && r.abs() <= 1.0 + 1e-9), "{:?}", comparison.r);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod enumeration;
 mod error;
+mod files;
 mod measured;
 mod merge;
 mod merged_receipt;
@@ -14,6 +15,7 @@ mod walk;
 pub(crate) use check::{Fault, check_shard};
 pub(crate) use enumeration::{Enumeration, STRUCTURES, Sums};
 pub(crate) use error::ConsolidationError;
+pub(crate) use files::TableFiles;
 pub(crate) use measured::{Comparison, Measured};
 pub(crate) use merge::{Merge, Settled};
 pub(crate) use merged_receipt::MergedReceipt;

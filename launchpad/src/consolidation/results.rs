@@ -1,5 +1,6 @@
 //! The table: rows of all tasks in manifest order, written beside its final name and renamed only when it is complete.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -135,16 +136,15 @@ impl ResultsFile {
         }
     }
 
-    /// Gives the complete table its name, durably. Returns its digest and the molecules with the lowest scores.
-    pub(crate) fn finish(mut self) -> Result<(String, Vec<Best>), LaunchpadError> {
+    /// Gives the complete table its name, durably. Returns its content, its digest and the molecules with the lowest scores.
+    pub(crate) fn finish(mut self) -> Result<(File, String, Vec<Best>), LaunchpadError> {
         if self.columns.is_none() {
             self.write_header(Vec::new())?;
         }
         self.csv.flush().map_err(|error| self.failed(error))?;
         let file = self.csv.into_inner().expect("what is flushed can't fail again");
         let (file, sha256, _) = file.finish();
-        file.publish()?;
-        Ok((sha256, self.best))
+        Ok((file.publish()?, sha256, self.best))
     }
 
     fn failed(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LaunchpadError {
@@ -196,7 +196,7 @@ mod tests {
         let fault = results.agree(&scored(4, "e", "-1", &["other"])).unwrap().unwrap_err();
         assert_eq!(fault.reason, "columns_differ");
         assert!(!path.exists(), "nothing is there before it is complete");
-        let (sha256, best) = results.finish().unwrap();
+        let (_, sha256, best) = results.finish().unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(
             text,

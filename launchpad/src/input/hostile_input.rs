@@ -6,20 +6,20 @@ use proptest::prelude::*;
 
 use super::{Columns, Format, FoundStructure, HeavyAtoms, read};
 
-const FORMATS: [(Format, &str); 5] = [
+const FORMATS: [(Format, &str); 6] = [
     (Format::Smi, "c1ccccc1 benzene\nC methane\n"),
     (Format::Csv, "id,smiles\na,C\n\"b,2\",\"CC\"\n"),
     (Format::Tsv, "id\tsmiles\na\tC\n"),
     (Format::JsonLines, "{\"id\":\"a\",\"smiles\":\"C\"}\n"),
     (Format::Sdf, include_str!("../../../examples/t4l-l99a/benzene.sdf")),
+    (Format::Formulae, "# mine\nC8H11NO\t137.084\nCH4\n9\n"),
 ];
 const PDB: &str =
     "ATOM      1  C1  BNZ A   1      26.930   6.110   4.070  1.00  0.00           C  \nTER\nEND\n";
 
-/// A quarter of what the environment or the default says: these run in CI with everything else.
+/// As many as `PROPTEST_CASES` says, 256 by default: these parse whole files.
 fn cases() -> ProptestConfig {
-    let cases = (ProptestConfig::default().cases / 4).max(1);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// A file of a format with other bytes somewhere in it.

@@ -6,6 +6,9 @@ use std::marker::PhantomData;
 use common::excerpt::visible;
 use serde::Serialize;
 
+use super::checked;
+use crate::error::LaunchpadError;
+
 /// A line of a list: fields for JSON, cells for people.
 pub(crate) trait Line: Serialize {
     /// Name and least width of each column. A name that starts with `>` aligns its column to the right.
@@ -20,17 +23,17 @@ pub(crate) trait Line: Serialize {
 pub(crate) struct Listing<L> {
     json: bool,
     started: bool,
-    read: bool,
+    written: io::Result<()>,
     to: BufWriter<Stdout>,
     of: PhantomData<L>,
 }
 
 impl<L: Line> Listing<L> {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, started: json, read: true, to: BufWriter::new(io::stdout()), of: PhantomData }
+        Self { json, started: json, written: Ok(()), to: BufWriter::new(io::stdout()), of: PhantomData }
     }
 
-    /// Prints a line. Returns whether anyone still reads: `| head` has seen enough at some point.
+    /// Prints a line. Returns whether there is any use in more: `| head` has seen enough at some point, and a disk is full.
     pub(crate) fn line(&mut self, line: &L) -> bool {
         let text = if self.json {
             serde_json::to_string(line).expect("a line has text keys only")
@@ -41,16 +44,17 @@ impl<L: Line> Listing<L> {
             self.started = true;
             let names: Vec<_> =
                 L::COLUMNS.iter().map(|(name, _)| name.trim_start_matches('>').to_owned()).collect();
-            self.read = writeln!(self.to, "{}", aligned(L::COLUMNS, &names)).is_ok();
+            self.written = writeln!(self.to, "{}", aligned(L::COLUMNS, &names));
         }
-        self.read = self.read && writeln!(self.to, "{text}").is_ok();
-        self.read
+        if self.written.is_ok() {
+            self.written = writeln!(self.to, "{text}");
+        }
+        self.written.is_ok()
     }
 
     /// Prints what is left.
-    pub(crate) fn finish(mut self) {
-        // A reader that has seen enough is no error of ours.
-        _ = self.to.flush();
+    pub(crate) fn finish(mut self) -> Result<(), LaunchpadError> {
+        checked(self.written.and_then(|()| self.to.flush()))
     }
 }
 

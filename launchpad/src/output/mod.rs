@@ -2,12 +2,12 @@
 //!
 //! What comes from Redis or the store can't command the reader's terminal: control characters in texts are shown, not obeyed. JSON
 //! escapes them by itself; only logs are printed as they are.
-#![expect(clippy::print_stderr, reason = "this is launchpad/src/output")]
 
 mod format;
 mod listing;
 mod problems;
 mod progress;
+mod streams;
 mod table;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -23,7 +23,10 @@ pub(crate) use format::{bytes, duration, thousands};
 pub(crate) use listing::{Line, Listing};
 pub(crate) use problems::ProblemList;
 pub(crate) use progress::ProgressLine;
+pub(crate) use streams::{STDOUT_NAME, checked};
 pub(crate) use table::Table;
+
+use streams::{print, tell};
 
 /// A result: fields for JSON, text for people.
 pub(crate) trait Report: Serialize {
@@ -46,12 +49,27 @@ impl Output {
     }
 
     /// Prints a result: as text, or with `--json` as one line of JSON.
-    pub(crate) fn report(self, report: &impl Report) {
+    pub(crate) fn report(self, report: &impl Report) -> Result<(), LaunchpadError> {
+        print(self.rendered(report).as_bytes())
+    }
+
+    /// Prints a result about a file. If the file itself is what is on standard output, it goes to standard error, unless `--quiet`.
+    pub(crate) fn report_beside(self, on_stdout: bool, report: &impl Report) -> Result<(), LaunchpadError> {
+        if !on_stdout {
+            return self.report(report);
+        }
+        if !self.quiet {
+            tell(&self.rendered(report));
+        }
+        Ok(())
+    }
+
+    fn rendered(self, report: &impl Report) -> String {
         if self.json {
             let json = serde_json::to_string(report).expect("a report has text keys only");
-            to_stdout(&format!("{json}\n"));
+            format!("{json}\n")
         } else {
-            to_stdout(&visible(&report.text()));
+            visible(&report.text())
         }
     }
 
@@ -68,8 +86,13 @@ impl Output {
     /// Tells what is going on, unless `--quiet`.
     pub(crate) fn note(self, text: &str) {
         if !self.quiet {
-            eprintln!("{}", visible(text));
+            problem(text);
         }
+    }
+
+    /// Tells of a danger that stops nothing, and what can be done about it, unless `--quiet`.
+    pub(crate) fn warning(self, text: &str, hint: &str) {
+        self.note(&format!("warning: {text}\nhint: {hint}"));
     }
 
     /// Symbols for a person at a terminal, words for logs.
@@ -90,20 +113,20 @@ impl Output {
 
 /// Names something that is wrong with the user's data.
 pub(crate) fn problem(text: &str) {
-    eprintln!("{}", visible(text));
+    tell(&format!("{}\n", visible(text)));
 }
 
 /// Prints why a command failed, and what can be done about it.
 pub(crate) fn error(error: &LaunchpadError) {
-    eprintln!("error: {}", visible(&error.chain()));
+    tell(&format!("error: {}\n", visible(&error.chain())));
     if let Some(hint) = error.hint() {
-        eprintln!("hint: {hint}");
+        tell(&format!("hint: {hint}\n"));
     }
 }
 
 /// Asks; only `y` and `yes` mean yes.
 pub(crate) fn ask(question: &str) -> bool {
-    eprint!("{question} [y/N] ");
+    tell(&format!("{question} [y/N] "));
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes")
 }
@@ -116,12 +139,16 @@ pub(crate) fn can_ask() -> bool {
 /// Prints what clap has to say, a help page or a mistake, and returns the exit code.
 pub(crate) fn command_line(answer: &clap::Error) -> u8 {
     if answer.use_stderr() {
-        eprint!("{}", usage::refusal(answer));
+        tell(&usage::refusal(answer));
         return exit_code::USAGE;
     }
-    // When not even this can be printed, the exit code is all that is left.
-    _ = answer.print();
-    exit_code::OK
+    match checked(answer.print().and_then(|()| io::stdout().flush())) {
+        Ok(()) => exit_code::OK,
+        Err(failed) => {
+            error(&failed);
+            failed.exit_code()
+        }
+    }
 }
 
 /// Where the content of a file goes that was not given a name.
@@ -130,26 +157,19 @@ pub(crate) fn stdout() -> impl Write {
 }
 
 /// Prints a log as it is, below its name.
-pub(crate) fn log(name: &str, content: &[u8]) {
-    let mut stdout = io::stdout().lock();
+pub(crate) fn log(name: &str, content: &[u8]) -> Result<(), LaunchpadError> {
     let end: &[u8] = if content.is_empty() || content.ends_with(b"\n") { b"" } else { b"\n" };
-    let parts = [b"==> ", name.as_bytes(), b" <==\n", content, end];
-    // As in `log_part`.
-    _ = parts.into_iter().try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush());
+    log_header(name, true)?;
+    log_part(content)?;
+    print(end)
 }
 
 /// Starts the output of another log, below its name.
-pub(crate) fn log_header(name: &str, is_first: bool) {
-    to_stdout(&format!("{}==> {name} <==\n", if is_first { "" } else { "\n" }));
+pub(crate) fn log_header(name: &str, is_first: bool) -> Result<(), LaunchpadError> {
+    print(format!("{}==> {name} <==\n", if is_first { "" } else { "\n" }).as_bytes())
 }
 
 /// Prints a part of a log as it is.
-pub(crate) fn log_part(content: &[u8]) {
-    let mut stdout = io::stdout().lock();
-    // A reader that has seen enough (`| head`) is no error of ours; nothing that counts depends on what is printed.
-    _ = stdout.write_all(content).and_then(|()| stdout.flush());
-}
-
-fn to_stdout(text: &str) {
-    log_part(text.as_bytes());
+pub(crate) fn log_part(content: &[u8]) -> Result<(), LaunchpadError> {
+    print(content)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::thousands;
+use super::{tell, thousands};
 use crate::input::Problem;
 
 /// A file that was read in the wrong format has a problem on every line.
@@ -23,16 +23,17 @@ impl ProblemList {
             tracing::info!("{problem}");
             return;
         }
-        eprintln!("{problem}");
+        tell(&format!("{problem}\n"));
         if let Some(hint) = problem.hint.as_ref().filter(|hint| self.hints.insert((*hint).clone())) {
-            eprintln!("  hint: {hint}");
+            tell(&format!("  hint: {hint}\n"));
         }
     }
 
     /// Says how many were not named.
     pub(crate) fn finish(self) {
         if self.found > LISTED_MAX {
-            eprintln!("and {} more (`--log info` lists all of them)", thousands(self.found - LISTED_MAX));
+            let more = thousands(self.found - LISTED_MAX);
+            tell(&format!("and {more} more (`--log info` lists all of them)\n"));
         }
     }
 }

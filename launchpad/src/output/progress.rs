@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::tell;
+
 /// A bar, or lines at every tenth of the way.
 #[derive(Debug)]
 pub(crate) struct ProgressLine {
@@ -43,7 +45,7 @@ impl ProgressLine {
         }
         let tenths = (position * 10).checked_div(self.total).unwrap_or(10);
         if self.log && tenths > self.tenths {
-            eprintln!("{}", self.line(position));
+            tell(&format!("{}\n", self.line(position)));
         }
         self.tenths = tenths;
     }

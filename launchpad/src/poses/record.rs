@@ -8,6 +8,7 @@ use common::task::{GninaScore, RunId};
 use super::mol_block::MolBlock;
 use super::pdbqt::{self, Model};
 use super::{Kept, PosesError};
+use crate::new_file::is_stdout;
 use crate::ranking::Ranked;
 
 /// How poses are written.
@@ -20,8 +21,11 @@ pub(crate) enum PoseFormat {
 }
 
 impl PoseFormat {
-    /// The format that a file's name tells.
+    /// The format that a file's name tells. Standard output gets an SDF.
     pub(crate) fn of(path: &Path) -> Result<Self, PosesError> {
+        if is_stdout(path) {
+            return Ok(Self::Sdf);
+        }
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         match extension.as_deref() {
             Some("sdf") => Ok(Self::Sdf),

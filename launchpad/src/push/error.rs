@@ -8,6 +8,24 @@ use common::task::{
     UnknownWord,
 };
 
+/// Where a run was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// In Redis.
+    Redis,
+    /// In the store only.
+    Store,
+}
+
+impl Place {
+    fn another(self, run: &RunId) -> String {
+        match self {
+            Self::Redis => format!("run `{run}` is there and is another"),
+            Self::Store => format!("the store has another run `{run}`"),
+        }
+    }
+}
+
 /// Why a push was refused or did not finish.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PushError {
@@ -32,6 +50,16 @@ pub(crate) enum PushError {
     Zero {
         /// The parameter.
         name: &'static str,
+    },
+    /// More molecules per task than an engine takes.
+    #[error("batch_size is {found} (expected {most} at most for the engine `{engine}`)")]
+    Batch {
+        /// Molecules per task.
+        found: u64,
+        /// How many it takes.
+        most: u64,
+        /// The engine.
+        engine: &'static str,
     },
     /// A limit for steps that the engine does not have.
     #[error("the engine `{engine}` has no step `{found}` (known: {known})")]
@@ -146,6 +174,16 @@ pub(crate) enum PushError {
         /// The file.
         file: String,
     },
+    /// The run id is in use for something else.
+    #[error("{} (theirs → ours): {}", place.another(run), differences.join("; "))]
+    OtherRun {
+        /// The run.
+        run: RunId,
+        /// Where it was found.
+        place: Place,
+        /// What is not the same, each as a phrase.
+        differences: Vec<String>,
+    },
     /// The store has another manifest or spec under this run id.
     #[error("the store has another {object} for run `{run}` (theirs: {theirs}, ours: {ours})")]
     StoredDiffers {
@@ -199,6 +237,7 @@ impl PushError {
             Self::Nothing { .. }
             | Self::Contradiction { .. }
             | Self::Zero { .. }
+            | Self::Batch { .. }
             | Self::OwnFollowUp { .. } => exit_code::USAGE,
             Self::OtherEngine { .. }
             | Self::StepKind { .. }
@@ -220,6 +259,7 @@ impl PushError {
             | Self::NoMolecules
             | Self::Unfinished { .. }
             | Self::Changed { .. }
+            | Self::OtherRun { .. }
             | Self::StoredDiffers { .. }
             | Self::OtherStore { .. } => exit_code::DATA,
         }
@@ -248,9 +288,9 @@ impl PushError {
                 "push some molecules, and compare `launchpad status` under several `launchpad set RUN parallelism=N`".into()
             }
             Self::BadEntries { .. } => "correct them, or leave them out with --skip-bad".into(),
-            Self::StoredDiffers { run, .. } => {
-                format!("push under another run id, or `launchpad remove {run} --outputs` first")
-            }
+            Self::StoredDiffers { run, .. } | Self::OtherRun { run, .. } => format!(
+                "push under another run id; or, if nobody needs its results any more, `launchpad remove {run} --outputs` first"
+            ),
             Self::OwnFollowUp { .. } => "name the new run with --run".into(),
             Self::Unfinished { run, .. } => {
                 format!("`launchpad status {run}` tells whether work is going on")
@@ -267,6 +307,9 @@ impl PushError {
             Self::Role { .. } => "name it as the driver looks for it: --input site=protein.pdb".into(),
             Self::Contradiction { one, other } => format!("leave out {one} or {other}"),
             Self::Zero { .. } => "leave it out for the default".into(),
+            Self::Batch { most, .. } => {
+                format!("--batch-size {most}: each molecule takes minutes, so larger tasks save nothing")
+            }
             Self::StepKind { .. } => "steps that `step_seconds` does not name have `step_seconds_max`".into(),
             Self::InputFormat { role, known, .. } => {
                 let best = known.split(',').next().unwrap_or_default();

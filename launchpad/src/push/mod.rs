@@ -2,6 +2,7 @@
 //! order; nothing here prints, and every step may be cut off and done again.
 
 mod command_options;
+mod difference;
 mod docking_options;
 mod enqueue;
 mod error;
@@ -20,8 +21,9 @@ mod stream_options;
 mod terachem_options;
 mod upload;
 
+pub(crate) use difference::{Change, changes, phrases};
 pub(crate) use enqueue::{Enqueue, Enqueued};
-pub(crate) use error::PushError;
+pub(crate) use error::{Place, PushError};
 pub(crate) use follow_up::{FollowUp, Wanted};
 pub(crate) use ligands::LigandFile;
 pub(crate) use manifest::{Layout, StagedManifest, stage};

@@ -9,7 +9,7 @@ use common::task::{
 };
 use serde::Serialize;
 
-use super::{Enqueued, PushPlan};
+use super::{Change, Enqueued, PushPlan};
 use crate::output::{Report, Table, bytes, thousands};
 
 /// What a push did.
@@ -24,13 +24,20 @@ pub(crate) struct Pushed {
     skipped: u64,
     /// Tasks that were in Redis before.
     found: u64,
+    /// Limits and labels of the run that this push did not change.
+    kept: Vec<Change>,
     redis: String,
     store: String,
 }
 
 impl Pushed {
     /// What became of a plan.
-    pub(crate) fn new(plan: &PushPlan, enqueued: Enqueued, redis: &str, store: &str) -> Self {
+    pub(crate) fn new(
+        plan: &PushPlan,
+        enqueued: Enqueued,
+        kept: Vec<Change>,
+        (redis, store): (&str, &str),
+    ) -> Self {
         let tasks = plan.manifest.digest.tasks;
         Self {
             run: plan.spec.run.clone(),
@@ -43,6 +50,7 @@ impl Pushed {
                 Enqueued::Pushed { found } => found,
                 Enqueued::AlreadySealed => tasks,
             },
+            kept,
             redis: redis.to_owned(),
             store: store.to_owned(),
         }
@@ -68,6 +76,15 @@ impl Report for Pushed {
             say("Everything was there already.\n".into());
         } else if self.found > 0 {
             say(format!("{} tasks were there already.\n", thousands(self.found)));
+        }
+        for Change { name, theirs, ours } in &self.kept {
+            say(format!("kept       {name} {theirs} (this push: {ours})\n"));
+        }
+        if !self.kept.is_empty() {
+            let run = &self.run;
+            say(format!(
+                "A run keeps the limits and labels of its first push; `launchpad set {run} parallelism=N` changes that one.\n"
+            ));
         }
         text
     }

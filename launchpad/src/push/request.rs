@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
-use common::task::{CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, RunId, TerachemOptions};
+use common::task::{
+    CommandOptions, EngineOptions, FepOptions, HttpOptions, Limits, MMGBSA_BATCH_MAX, MmgbsaOptions, RunId,
+    TerachemOptions,
+};
 
 use super::{
     Layout, PushError, command_options, docking_options, fep_options, http_options, mmgbsa_options,
@@ -174,7 +177,7 @@ impl Said<'_> {
             EngineName::GromacsMmgbsa => {
                 let mut inputs = self.receptor()?;
                 inputs.extend(mmgbsa_options::reference(flags, &file.options, folder));
-                (EngineOptions::GromacsMmgbsa(mmgbsa_options::resolve(flags, &file.options, from)?), inputs)
+                (EngineOptions::GromacsMmgbsa(self.mmgbsa()?), inputs)
             }
             EngineName::GromacsFep => (EngineOptions::GromacsFep(self.fep()?), BTreeMap::new()),
             EngineName::Surge => {
@@ -240,6 +243,14 @@ impl Said<'_> {
         )?;
         options.validate(has_driver)?;
         Ok(options)
+    }
+
+    fn mmgbsa(self) -> Result<MmgbsaOptions, PushError> {
+        let (most, engine) = (MMGBSA_BATCH_MAX, EngineName::GromacsMmgbsa.name());
+        if let Some(found) = self.flags.batch_size.or(self.file.batch_size).filter(|size| *size > most) {
+            return Err(PushError::Batch { found, most, engine });
+        }
+        mmgbsa_options::resolve(self.flags, &self.file.options, self.from)
     }
 
     fn fep(self) -> Result<FepOptions, PushError> {
@@ -315,9 +326,7 @@ fn labels(flags: &cli::Push, file: &RunFile, from: Option<&RunInfo>) -> Vec<(Str
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use common::task::{
-        ChargeModel, CnnScoring, GninaOptions, GninaScore, MmgbsaOptions, Solvent, VinaOptions,
-    };
+    use common::task::{ChargeModel, CnnScoring, GninaOptions, GninaScore, Solvent, VinaOptions};
 
     use super::*;
     use crate::cli::{Cli, Command};

@@ -4,19 +4,21 @@
 use bytes::Bytes;
 use common::digest::sha256_hex;
 use common::storage::{Creation, RunStore, StorageError, key};
-use common::task::ObjectRef;
+use common::task::{ObjectRef, RunSpec};
 
-use super::{PushError, PushPlan};
+use super::{Place, PushError, PushPlan, phrases};
 use crate::error::LaunchpadError;
 
 /// Refuses a push whose run id is in the store for something else, before anything is written.
 pub(crate) async fn check_stored(store: &RunStore, plan: &PushPlan) -> Result<(), LaunchpadError> {
-    for (object, ours) in [(key::SPEC, &plan.digest), (key::MANIFEST, &plan.manifest.digest.sha256)] {
-        if let Some(theirs) = store.digest(object).await?.filter(|theirs| theirs != ours) {
-            return Err(stored_differs(plan, object, theirs, ours).into());
-        }
+    if let Some(stored) = store.find(key::SPEC).await?.filter(|stored| sha256_hex(stored) != plan.digest) {
+        return Err(spec_differs(plan, &stored).into());
     }
-    Ok(())
+    let (object, ours) = (key::MANIFEST, &plan.manifest.digest.sha256);
+    match store.digest(object).await?.filter(|theirs| theirs != ours) {
+        Some(theirs) => Err(stored_differs(plan, object, theirs, ours).into()),
+        None => Ok(()),
+    }
 }
 
 /// Writes what is not there yet.
@@ -41,9 +43,7 @@ pub(crate) async fn upload(store: &RunStore, plan: &PushPlan) -> Result<(), Laun
     })?;
     match store.create(key::SPEC, Bytes::from(plan.spec_json.clone())).await? {
         Creation::New | Creation::Same => Ok(()),
-        Creation::Differs(stored) => {
-            Err(stored_differs(plan, key::SPEC, sha256_hex(&stored), &plan.digest).into())
-        }
+        Creation::Differs(stored) => Err(spec_differs(plan, &stored).into()),
     }
 }
 
@@ -55,6 +55,18 @@ async fn create_pinned(store: &RunStore, pinned: &ObjectRef, bytes: Bytes) -> Re
             let (object, url, theirs) = (pinned.object.clone(), store.url().to_owned(), sha256_hex(&stored));
             Err(StorageError::Digest { object, url, theirs, ours }.into())
         }
+    }
+}
+
+/// Says what the stored spec has that ours has not, if it is one.
+fn spec_differs(plan: &PushPlan, stored: &[u8]) -> PushError {
+    let run = &plan.spec.run;
+    match str::from_utf8(stored).ok().and_then(|text| RunSpec::read(text, run).ok()) {
+        Some(theirs) => {
+            let differences = phrases(&theirs, &plan.spec);
+            PushError::OtherRun { run: run.clone(), place: Place::Store, differences }
+        }
+        None => stored_differs(plan, key::SPEC, sha256_hex(stored), &plan.digest),
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct RunStatus {
     pub(crate) parallelism: u64,
     #[serde(flatten)]
     pub(crate) progress: Progress,
+    /// Tasks of the manifest: `total` of them are pushed so far.
+    pub(crate) manifest_tasks: u64,
     /// Molecules of the manifest.
     pub(crate) molecules: u64,
     /// Of the last minutes; of the whole run once it is drained.
@@ -138,6 +140,7 @@ impl RunStatus {
         Ok(Self {
             run: run.clone(),
             engine: info.spec.engine.name(),
+            manifest_tasks: info.spec.manifest.tasks,
             molecules: info.spec.manifest.molecules,
             seconds_left,
             seconds_left_low: band.map(|(low, _)| low),
@@ -195,6 +198,8 @@ async fn phases(queue: &Queue, run: &RunId) -> Result<BTreeMap<&'static str, Pha
 pub(crate) struct RunLine {
     pub(crate) run: RunId,
     pub(crate) sealed: bool,
+    /// Tasks of the manifest: `total` of them are pushed so far.
+    pub(crate) manifest_tasks: u64,
     pub(crate) paused: Option<String>,
     #[serde(flatten)]
     pub(crate) progress: Progress,
@@ -208,6 +213,7 @@ impl RunLine {
             other => other?,
         };
         let progress = queue.progress(&run).await?;
-        Ok(Some(Self { run, sealed: info.sealed, paused: info.paused, progress }))
+        let manifest_tasks = info.spec.manifest.tasks;
+        Ok(Some(Self { run, sealed: info.sealed, manifest_tasks, paused: info.paused, progress }))
     }
 }

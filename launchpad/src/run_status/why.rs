@@ -80,6 +80,9 @@ impl Why {
                     "Every task has succeeded. `launchpad consolidate {run} -o results.csv` makes the table."
                 )
             }
+            Self::Drained { dead: 0, cancelled } => format!(
+                "Every task has ended; {cancelled} are cancelled. `launchpad retry {run} --cancelled` brings them back."
+            ),
             Self::Drained { dead, cancelled } => format!(
                 "Every task has ended; {dead} are dead and {cancelled} cancelled. `launchpad show {run} TASK` tells why."
             ),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tests::chaos::{Options, ROLES, toy};
+use tests::chaos::{Options, ROLES, STANDS_FOR, toy};
 
 /// Runs real workers on short tasks while everything round them fails by a seeded schedule, and checks what comes of it
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ fn main() -> ExitCode {
         ExitCode::from(launchpad::run(std::env::args_os()))
     } else if name == toy {
         toy::main(&arguments)
+    } else if STANDS_FOR.contains(&name) {
+        toy::windows::main(&arguments)
     } else {
         harness(&Arguments::parse())
     }

@@ -20,6 +20,7 @@ use super::checker::{Rule, Violation};
 use super::disk::ScratchDisk;
 use super::pair::Pair;
 use super::schedule::Kind;
+use super::work::Shape;
 use crate::{FlakyProxy, Lab, LabWorker, Programs, TestRedis};
 
 /// Cores of each worker.
@@ -28,6 +29,8 @@ pub(super) const CORES: usize = 4;
 const END_MAX: Duration = Duration::from_mins(8);
 /// The names under which the one program plays its parts.
 pub const ROLES: [&str; 3] = ["chaos-launchpad", "chaos-worker", "chaos-toy"];
+/// The programs of the engine of groups, in whose place the toy stands on the `PATH` of workers.
+pub const STANDS_FOR: [&str; 2] = ["python3", "gmx"];
 /// The exit codes of a launchpad that could not reach Redis or the store, or was told to try again.
 const AWAY: [i32; 2] = [69, 75];
 
@@ -61,6 +64,8 @@ pub(super) struct Notes {
     pub(super) runs: Vec<String>,
     /// The files of each: its molecules and its configuration.
     pub(super) pushed: BTreeMap<String, [String; 2]>,
+    /// How the molecules of each come.
+    pub(super) shapes: BTreeMap<String, Shape>,
     /// Tasks that a person cancelled at some time.
     pub(super) cancelled: BTreeSet<(String, u64)>,
     /// Faults that took place.
@@ -75,6 +80,7 @@ pub(super) struct Notes {
 pub(super) struct Far {
     pub(super) total: u64,
     pub(super) leased: u64,
+    pub(super) dead: u64,
     pub(super) terminal: u64,
 }
 
@@ -106,7 +112,9 @@ impl Fleet {
         };
         let [launchpad, worker, toy] = ROLES.map(role);
         let mut lab = Lab::durable(Programs { launchpad, worker, stub: toy }).await;
-        lab.stub(ROLES[2]);
+        for program in [ROLES[2]].iter().chain(&STANDS_FOR) {
+            lab.stub(program);
+        }
         let pair = if options.sentinel { Some(Pair::of(&lab.redis).await) } else { None };
         lab.redis_url = pair.as_ref().map(|pair| Pair::url(pair.office()));
         let mut lines = Vec::new();
@@ -138,6 +146,16 @@ impl Fleet {
 
     pub(super) fn count(&self, kind: Kind) {
         *self.notes().faults.entry(kind).or_default() += 1;
+    }
+
+    /// How often a fault took place so far.
+    pub(super) fn counted(&self, kind: Kind) -> u32 {
+        self.notes().faults.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// The folder of what the toy notes of its attempts.
+    pub(super) fn diaries(&self) -> PathBuf {
+        self.lab.path("diaries")
     }
 
     /// What stands in the environment of each of its processes, and of no other: the folder of the lab is on their `PATH`.
@@ -243,7 +261,8 @@ impl Fleet {
                 view.connection.hmget(format!("molfleet:{{{run}}}:progress"), &fields).await;
             if let Ok(counters) = read {
                 let count = |index: usize| counters.get(index).copied().flatten().unwrap_or(0);
-                return Far { total: count(0), leased: count(1), terminal: count(2) + count(3) + count(4) };
+                let terminal = count(2) + count(3) + count(4);
+                return Far { total: count(0), leased: count(1), dead: count(3), terminal };
             }
             *view = self.connect().await;
         }

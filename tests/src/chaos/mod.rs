@@ -8,6 +8,7 @@ mod pair;
 mod processes;
 mod report;
 pub mod schedule;
+mod server;
 pub mod toy;
 mod weather;
 mod witness;
@@ -21,16 +22,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use disk::ScratchDisk;
-pub use fleet::ROLES;
+pub use fleet::{ROLES, STANDS_FOR};
 pub use report::Report;
 
-use crate::{FlakyProxy, Lab};
+use crate::Lab;
 use checker::{Rule, Scene, Seen, Violation, check};
 use fleet::{CORES, Far, Fleet, Notes};
 use schedule::{Schedule, Subject};
+use toy::{Finding, Temper, windows};
 use weather::Site;
 use witness::Witness;
-use work::Shape;
+use work::{Order, Shape};
 
 /// How long a fleet without faults may do nothing visible. A worker rests for up to 5 min after faults of its machine.
 const STUCK: Duration = Duration::from_mins(8);
@@ -86,10 +88,11 @@ pub async fn run(options: Options) -> Report {
     let mut notes = fleet.notes().clone();
     notes.violations.extend(violations);
     drop(sites);
-    let (answers_lost, workers) =
-        (fleet.lines.iter().map(FlakyProxy::lost_in_all).sum(), fleet.workers_started());
+    let lost = |verb: &'static str| (verb, fleet.lines.iter().map(|line| line.lost(verb)).sum());
+    let (answers_lost, workers) = (weather::LOSABLE.map(lost).to_vec(), fleet.workers_started());
     Report {
         answers_lost,
+        can_fill_disk: fleet.disk.can_be_filled(),
         forgotten: fleet.pair.as_ref().map_or(0, pair::Pair::forgotten),
         workers,
         seconds: [stormed.as_secs_f64(), drained.as_secs_f64()],
@@ -111,6 +114,8 @@ async fn check_fleet(fleet: &Fleet) -> (Vec<Violation>, Seen) {
         marker: &fleet.marker(),
         runs: &runs,
         cancelled: &cancelled,
+        diaries: &fleet.diaries(),
+        forgets: fleet.pair.is_some(),
     };
     check(&scene).await
 }
@@ -122,13 +127,18 @@ pub struct Calm {
 }
 
 impl Calm {
-    /// Has one worker do a run of each shape, with one task cancelled.
+    /// Has one worker do a run of each shape, with one task cancelled, and one whose first tasks fail.
     pub async fn new(program: PathBuf) -> Self {
         let options = Options { seed: 0, length: Duration::ZERO, sites: 1, sentinel: false, program };
         let fleet = Arc::new(Fleet::new(&options).await);
         for shape in Shape::ALL {
-            work::push(&fleet, &format!("{shape:?}").to_lowercase(), shape, 3, None).await;
+            let run = &format!("{shape:?}").to_lowercase();
+            let seed = seed_of(&[Temper::Fine; 3]);
+            work::push(&fleet, Order { run, shape, tasks: 3, seed, gate: None }).await;
         }
+        let seed = seed_of(&[Temper::Fails(Some(1)), Temper::Fails(None), Temper::Busy]);
+        let order = Order { run: "failing", shape: Shape::Single, tasks: 3, seed, gate: None };
+        work::push(&fleet, order).await;
         fleet.notes().cancelled.insert(("single".to_owned(), 2));
         fleet.launchpad(&["cancel", "single", "--task=2", "--yes"]).await;
         let mut worker = fleet.worker(0, &["--exit-when", "drained"]);
@@ -136,11 +146,11 @@ impl Calm {
         Self { fleet }
     }
 
-    /// What the checker finds.
-    pub async fn check(&self) -> Vec<Violation> {
-        let mut violations = check_fleet(&self.fleet).await.0;
+    /// What the checker finds, and what it looked at.
+    pub async fn check(&self) -> (Vec<Violation>, Seen) {
+        let (mut violations, seen) = check_fleet(&self.fleet).await;
         violations.extend(self.fleet.notes().violations.clone());
-        violations
+        (violations, seen)
     }
 
     /// The machine that it is on.
@@ -154,10 +164,38 @@ impl Calm {
     }
 }
 
+/// The seed of a run of single molecules of which the first ones treat their program so.
+fn seed_of(tempers: &[Temper]) -> u64 {
+    let molecules = Shape::Single.molecules(tempers.len());
+    let molecules: Vec<(&str, &str)> = molecules.lines().filter_map(|line| line.split_once(' ')).collect();
+    let fits = |seed: &u64| {
+        molecules.iter().zip(tempers).all(|((smiles, id), temper)| {
+            Finding::of(id, smiles.as_bytes(), checker::molecule_seed(*seed, id)).temper() == *temper
+        })
+    };
+    (0..u32::MAX.into()).find(fits).unwrap()
+}
+
+/// The seed of a run of groups of which nothing comes to nothing and none is bad, from the text of its `.smi`.
+pub fn seed_of_good_groups(molecules: &str) -> u64 {
+    let molecules: Vec<(&str, &str)> = molecules.lines().filter_map(|line| line.split_once(' ')).collect();
+    let parts =
+        (0..windows::WINDOWS.len()).map(|window| window.to_string()).chain([windows::REDUCTION.to_owned()]);
+    let parts: Vec<String> = parts.collect();
+    let fits = |seed: &u64| {
+        molecules.iter().all(|(smiles, id)| {
+            let seed = checker::molecule_seed(*seed, id);
+            let part = |part: &String| windows::of_part(id, part, smiles, seed).temper() == Temper::Fine;
+            !Finding::of(id, smiles.as_bytes(), seed).is_bad() && parts.iter().all(part)
+        })
+    };
+    (0..u32::MAX.into()).find(fits).unwrap()
+}
+
 /// All that goes wrong, while work keeps coming.
 async fn storm(fleet: &Arc<Fleet>, schedule: Schedule) -> Vec<Site> {
-    let end = fleet.start + fleet.length;
-    let work = tokio::spawn(work::keep_coming(Arc::clone(fleet), end));
+    let (stop, stopped) = watch::channel(false);
+    let work = tokio::spawn(work::keep_coming(Arc::clone(fleet), stopped));
     let (mut sites, mut others) = (Vec::new(), Vec::new());
     for (subject, faults) in schedule.0 {
         match subject {
@@ -167,7 +205,7 @@ async fn storm(fleet: &Arc<Fleet>, schedule: Schedule) -> Vec<Site> {
             _ => others.push(tokio::spawn(weather::suffer(Arc::clone(fleet), subject, faults))),
         }
     }
-    tokio::time::sleep_until(end).await;
+    tokio::time::sleep_until(fleet.start + fleet.length).await;
     let mut left = Vec::new();
     for site in sites {
         left.push(site.await.unwrap());
@@ -175,6 +213,7 @@ async fn storm(fleet: &Arc<Fleet>, schedule: Schedule) -> Vec<Site> {
     for other in others {
         other.await.unwrap();
     }
+    stop.send_replace(true);
     work.await.unwrap();
     left
 }
@@ -215,7 +254,8 @@ async fn drain(fleet: &Arc<Fleet>, sites: &[Site]) -> bool {
 async fn roll_call(fleet: &Arc<Fleet>, sites: &[Site]) {
     let tasks = sites.len() * CORES;
     let gate = fleet.lab.write("roll-call.gate", "");
-    work::push(fleet, "roll-call", Shape::Single, tasks, Some(&gate)).await;
+    let order = Order { run: "roll-call", shape: Shape::Single, tasks, seed: 0, gate: Some(&gate) };
+    work::push(fleet, order).await;
     let all_at_work = |runs: &[(String, Far)]| runs.last().is_some_and(|(_, far)| far.leased == tasks as u64);
     rest(fleet, sites, "some worker does not work", all_at_work).await;
     std::fs::remove_file(&gate).unwrap();

@@ -4,8 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use redis::{RedisResult, Value};
-
+use super::server::say;
 use crate::redis::Persistence;
 use crate::{FlakyProxy, Server, TestRedis, eventually, replication_offset};
 
@@ -173,22 +172,4 @@ async fn replication(redis: &TestRedis) -> String {
 
 async fn offset_of(redis: &TestRedis) -> u64 {
     replication_offset(&replication(redis).await).expect("every server has an offset")
-}
-
-/// Tells a server something that may be told twice, until it answers: a sentinel breaks the connections to a server whose role it changes.
-async fn say(redis: &TestRedis, words: &[&str]) -> Value {
-    eventually("a server of the pair answers", || async {
-        say_once(redis, words).await.map_err(|error| error.to_string())
-    })
-    .await
-}
-
-#[expect(clippy::disallowed_methods, reason = "the chaos changes servers behind the queue's back")]
-async fn say_once(redis: &TestRedis, words: &[&str]) -> RedisResult<Value> {
-    let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    let mut command = redis::cmd(words[0]);
-    for word in &words[1..] {
-        command.arg(word);
-    }
-    command.query_async(&mut connection).await
 }

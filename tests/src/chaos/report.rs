@@ -16,8 +16,10 @@ pub struct Report {
     pub(super) options: Options,
     pub(super) notes: Notes,
     pub(super) seen: Seen,
-    /// Answers of scripts that got lost.
-    pub(super) answers_lost: u32,
+    /// Answers that got lost, of each script of a worker.
+    pub(super) answers_lost: Vec<(&'static str, u32)>,
+    /// Whether the scratch disk could be filled.
+    pub(super) can_fill_disk: bool,
     /// Bytes of acknowledged writes that fail-overs forgot.
     pub(super) forgotten: u64,
     pub(super) workers: u32,
@@ -42,9 +44,29 @@ impl Report {
         self.notes.faults.get(&kind).copied().unwrap_or(0)
     }
 
-    /// How many tasks have succeeded.
-    pub const fn succeeded(&self) -> u64 {
-        self.seen.succeeded
+    /// The kinds of faults that did not take place, though they could have.
+    pub fn missing(&self) -> Vec<Kind> {
+        let redis_of_pair = [Kind::RedisFailedOver, Kind::RedisSplit];
+        let redis_of_one = [Kind::RedisKilled, Kind::RedisFrozen, Kind::RedisFull, Kind::RedisReadOnly];
+        let of_the_other: &[Kind] = if self.options.sentinel { &redis_of_one } else { &redis_of_pair };
+        let all = KINDS.iter().map(|(kind, _)| *kind).filter(|kind| self.faults(*kind) == 0);
+        all.filter(|kind| !of_the_other.contains(kind) && (*kind != Kind::DiskFull || self.can_fill_disk))
+            .collect()
+    }
+
+    /// What the checker looked at.
+    pub const fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Looks of the witness at a task.
+    pub const fn looks(&self) -> u64 {
+        self.looks
+    }
+
+    /// How many answers got lost after the script had run, of each script that workers call.
+    pub fn answers_lost(&self) -> &[(&'static str, u32)] {
+        &self.answers_lost
     }
 
     /// How many bytes of acknowledged writes fail-overs forgot, at least.
@@ -67,9 +89,13 @@ impl fmt::Display for Report {
         let Self { notes, seen, .. } = self;
         writeln!(f, "faults injected")?;
         for (kind, name) in KINDS {
-            writeln!(f, "  {:5}  {name}", self.faults(*kind))?;
+            let cannot = *kind == Kind::DiskFull && !self.can_fill_disk;
+            let why = if cannot { ": not done, this user may not mount one" } else { "" };
+            writeln!(f, "  {:5}  {name}{why}", self.faults(*kind))?;
         }
-        writeln!(f, "  {:5}  answers lost after the script had run", self.answers_lost)?;
+        for (verb, lost) in &self.answers_lost {
+            writeln!(f, "  {lost:5}  answers of `{verb}` lost after the script had run")?;
+        }
         writeln!(f, "  {:5}  bytes of acknowledged writes forgotten", self.forgotten)?;
         writeln!(f, "  {:5}  calls of launchpad repeated", notes.repeated)?;
         let rate = self.ended as f64 / self.seconds[0];
@@ -83,8 +109,19 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  {} lapses, {} releases, {} events\n  {:.0} s of faults with {rate:.1} tasks per s, drained after {:.0} s more",
-            seen.lapses, seen.releases, seen.events, self.seconds[0], self.seconds[1]
+            "  {} failures, {} deaths, {} dead, {} attempts went on from a checkpoint, {} groups came to their end\n  \
+             {} lapses, {} of them faults of machines, {} releases, {} events\n  {:.0} s of faults with {rate:.1} tasks per s, drained after {:.0} s more",
+            seen.failures,
+            seen.deaths,
+            seen.dead,
+            seen.went_on,
+            seen.groups,
+            seen.lapses,
+            seen.machine_faults,
+            seen.releases,
+            seen.events,
+            self.seconds[0],
+            self.seconds[1]
         )?;
         writeln!(
             f,

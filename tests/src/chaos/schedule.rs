@@ -24,6 +24,8 @@ pub enum Subject {
     Disk,
     /// A person at launchpad.
     Person,
+    /// Another one, who looks on.
+    Onlooker,
 }
 
 /// What goes wrong.
@@ -47,12 +49,16 @@ pub enum Kind {
     LineSilent,
     /// A line is slow.
     LineSlow,
-    /// Answers of scripts get lost after the script has run.
+    /// Answers of every script of a worker get lost after the script has run.
     AnswersLost,
     /// Redis gets SIGKILL, and is started again on its append-only file.
     RedisKilled,
     /// Redis gets SIGSTOP, then SIGCONT.
     RedisFrozen,
+    /// Redis is full, and refuses to take more.
+    RedisFull,
+    /// Redis is made a replica, and takes no writes.
+    RedisReadOnly,
     /// The primary of a Sentinel pair gets SIGKILL, and its replica has not heard of the last writes.
     RedisFailedOver,
     /// The primary gets SIGSTOP until its replica is the primary, then SIGCONT: for a while there are two, and one worker stays at the old one.
@@ -67,16 +73,22 @@ pub enum Kind {
     StoreAnswersLost,
     /// The store takes no writes and does not say so.
     StoreStalls,
-    /// The scratch disk is full.
+    /// The scratch disk is full. Only where it may be mounted.
     DiskFull,
+    /// A worker comes that wants more free space than any disk has.
+    DiskShunned,
     /// Some tasks are cancelled.
     Cancel,
     /// Cancelled tasks are requeued.
     Requeue,
+    /// Dead tasks are requeued.
+    Revive,
     /// A run is paused, then resumed.
     Pause,
     /// A run's parallelism is cut, then lifted.
     Parallelism,
+    /// The output of a task is followed while it runs.
+    Follow,
 }
 
 /// Every kind, each with the name that the summary has.
@@ -93,6 +105,8 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::AnswersLost, "answers of scripts to be lost"),
     (Kind::RedisKilled, "Redis killed and restarted"),
     (Kind::RedisFrozen, "Redis frozen for several leases"),
+    (Kind::RedisFull, "Redis full (OOM)"),
+    (Kind::RedisReadOnly, "Redis read-only (a replica)"),
     (Kind::RedisFailedOver, "Redis failed over, forgetting writes"),
     (Kind::RedisSplit, "Redis frozen and replaced, then two primaries"),
     (Kind::StoreThrottles, "store says 429"),
@@ -101,10 +115,13 @@ pub const KINDS: &[(Kind, &str)] = &[
     (Kind::StoreAnswersLost, "answers of the store lost"),
     (Kind::StoreStalls, "store stalls"),
     (Kind::DiskFull, "scratch disk full"),
+    (Kind::DiskShunned, "worker that finds no disk empty enough"),
     (Kind::Cancel, "tasks cancelled"),
     (Kind::Requeue, "cancelled tasks requeued"),
+    (Kind::Revive, "dead tasks requeued"),
     (Kind::Pause, "run paused and resumed"),
     (Kind::Parallelism, "parallelism cut and lifted"),
+    (Kind::Follow, "output of a task followed"),
 ];
 
 impl Kind {
@@ -162,8 +179,13 @@ const LINE: Deck = Deck {
     ],
 };
 const REDIS: Deck = Deck {
-    pause: (6_000, 20_000),
-    kinds: &[(Kind::RedisKilled, (100, 2_000)), (Kind::RedisFrozen, (LEASE_MS, 4 * LEASE_MS))],
+    pause: (4_000, 15_000),
+    kinds: &[
+        (Kind::RedisKilled, (100, 2_000)),
+        (Kind::RedisFrozen, (LEASE_MS, 4 * LEASE_MS)),
+        (Kind::RedisFull, (500, 5_000)),
+        (Kind::RedisReadOnly, (500, 5_000)),
+    ],
 };
 // Within what the replica of a primary that is being given up may not have heard, and within what two primaries last under a sentinel.
 const PAIR: Deck = Deck {
@@ -181,17 +203,24 @@ const STORE: Deck = Deck {
     ],
 };
 // Longer by far than workers look away on a busy machine.
-const DISK: Deck = Deck { pause: (20_000, 45_000), kinds: &[(Kind::DiskFull, (4_000, 8_000))] };
+const DISK: Deck = Deck {
+    pause: (12_000, 30_000),
+    kinds: &[(Kind::DiskFull, (4_000, 8_000)), (Kind::DiskShunned, (1_000, 4_000))],
+};
 const PERSON: Deck = Deck {
     pause: (1_000, 6_000),
     kinds: &[
         (Kind::Cancel, (0, 0)),
         (Kind::Cancel, (0, 0)),
         (Kind::Requeue, (0, 0)),
+        (Kind::Revive, (0, 0)),
+        (Kind::Revive, (0, 0)),
         (Kind::Pause, (500, 4_000)),
         (Kind::Parallelism, (1_000, 6_000)),
     ],
 };
+
+const ONLOOKER: Deck = Deck { pause: (1_000, 5_000), kinds: &[(Kind::Follow, (2_000, 8_000))] };
 
 impl Schedule {
     /// What goes wrong within so many ms on so many sites.
@@ -212,6 +241,7 @@ impl Schedule {
             (Subject::Store, &STORE),
             (Subject::Disk, &DISK),
             (Subject::Person, &PERSON),
+            (Subject::Onlooker, &ONLOOKER),
         ];
         // Each subject draws from its own numbers: one site more leaves the others' timelines as they are.
         let timeline = |(subject, deck): (Subject, &Deck)| {
@@ -239,6 +269,7 @@ const fn stream(subject: Subject) -> u64 {
         Subject::Store => 2,
         Subject::Disk => 3,
         Subject::Person => 4,
+        Subject::Onlooker => 5,
         Subject::Worker(site) => 100 + 2 * site as u64,
         Subject::Line(site) => 101 + 2 * site as u64,
     }
@@ -294,16 +325,16 @@ mod tests {
 
     #[test]
     fn two_minutes_hold_every_kind() {
-        for seed in 0..20 {
+        for seed in 0..1000 {
             let of_pair = [Kind::RedisFailedOver, Kind::RedisSplit];
-            let of_one = [Kind::RedisKilled, Kind::RedisFrozen];
-            let one = (Schedule::new(seed, 120_000, 4), of_pair);
-            let pair = (Schedule::of_pair(seed, 120_000, 4), of_one);
+            let of_one = [Kind::RedisKilled, Kind::RedisFrozen, Kind::RedisFull, Kind::RedisReadOnly];
+            let one = (Schedule::new(seed, 120_000, 4), BTreeSet::from(of_pair));
+            let pair = (Schedule::of_pair(seed, 120_000, 4), BTreeSet::from(of_one));
             for (schedule, of_the_other) in [one, pair] {
                 let seen: BTreeSet<Kind> = schedule.0.values().flatten().map(|fault| fault.kind).collect();
                 let missing = KINDS.iter().map(|(kind, _)| *kind).filter(|kind| !seen.contains(kind));
                 let missing: BTreeSet<Kind> = missing.collect();
-                assert_eq!(missing, of_the_other.into(), "seed {seed}");
+                assert_eq!(missing, of_the_other, "seed {seed}");
             }
         }
     }

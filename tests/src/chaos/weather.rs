@@ -1,23 +1,30 @@
 //! Makes the faults of a schedule happen: one task for each subject, which leaves it well when its time is over.
 
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::queue::SOURCES;
 use nix::sys::signal::Signal;
+use redis::AsyncCommands as _;
 
 use super::checker::Rule;
 use super::fleet::Fleet;
 use super::pair::Pair;
 use super::processes::{descendants, signal};
 use super::schedule::{Fault, Kind, Subject};
-use super::work::{self, Shape};
+use super::server::say;
+use super::work::{self, Order, Shape};
 use crate::{LabWorker, Line, Manner};
 
-/// The scripts whose answers get lost: those that workers call.
-const LOSABLE: [&str; 4] = ["lease", "heartbeat", "complete", "release"];
-/// The flags of a worker that stays until it is told to leave.
-const STAY: [&str; 2] = ["--exit-when", "never"];
+/// The scripts whose answers get lost: all that workers call.
+pub(super) const LOSABLE: [&str; 7] =
+    ["lease", "heartbeat", "complete", "fail", "release", "checkpoint", "tell"];
+/// How a `launchpad logs -f` may end: as it should, since an attempt that is over has left no logs, or since Redis is away.
+const FOLLOWED: [i32; 4] = [0, 65, 69, 75];
+/// The flags of a worker that stays until it is told to leave. Of the molecules one in six is awkward: with three of them in a row a sound
+/// machine would be suspected now and then.
+const STAY: [&str; 4] = ["--exit-when", "never", "--quarantine-after", "6"];
 /// The flags of one that finds any disk too full.
 const NO_DISK_IS_ENOUGH: [&str; 2] = ["--scratch-free-mib-min", "1000000000000"];
 
@@ -43,17 +50,19 @@ impl<'a> Timeline<'a> {
         Self { fleet, faults: faults.into_iter(), previous_end, late }
     }
 
-    /// Waits for the next fault; `None` once their time is over.
+    /// Waits for the next fault; `None` once their time is over. On a slow machine that is not before each kind has taken place.
     async fn next(&mut self) -> Option<Fault> {
-        let fault = self.faults.next()?;
-        self.late = self.late.max(self.fleet.start.elapsed().saturating_sub(self.previous_end));
-        let at = Duration::from_millis(fault.at_ms);
-        self.previous_end = at + Duration::from_millis(fault.for_ms);
-        if at + self.late > self.fleet.length {
-            return None;
+        loop {
+            let fault = self.faults.next()?;
+            self.late = self.late.max(self.fleet.start.elapsed().saturating_sub(self.previous_end));
+            let at = Duration::from_millis(fault.at_ms);
+            if at + self.late > self.fleet.length && self.fleet.counted(fault.kind) > 0 {
+                continue;
+            }
+            self.previous_end = at + Duration::from_millis(fault.for_ms);
+            tokio::time::sleep_until(self.fleet.start + at + self.late).await;
+            return Some(fault);
         }
-        tokio::time::sleep_until(self.fleet.start + at + self.late).await;
-        Some(fault)
     }
 }
 
@@ -110,18 +119,24 @@ impl Site {
         self.worker = self.fleet.worker(self.number, &STAY);
     }
 
-    /// Tells its worker to leave, once it has begun: before that, SIGTERM ends it as any process.
     pub(super) async fn leave(&mut self) {
-        while self.worker.log().is_empty() && self.worker.has_left().is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        self.worker.signal(Signal::SIGTERM);
-        self.fleet.expect_end(&mut self.worker, 75).await;
+        leave(&self.fleet, &mut self.worker).await;
     }
 
     pub(super) fn last_words(&self) -> String {
         self.worker.last_words()
     }
+}
+
+/// Tells a worker to leave, once it has begun: before that, SIGTERM ends it as any process.
+async fn leave(fleet: &Fleet, worker: &mut LabWorker) {
+    while worker.log().is_empty() && worker.has_left().is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    if worker.has_left().is_none() {
+        worker.signal(Signal::SIGTERM);
+    }
+    fleet.expect_end(worker, 75).await;
 }
 
 /// Freezes processes for as long as a fault lasts.
@@ -135,6 +150,10 @@ async fn frozen(pids: impl IntoIterator<Item = u32>, fault: &Fault) {
 /// Makes the faults of anything but a worker happen.
 pub(super) async fn suffer(fleet: Arc<Fleet>, subject: Subject, faults: Vec<Fault>) {
     let mut timeline = Timeline::new(&fleet, faults);
+    if let Subject::Line(site) = subject {
+        // Some scripts are so rare that a loss may wait for them for long.
+        lose(&fleet, site, 1);
+    }
     while let Some(fault) = &timeline.next().await {
         let happened = match subject {
             Subject::Line(site) => line(&fleet, site, fault).await,
@@ -142,6 +161,7 @@ pub(super) async fn suffer(fleet: Arc<Fleet>, subject: Subject, faults: Vec<Faul
             Subject::Store => store(&fleet, fault).await,
             Subject::Disk => disk(&fleet, fault).await,
             Subject::Person => person(&fleet, fault).await,
+            Subject::Onlooker => follow(&fleet, fault).await,
             Subject::Worker(_) => false,
         };
         if happened {
@@ -149,9 +169,14 @@ pub(super) async fn suffer(fleet: Arc<Fleet>, subject: Subject, faults: Vec<Faul
         }
     }
     if let Subject::Line(site) = subject {
-        for (verb, _) in SOURCES {
-            fleet.lines[site].lose(verb, 0);
-        }
+        lose(&fleet, site, 0);
+    }
+}
+
+/// Has a line lose so many answers of each script of a worker.
+fn lose(fleet: &Fleet, site: usize, times: u32) {
+    for verb in LOSABLE {
+        fleet.lines[site].lose(verb, times);
     }
 }
 
@@ -159,10 +184,7 @@ async fn line(fleet: &Fleet, site: usize, fault: &Fault) -> bool {
     let proxy = &fleet.lines[site];
     match fault.kind {
         Kind::LineCut => proxy.cut(),
-        Kind::AnswersLost => {
-            let verb = LOSABLE[usize::try_from(fault.choice % LOSABLE.len() as u64).unwrap()];
-            proxy.lose(verb, 1 + u32::try_from(fault.choice / 64 % 3).unwrap());
-        }
+        Kind::AnswersLost => lose(fleet, site, 1 + u32::try_from(fault.choice % 3).unwrap()),
         Kind::LineDown => {
             proxy.set(Line::Down);
             proxy.cut();
@@ -179,14 +201,30 @@ async fn redis(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
     let redis = &fleet.lab.redis;
     if let Some(pair) = &fleet.pair {
         fail_over(fleet, pair, fault).await;
-    } else if fault.kind == Kind::RedisFrozen {
-        redis.stop_signal();
-        last(fault).await;
-        redis.continue_signal();
-    } else {
-        redis.kill9();
-        last(fault).await;
-        redis.restart().await;
+        return true;
+    }
+    match fault.kind {
+        Kind::RedisFrozen => {
+            redis.stop_signal();
+            last(fault).await;
+            redis.continue_signal();
+        }
+        Kind::RedisFull => {
+            say(redis, &["CONFIG", "SET", "maxmemory", "1"]).await;
+            last(fault).await;
+            say(redis, &["CONFIG", "SET", "maxmemory", "0"]).await;
+        }
+        Kind::RedisReadOnly => {
+            // Of a server that is not there, so that it keeps what it has.
+            say(redis, &["REPLICAOF", "127.0.0.1", "1"]).await;
+            last(fault).await;
+            say(redis, &["REPLICAOF", "NO", "ONE"]).await;
+        }
+        _ => {
+            redis.kill9();
+            last(fault).await;
+            redis.restart().await;
+        }
     }
     true
 }
@@ -195,7 +233,9 @@ async fn redis(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
 async fn fail_over(fleet: &Arc<Fleet>, pair: &Pair, fault: &Fault) {
     let redis = &fleet.lab.redis;
     let (name, pusher) = (format!("unheard-{}", pair.fail_overs()), Arc::clone(fleet));
-    let push = async move { work::push(&pusher, &name, Shape::Single, 4, None).await };
+    let push = async move {
+        work::push(&pusher, Order { run: &name, shape: Shape::Single, tasks: 4, seed: 0, gate: None }).await;
+    };
     if fault.kind == Kind::RedisFailedOver {
         pair.deafen(redis).await;
         let push = tokio::spawn(push);
@@ -238,19 +278,20 @@ async fn store(fleet: &Fleet, fault: &Fault) -> bool {
 }
 
 async fn disk(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
-    if fleet.disk.can_be_filled() {
-        let _alone = fleet.sight.write().await;
-        let filled = Arc::clone(fleet);
-        tokio::task::spawn_blocking(move || filled.disk.fill()).await.unwrap();
+    if fault.kind == Kind::DiskShunned {
+        let mut worker = fleet.worker(0, &[&STAY[..], &NO_DISK_IS_ENOUGH].concat());
         last(fault).await;
-        fleet.disk.free();
+        leave(fleet, &mut worker).await;
         return true;
     }
-    // Without a disk of its own, a worker comes for which there is never enough space.
-    let mut worker = fleet.worker(0, &[&STAY[..], &NO_DISK_IS_ENOUGH].concat());
+    if !fleet.disk.can_be_filled() {
+        return false;
+    }
+    let _alone = fleet.sight.write().await;
+    let filled = Arc::clone(fleet);
+    tokio::task::spawn_blocking(move || filled.disk.fill()).await.unwrap();
     last(fault).await;
-    worker.signal(Signal::SIGTERM);
-    fleet.expect_end(&mut worker, 75).await;
+    fleet.disk.free();
     true
 }
 
@@ -258,7 +299,9 @@ async fn disk(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
 async fn person(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
     let mut view = fleet.connect().await;
     let mut runs = fleet.all_runs(&mut view).await;
-    runs.retain(|(_, far)| far.total > far.terminal);
+    // Where the dead are, too, that are to be revived: a run may have come to its end by them.
+    let is_for_the_dead = fault.kind == Kind::Revive && runs.iter().any(|(_, far)| far.dead > 0);
+    runs.retain(|(_, far)| if is_for_the_dead { far.dead > 0 } else { far.total > far.terminal });
     if runs.is_empty() {
         return false;
     }
@@ -273,6 +316,7 @@ async fn person(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
             fleet.launchpad(&words.collect::<Vec<_>>()).await;
         }
         Kind::Requeue => fleet.launchpad(&["retry", run, "--cancelled"]).await,
+        Kind::Revive => fleet.launchpad(&["retry", run]).await,
         Kind::Pause => {
             fleet.launchpad(&["pause", run, "--why", "chaos"]).await;
             last(fault).await;
@@ -283,6 +327,34 @@ async fn person(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
             last(fault).await;
             fleet.launchpad(&["set", run, "parallelism=0"]).await;
         }
+    }
+    true
+}
+
+/// Follows the output of a task that is being worked on, one of those that print for seconds if there is any.
+async fn follow(fleet: &Arc<Fleet>, fault: &Fault) -> bool {
+    let mut view = fleet.connect().await;
+    let mut runs = fleet.all_runs(&mut view).await;
+    runs.retain(|(_, far)| far.leased > 0);
+    let shapes = fleet.notes().shapes.clone();
+    let Some((run, _)) = runs.iter().rev().max_by_key(|(run, _)| shapes.get(run) == Some(&Shape::Steps))
+    else {
+        return false;
+    };
+    let leased: Vec<String> =
+        view.connection.zrange(format!("molfleet:{{{run}}}:leases"), 0, -1).await.unwrap_or_default();
+    let Some(task) = leased.get(usize::try_from(fault.choice % leased.len().max(1) as u64).unwrap()) else {
+        return false;
+    };
+    let mut command = fleet.lab.launchpad_command(&["logs", run, task, "-f"]);
+    let mut launchpad = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    last(fault).await;
+    signal([launchpad.id()], Signal::SIGINT);
+    let ended = tokio::task::spawn_blocking(move || launchpad.wait()).await.unwrap().unwrap();
+    // It may not have come so far that it hears of a signal.
+    let is_interrupted = ended.signal() == Some(Signal::SIGINT as i32);
+    if !is_interrupted && !ended.code().is_some_and(|code| FOLLOWED.contains(&code)) {
+        fleet.found(Rule::Programs, format!("`launchpad logs {run} {task} -f` ended with {ended}"));
     }
     true
 }

@@ -108,7 +108,7 @@ async fn reclaims_and_promotes(stage: &mut Stage) -> Result<(), String> {
     let digest = stage.digest.clone();
     stage.quietly("lease", &texts(&["w1", "2", &TASKS.to_string(), &digest])).await?;
     for task in 0..TASKS {
-        let failed = [&task.to_string(), "2.w1.2", "exit_code", "0", "0", "last line"];
+        let failed = [&task.to_string(), "2.w1.2", "exit_code", "again", "0", "last line"];
         stage.quietly("fail", &texts(&failed)).await?;
     }
     for left in [TASKS - BOUND, TASKS - 2 * BOUND, 0] {
@@ -245,12 +245,13 @@ async fn idle_workers(stage: &mut Stage) -> Result<(), String> {
         let expected = texts(&["empty", &(left + 1).clamp(250, 5_000).to_string()]);
         same(&format!("{left} ms before an expiry"), &reply[2..].to_vec(), &expected)?;
     }
+    let now = stage.queue.now_ms().await.map_err(|error| error.to_string())?;
     let fleets =
         [(64, 5_000), (66, 5_000), (1_500, 5_000), (1_501, 5_003), (13_500, 45_000), (16_000, 45_000)];
     for (idle, wait) in fleets {
         let mut pipe = redis::pipe();
         for number in 0..idle - 1 {
-            pipe.zadd(stage.key("idle"), format!("other{number}"), 1);
+            pipe.zadd(stage.key("idle"), format!("other{number}"), now);
         }
         found(pipe.exec_async(&mut stage.connection).await)?;
         let mut seen = BTreeSet::new();
@@ -280,7 +281,7 @@ async fn a_shortened_list(stage: &mut Stage) -> Result<(), String> {
     stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
     found::<()>(stage.connection.del(stage.key("pending")).await)?;
     let reply = stage.quietly("lease", &texts(&["w1", "1", "1", &stage.digest.clone()])).await?;
-    same("leased from an empty list", &reply[2..].to_vec(), &texts(&["empty", "5000"]))
+    same("leased from an empty list", &reply[2..].to_vec(), &texts(&["damaged", "5000"]))
 }
 
 /// What of the time since the last recorded moment is not worth a write, to the ms.
@@ -386,7 +387,7 @@ async fn end_of_a_delay(stage: &mut Stage) -> Result<(), String> {
         if found::<u64>(stage.connection.zcard(stage.key("delayed")).await)? == 0 {
             lease += 1;
             stage.quietly("lease", &texts(&["w1", &lease.to_string(), "1", &digest])).await?;
-            let failed = ["0", &format!("{lease}.w1.{lease}"), "exit_code", "0", "999999", ""];
+            let failed = ["0", &format!("{lease}.w1.{lease}"), "exit_code", "again", "999999", ""];
             same("failed", &stage.quietly("fail", &texts(&failed)).await?[0], &"delayed".to_owned())?;
         }
         let (left, _) = stage.right_after(&set, number % 3 - 1, "lease", &ask).await?;

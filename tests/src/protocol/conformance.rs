@@ -1,6 +1,7 @@
 //! Every script in every state of a task under every kind of lease name: the reply by the tables here, everything that Redis
 //! holds by the model, each call twice. Calls are raw, so that names which no typed method would send are among them.
 
+use common::queue::Charge;
 use common::queue::model::Model;
 use common::task::{LeaseName, Limits, Moments, State, TaskId};
 
@@ -199,8 +200,8 @@ pub(super) fn complete(task: u64, name: &str) -> Step {
     Step::Complete(vec![(TaskId(task), lease_name(name), success())])
 }
 
-pub(super) fn fail(task: u64, name: &str, is_final: bool) -> Step {
-    Step::Fail { task: TaskId(task), lease: lease_name(name), is_final, jitter_ppm: 999_999 }
+pub(super) fn fail(task: u64, name: &str, charge: Charge) -> Step {
+    Step::Fail { task: TaskId(task), lease: lease_name(name), charge, jitter_ppm: 999_999 }
 }
 
 fn release(task: u64, name: &str) -> Step {
@@ -229,7 +230,7 @@ async fn lead_to_leased(stage: &mut Stage) -> Result<Kept, String> {
         release(SUBJECT, STALE),
         lease("w1", 2, 1),
         lease("w2", 1, 2),
-        fail(2, "1.w2.1", false),
+        fail(2, "1.w2.1", Charge::Failure),
     ];
     for step in steps {
         stage.take(&step).await?;
@@ -249,9 +250,9 @@ async fn lead_to(stage: &mut Stage, state: &str) -> Result<(), String> {
             Step::Clock(30_000),
             lease("w9", 1, 0),
         ],
-        "delayed" => vec![fail(SUBJECT, CURRENT, false)],
+        "delayed" => vec![fail(SUBJECT, CURRENT, Charge::Failure)],
         "succeeded" => vec![complete(SUBJECT, CURRENT)],
-        "dead" => vec![fail(SUBJECT, CURRENT, true)],
+        "dead" => vec![fail(SUBJECT, CURRENT, Charge::LastFailure)],
         "cancelled" => vec![Step::CancelTasks(vec![TaskId(SUBJECT)])],
         other => unreachable!("`{other}`"),
     };
@@ -264,25 +265,27 @@ async fn lead_to(stage: &mut Stage, state: &str) -> Result<(), String> {
 /// A task that fails, and one that kills its workers, until it is dead; each call with its repetition.
 async fn charged_to_death(stage: &mut Stage) -> Result<(), String> {
     // At this jitter the first back-off is a hundredth of a ms beyond a whole number of them.
-    let fail = |name: &str| Step::Fail {
+    let fail = |name: &str, charge: Charge| Step::Fail {
         task: TaskId(SUBJECT),
         lease: lease_name(name),
-        is_final: false,
+        charge,
         jitter_ppm: 999_967,
     };
     let Limits { backoff_max_ms, lease_ms, .. } = limits();
     let over = Step::Pass(i64::try_from(backoff_max_ms).expect("minutes"));
     let looks = lease("w9", 1, 0);
-    stage.reset(&limits()).await?;
-    stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
-    for (request, name) in [(1, "1.w1.1"), (2, "2.w1.2"), (3, "3.w1.3"), (4, "4.w1.4")] {
-        for step in [lease("w1", request, 1), fail(name), looks.clone()] {
-            stage.take(&step).await?;
-            stage.take(&step).await?;
-        }
-        // A paused run promotes.
-        for step in [Step::Pause(true), over.clone(), looks.clone(), Step::Pause(false)] {
-            stage.take(&step).await?;
+    for charge in [Charge::Lapse, Charge::Failure] {
+        stage.reset(&limits()).await?;
+        stage.take(&Step::Push { first: 0, tasks: 1 }).await?;
+        for (request, name) in [(1, "1.w1.1"), (2, "2.w1.2"), (3, "3.w1.3"), (4, "4.w1.4")] {
+            for step in [lease("w1", request, 1), fail(name, charge), looks.clone()] {
+                stage.take(&step).await?;
+                stage.take(&step).await?;
+            }
+            // A paused run promotes.
+            for step in [Step::Pause(true), over.clone(), looks.clone(), Step::Pause(false)] {
+                stage.take(&step).await?;
+            }
         }
     }
     stage.take(&Step::Requeue(vec![(TaskId(SUBJECT), 4)])).await?;
@@ -370,7 +373,13 @@ async fn handed_over(stage: &mut Stage) -> Result<(), String> {
             bundle("2.w1.2", 1),
             complete(0, "2.w1.2"),
         ],
-        &[take(1), bundle("1.w1.1", 1), fail(0, "1.w1.1", false), bundle("1.w1.1", 2), lease("w2", 1, 0)],
+        &[
+            take(1),
+            bundle("1.w1.1", 1),
+            fail(0, "1.w1.1", Charge::Failure),
+            bundle("1.w1.1", 2),
+            lease("w2", 1, 0),
+        ],
         &[take(1), hold("1.w1.1", 1), idle.clone(), Step::Adopt(vec![adoption((TaskId(0), 1))])],
         &[
             take(1),
@@ -409,14 +418,14 @@ async fn groups(stage: &mut Stage) -> Result<(), String> {
     let lapse = Step::Clock(limits().lease_ms + 1);
     let first = |task| complete(task, "1.w1.1");
     let both = Step::Complete([0, 1].map(|task| (TaskId(task), lease_name("1.w1.1"), success())).into());
-    let ends = |task| fail(task, "1.w1.1", true);
+    let ends = |task| fail(task, "1.w1.1", Charge::LastFailure);
     let looks = || lease("w9", 1, 0);
     let histories: [Vec<Step>; 11] = [
         // One by one; the next lease is the waiting task's.
         vec![take.clone(), first(1), first(2), first(0), lease("w2", 1, 1)],
         vec![take.clone(), both, first(2)],
         vec![adopt(2, 0), adopt(0, 0), adopt(1, 0), adopt(2, 0)],
-        vec![take.clone(), fail(1, "1.w1.1", false), Step::Pass(200_000), looks(), first(1)],
+        vec![take.clone(), fail(1, "1.w1.1", Charge::Failure), Step::Pass(200_000), looks(), first(1)],
         // A death; the survivor's success changes nothing; both ways back.
         vec![take.clone(), ends(1), first(0), requeue(&[(2, 0)]), requeue(&[(1, 1)])],
         vec![take.clone(), ends(1), ends(0), requeue(&[(2, 0), (1, 1)]), requeue(&[(0, 1)])],
@@ -484,8 +493,8 @@ async fn cancelled_in_order(stage: &mut Stage) -> Result<(), String> {
         let steps = [
             Step::Push { first: 0, tasks: 5 },
             lease("w1", 1, 4),
-            fail(0, "1.w1.1", false),
-            fail(1, "1.w1.1", false),
+            fail(0, "1.w1.1", Charge::Failure),
+            fail(1, "1.w1.1", Charge::Failure),
             Step::CancelNext(bound),
         ];
         for step in &steps {
@@ -530,7 +539,7 @@ fn fenced_arguments(script: &str, task: &str, name: &str) -> Vec<String> {
                 .chain(times.map(str::to_owned))
                 .collect()
         }
-        "fail" => ["exit_code", "0", "999999", "last line"].map(str::to_owned).into(),
+        "fail" => ["exit_code", "again", "999999", "last line"].map(str::to_owned).into(),
         "release" => [WHY_RELEASED, "0"].map(str::to_owned).into(),
         "checkpoint" => ["1", BUNDLE.0, "3/9"].map(str::to_owned).into(),
         "tell" => [PIECE.0, "0", PIECE.1].map(str::to_owned).into(),
@@ -548,7 +557,7 @@ fn fenced_call(script: &'static str, task: &str, name: &str) -> Call {
         (Some(task), Ok(_)) => match script {
             "heartbeat" => Step::Heartbeat(vec![(TaskId(task), lease_name(name))]),
             "complete" => complete(task, name),
-            "fail" => fail(task, name, false),
+            "fail" => fail(task, name, Charge::Failure),
             "tell" => Step::Tell(TaskId(task), lease_name(name), 0),
             "checkpoint" => Step::Checkpoint(TaskId(task), lease_name(name), 1),
             _ => release(task, name),

@@ -75,7 +75,9 @@ fn places(model: &Model, snapshot: &mut Snapshot) {
     for (place, entries) in [("delayed", &model.delayed), ("leases", &model.leases)] {
         snapshot.extend(entries.iter().map(|(at, id)| (format!("{place} {id}"), at.to_string())));
     }
-    snapshot.extend(model.idle.iter().map(|(slots, worker)| (format!("idle {worker}"), slots.to_string())));
+    snapshot.extend(
+        model.idle.iter().map(|(called_at, worker)| (format!("idle {worker}"), called_at.to_string())),
+    );
     for (worker, (request, ids)) in &model.grants {
         let ids = joined(&mut ids.iter().copied()).unwrap_or_default();
         snapshot.insert(format!("grants {worker}"), format!("{request} {ids}"));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use common::queue::model::{Model, Task};
-use common::queue::{Adoption, Failed, LeaseReply, Pulse, WhyNothing};
+use common::queue::{Adoption, Charge, Failed, LeaseReply, Pulse, WhyNothing};
 use common::task::{LeaseName, Limits, Moments, State, TaskId, WorkerId};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ enum Act {
     Complete(Vec<(Named, Success)>),
     Fail {
         named: Named,
-        is_final: bool,
+        charge: Charge,
         jitter_ppm: u32,
     },
     Release(Named, u64),
@@ -142,16 +142,20 @@ fn success() -> impl Strategy<Value = Success> {
     )
 }
 
+fn charge() -> impl Strategy<Value = Charge> {
+    prop_oneof![5 => Just(Charge::Failure), 1 => Just(Charge::LastFailure), 2 => Just(Charge::Lapse)]
+}
+
 fn by_workers() -> impl Strategy<Value = Act> {
     let lease = (any::<Place>(), prop_oneof![6 => Just(0_u64), 1 => 1..3_u64], 0..5_u64, any::<bool>());
     let hold = prop_oneof![Just(0_u64), Just(10_000), 1..12_000_u64];
-    let fail = (named(), prop::bool::weighted(0.15), 0..1_000_000_u32);
+    let fail = (named(), charge(), 0..1_000_000_u32);
     prop_oneof![
         34 => lease.prop_map(|(worker, ago, slots, is_heard)| Act::Lease { worker, ago, slots, is_heard }),
         1 => any::<Place>().prop_map(Act::Restart),
         9 => vec(named(), 0..4).prop_map(Act::Heartbeat),
         7 => vec((named(), success()), 1..4).prop_map(Act::Complete),
-        11 => fail.prop_map(|(named, is_final, jitter_ppm)| Act::Fail { named, is_final, jitter_ppm }),
+        11 => fail.prop_map(|(named, charge, jitter_ppm)| Act::Fail { named, charge, jitter_ppm }),
         7 => (named(), hold).prop_map(|(named, hold_ms)| Act::Release(named, hold_ms)),
         7 => (named(), 1..4_u64).prop_map(|(named, number)| Act::Checkpoint(named, number)),
         2 => (named(), 0..2_u64).prop_map(|(named, from)| Act::Tell(named, from)),
@@ -277,9 +281,9 @@ impl Cast {
                 });
                 Step::Complete(named.collect())
             }
-            Act::Fail { named, is_final, jitter_ppm } => {
+            Act::Fail { named, charge, jitter_ppm } => {
                 let (task, lease) = self.name(named, model);
-                Step::Fail { task, lease, is_final: *is_final, jitter_ppm: *jitter_ppm }
+                Step::Fail { task, lease, charge: *charge, jitter_ppm: *jitter_ppm }
             }
             Act::Release(named, hold_ms) => {
                 let (task, lease) = self.name(named, model);
@@ -431,6 +435,7 @@ fn kinds(step: &Step, answer: &Answer) -> Vec<&'static str> {
             WhyNothing::Empty => "empty",
             WhyNothing::Drained => "drained",
             WhyNothing::NoneAsked => "none asked",
+            WhyNothing::Damaged => "damaged",
         },
         Answer::Pulses(pulses) => {
             return pulses

@@ -3,6 +3,7 @@
 
 pub mod bounds;
 pub mod conformance;
+pub mod damage;
 mod expected;
 mod history;
 mod invariants;

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::stage::digest_of;
 use super::swap::Swap;
-use super::{Coverage, History, Mutant, Stage, bounds, conformance, histories, play};
+use super::{Coverage, History, Mutant, Stage, bounds, conformance, damage, histories, play};
 use crate::TestRedis;
 
 /// Histories that are played before the rest. Most mistakes show in the first ones.
@@ -26,6 +26,7 @@ pub enum Witness {
     Moment,
     Table,
     Bound,
+    Damage,
     Refusal,
     LaterHistory,
     /// Nothing.
@@ -86,6 +87,7 @@ impl Prover {
             let states =
                 conformance::table(&mut self.stage).await.map_err(|finding| (Witness::Table, finding))?;
             bounds::check(&mut self.stage).await.map_err(|finding| (Witness::Bound, finding))?;
+            damage::check(&mut self.stage).await.map_err(|finding| (Witness::Damage, finding))?;
             conformance::refused(&mut self.stage, &states)
                 .await
                 .map_err(|finding| (Witness::Refusal, finding))?;

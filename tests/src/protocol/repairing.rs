@@ -6,6 +6,7 @@ use super::conformance::{complete, fail, lease, limits};
 use super::snapshot::differences;
 use super::step::Step;
 use super::{Snapshot, Stage};
+use common::queue::Charge;
 use common::task::TaskId;
 
 /// Tasks of the run; by their ids: dead, leased, delayed, succeeded, cancelled, pending, pending.
@@ -20,8 +21,8 @@ pub(super) async fn scenarios(stage: &mut Stage) -> Result<(), String> {
     let steps = [
         Step::Push { first: 0, tasks: TASKS },
         lease("w1", 1, 4),
-        fail(0, "1.w1.1", true),
-        fail(2, "1.w1.1", false),
+        fail(0, "1.w1.1", Charge::LastFailure),
+        fail(2, "1.w1.1", Charge::Failure),
         complete(3, "1.w1.1"),
         Step::CancelTasks(vec![TaskId(4)]),
     ];

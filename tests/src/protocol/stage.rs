@@ -231,8 +231,8 @@ impl Stage {
                     named.map(|((task, lease, _), completion)| (*task, lease, completion)).collect();
                 Answer::Completed(queue.complete_all(run, &named).await?)
             }
-            Step::Fail { task, lease, is_final, jitter_ppm } => {
-                Answer::Failed(queue.fail(run, *task, lease, &failure(*is_final, *jitter_ppm)).await?)
+            Step::Fail { task, lease, charge, jitter_ppm } => {
+                Answer::Failed(queue.fail(run, *task, lease, &failure(*charge, *jitter_ppm)).await?)
             }
             Step::Release(task, lease, hold_ms) => {
                 Answer::Released(queue.release(run, *task, lease, WHY_RELEASED, *hold_ms).await?)
@@ -275,6 +275,9 @@ impl Stage {
                 }
                 for (ready_at, id) in &model.delayed {
                     pipe.zadd(self.key("delayed"), id, ready_at.saturating_add_signed(-ms));
+                }
+                for (called_at, worker) in &model.idle {
+                    pipe.zadd(self.key("idle"), worker.as_str(), called_at.saturating_add_signed(-ms));
                 }
             }
             Step::Clock(ms) => _ = pipe.hincr(self.key("run"), "clock_ms", *ms),

@@ -5,7 +5,7 @@ use std::fmt;
 
 use common::queue::model::Model;
 use common::queue::{
-    Adoption, Completed, Completion, Failed, Failure, Fate, Kept, LeaseReply, Pulse, Released,
+    Adoption, Charge, Completed, Completion, Failed, Failure, Fate, Kept, LeaseReply, Pulse, Released,
 };
 use common::task::{LeaseName, Molecule, Moments, TaskId, WorkerId, decode_molecules};
 
@@ -31,7 +31,7 @@ pub enum Step {
     Fail {
         task: TaskId,
         lease: LeaseName,
-        is_final: bool,
+        charge: Charge,
         jitter_ppm: u32,
     },
     /// Handed back, for so many ms to nobody.
@@ -100,8 +100,8 @@ impl Success {
     }
 }
 
-pub(super) const fn failure(is_final: bool, jitter_ppm: u32) -> Failure<'static> {
-    Failure { reason: "exit_code", is_final, tail: "last line", jitter_ppm }
+pub(super) const fn failure(charge: Charge, jitter_ppm: u32) -> Failure<'static> {
+    Failure { reason: "exit_code", charge, tail: "last line", jitter_ppm }
 }
 
 impl Step {
@@ -125,8 +125,8 @@ impl Step {
                 };
                 Answer::Completed(successes.iter().map(complete).collect())
             }
-            Self::Fail { task, lease, is_final, jitter_ppm } => {
-                Answer::Failed(model.fail(*task, lease, &failure(*is_final, *jitter_ppm), now))
+            Self::Fail { task, lease, charge, jitter_ppm } => {
+                Answer::Failed(model.fail(*task, lease, &failure(*charge, *jitter_ppm), now))
             }
             Self::Release(task, lease, hold_ms) => {
                 Answer::Released(model.release(*task, lease, (WHY_RELEASED, *hold_ms), now))
@@ -184,9 +184,8 @@ impl fmt::Display for Step {
                     .collect();
                 write!(f, "complete {}", successes.join(", "))
             }
-            Self::Fail { task, lease, is_final, jitter_ppm } => {
-                let how = if *is_final { "for good" } else { "passing" };
-                write!(f, "fail {task} as {lease}, {how}, jitter {jitter_ppm} ppm")
+            Self::Fail { task, lease, charge, jitter_ppm } => {
+                write!(f, "fail {task} as {lease}, {}, jitter {jitter_ppm} ppm", charge.word())
             }
             Self::Release(task, lease, hold_ms) => {
                 write!(f, "release {task} as {lease}, held for {hold_ms} ms")

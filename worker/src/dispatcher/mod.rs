@@ -58,6 +58,8 @@ type Key = (RunId, TaskId, LeaseName);
 struct Running {
     control: Control,
     taken: Taken,
+    /// The task that stands for what its own is a part of.
+    first_part: TaskId,
 }
 
 /// The state of a worker.
@@ -304,7 +306,9 @@ impl Dispatcher {
             Taken::default()
         });
         self.held.add(run, serving.heartbeat(), grant.task, &grant.lease);
-        self.running.insert(key.clone(), Running { control: control.clone(), taken: taken.clone() });
+        let first_part = serving.info.spec.engine.first_part(grant.task);
+        let running = Running { control: control.clone(), taken: taken.clone(), first_part };
+        self.running.insert(key.clone(), running);
         let span = tracing::info_span!(
             "attempt",
             %run,
@@ -319,7 +323,7 @@ impl Dispatcher {
     }
 
     fn ended(&mut self, key: &Key, end: AttemptEnd) {
-        self.running.remove(key);
+        let first_part = self.running.remove(key).map_or(key.1, |running| running.first_part);
         self.slots.settle(self.running.values().map(|running| &running.taken));
         self.held.remove(&key.0, &key.2, key.1);
         match end {
@@ -330,10 +334,12 @@ impl Dispatcher {
             }
             AttemptEnd::AllBad(molecules_bad) => {
                 let reason = failure::ALL_BAD.to_owned();
-                self.in_vain(&key.0, Vain { task: key.1, reason, charged: false, molecules_bad });
+                let vain = Vain { task: key.1, first_part, reason, charged: false, molecules_bad };
+                self.in_vain(&key.0, vain);
             }
             AttemptEnd::Failed(reason) => {
-                self.in_vain(&key.0, Vain { task: key.1, reason, charged: true, molecules_bad: 0 });
+                let vain = Vain { task: key.1, first_part, reason, charged: true, molecules_bad: 0 };
+                self.in_vain(&key.0, vain);
             }
             AttemptEnd::Stopped => self.runs.wake_one(&key.0),
             AttemptEnd::MachineFault => {

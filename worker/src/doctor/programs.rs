@@ -4,7 +4,7 @@ use common::checkup::{Check, Verdict};
 
 use crate::config::Config;
 use crate::engine::{built_in, engine_for};
-use crate::gpus::{self, Gpu, GpuError};
+use crate::gpus::{self, GpuError, Machine};
 use crate::process::{Launcher, find_program};
 use crate::serving::probe;
 
@@ -44,17 +44,23 @@ pub(super) async fn engines(launcher: &Launcher, config: &Config) -> Vec<Check> 
 /// The machine's GPUs, and whether a worker with these flags has any.
 pub(super) async fn gpus(launcher: &Launcher, config: &Config) -> (Check, bool) {
     let found = gpus::find(launcher, config).await;
-    (told(&found), found.is_ok_and(|found| !found.is_empty()))
+    (told(&found), found.is_ok_and(|found| !found.devices.is_empty()))
 }
 
-fn told(found: &Result<Vec<Gpu>, GpuError>) -> Check {
-    match found {
-        Ok(found) if found.is_empty() => Check::note("gpus", "none"),
-        Ok(found) => {
-            let accounts = found.iter().map(|gpu| format!("{}: {}", gpu.index, gpu.account()));
-            Check::ok("gpus", accounts.collect::<Vec<_>>().join("; "))
-        }
-        Err(error) => Check::wrong("gpus", crate::heartbeat::chain(error), error.hint()),
+fn told(found: &Result<Machine, GpuError>) -> Check {
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => return Check::wrong("gpus", crate::heartbeat::chain(error), error.hint()),
+    };
+    let devices = found.devices.iter().map(|gpu| format!("{}: {}", gpu.index, gpu.account()));
+    let mut said: Vec<String> = devices.collect();
+    let unusable = found.without_parts.iter().map(|gpu| GpuError::WithoutParts { number: gpu.index });
+    let unusable: Vec<GpuError> = unusable.collect();
+    said.extend(unusable.iter().map(GpuError::to_string));
+    match unusable.first() {
+        Some(error) => Check::wrong("gpus", said.join("; "), error.hint()),
+        None if said.is_empty() => Check::note("gpus", "none"),
+        None => Check::ok("gpus", said.join("; ")),
     }
 }
 
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn no_gpu_is_no_fault_and_a_broken_driver_is() {
-        assert_eq!(told(&Ok(Vec::new())).verdict, Verdict::Note);
+        assert_eq!(told(&Ok(Machine::default())).verdict, Verdict::Note);
         let broken = told(&Err(GpuError::Fails("NVIDIA-SMI has failed".into())));
         assert_eq!(
             (broken.verdict, broken.found.as_str()),

@@ -11,7 +11,7 @@ use common::task::{FepOptions, FepPart, RunSpec, TaskId};
 use super::reason::FepReason;
 use super::{
     Engine, EngineFailure, GroupSetup, Judged, Needed, Plan, Preparation, Snapshot, Step, StepOutcome,
-    Workload, command, fep_verdict, left_file, mmgbsa, task_file,
+    Workload, command, fep_verdict, left_file, mdrun_log, mmgbsa, task_file,
 };
 
 /// Steps of the dynamics between two samples of the energy differences.
@@ -44,15 +44,29 @@ pub(crate) struct Stage {
     pub(crate) leaves: &'static str,
     /// Why the molecule is bad if it ended well without that file.
     pub(crate) reason: FepReason,
+    /// mdrun's log, of a simulation.
+    pub(crate) log: Option<&'static str>,
+}
+
+impl Stage {
+    const fn new(name: &'static str, leaves: &'static str, reason: FepReason) -> Self {
+        Self { name, leaves, reason, log: None }
+    }
 }
 
 /// The steps of the set-up, in their order.
 pub(crate) const STAGES: [Stage; 5] = [
-    Stage { name: "solute", leaves: "fep/solute.gro", reason: FepReason::ParametersFailed },
-    Stage { name: "solvate", leaves: "fep/solvated.gro", reason: FepReason::SolvationFailed },
-    Stage { name: "relax", leaves: "fep/relax.gro", reason: FepReason::MinimisationFailed },
-    Stage { name: "equilibrate", leaves: "fep/equilibrate.gro", reason: FepReason::EquilibrationFailed },
-    Stage { name: "pack", leaves: SETUP, reason: FepReason::EquilibrationFailed },
+    Stage::new("solute", "fep/solute.gro", FepReason::ParametersFailed),
+    Stage::new("solvate", "fep/solvated.gro", FepReason::SolvationFailed),
+    Stage {
+        log: Some("fep/relax.log"),
+        ..Stage::new("relax", "fep/relax.gro", FepReason::MinimisationFailed)
+    },
+    Stage {
+        log: Some("fep/equilibrate.log"),
+        ..Stage::new("equilibrate", "fep/equilibrate.gro", FepReason::EquilibrationFailed)
+    },
+    Stage::new("pack", SETUP, FepReason::EquilibrationFailed),
 ];
 
 /// What is kept of a task: enough to look at it, and to do it again.
@@ -73,8 +87,6 @@ const KEPT: [&str; 12] = [
 
 /// What the driver goes on from.
 const STATE: [&str; 2] = ["window/window.cpt", "window/window.tpr"];
-/// How mdrun notes in its log that it writes a checkpoint, before the step's number.
-const CHECKPOINT_NOTE: &str = "Writing checkpoint, step ";
 /// What mdrun appends to, and cuts back to what its checkpoint knows of.
 const APPENDED: [&str; 4] = [LOG, "window/window.edr", "window/window.xtc", DHDL];
 
@@ -90,11 +102,11 @@ impl Fep {
         Self { options }
     }
 
-    /// The step of the newest checkpoint by mdrun's log, and those of the window. mdrun has its log on disk before the checkpoint is in place.
+    /// The step of the newest checkpoint by mdrun's log, and those of the window.
     fn progress(&self, scratch: &Path) -> Option<(u64, u64)> {
         let log = left_file::read(scratch, LOG.as_ref()).ok()?;
         let steps = self.options.window_steps();
-        let step = checkpoint_step(&String::from_utf8_lossy(&log))?;
+        let step = mdrun_log::checkpoint_step(&String::from_utf8_lossy(&log))?;
         (step <= steps).then_some((step, steps))
     }
 
@@ -125,12 +137,6 @@ impl Fep {
 fn step(driver: &Path, name: &str, needs: Vec<PathBuf>) -> Step {
     let script = driver.to_string_lossy();
     Step { name: name.to_owned(), argv: ["python3", &script, name].map(str::to_owned).into(), needs }
-}
-
-/// The step of the last checkpoint that a log of mdrun tells of.
-fn checkpoint_step(log: &str) -> Option<u64> {
-    let step = |line: &str| line.strip_prefix(CHECKPOINT_NOTE)?.split_once(" at ")?.0.parse().ok();
-    log.lines().rev().find_map(step)
 }
 
 /// A file of a window, as it is for the reduction.

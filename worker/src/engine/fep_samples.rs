@@ -91,6 +91,8 @@ fn state_of(line: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TABLE: &str = "# made by gmx\n@ subtitle \"T = 298.15 (K) \\xl\\f{} state 3: (coul-lambda, vdw-lambda)\"\n\
@@ -118,5 +120,26 @@ mod tests {
         check("1e3", "nan", "row 2 has `nan` (expected a finite number)");
         check("1e3", "-1.#IND", "row 2 has `-1.#IND` (expected a finite number)");
         check("0.1000 ", "0.1500 ", "row 3 is of 0.15 ps (expected 0.1 ps)");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.saturating_mul(4), failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn hostile_tables_are_refused_or_finite(any in any::<String>(), inserted in "[-+0-9.eEinfa@#: \n]{0,20}", at in 0..=TABLE.len(), dropped in 0..30_usize) {
+            let rest: String = TABLE[at..].chars().skip(dropped).collect();
+            for text in [format!("{}{inserted}{rest}", &TABLE[..at]), any] {
+                match Samples::parse(&text) {
+                    Ok(samples) => {
+                        prop_assert!(samples.rows.iter().flatten().all(|number| number.is_finite()));
+                        // Empty rows, too many and too few: said, never counted on.
+                        if samples.check(Expected { rows: 3, columns: 3, every_ps: 0.05 }).is_ok() {
+                            prop_assert!(samples.rows.len() == 3 && samples.rows.iter().all(|row| row.len() == 3));
+                        }
+                    }
+                    Err(error) => prop_assert!(error.to_string().chars().count() < 200, "{}", error),
+                }
+            }
+        }
     }
 }

@@ -239,7 +239,9 @@ fn a_window_that_changed_its_threads_is_refused() {
         LOG,
         &format!("{LOG_TEXT}Restarting from checkpoint\nUsing 1 MPI thread\nUsing 2 OpenMP threads \n"),
     );
-    assert_eq!(attempt.failed().reason, "threads_changed");
+    let failure = attempt.failed();
+    assert_eq!((failure.reason, failure.remedy()), ("threads_changed", Remedy::GiveUp));
+    assert!(failure.detail.ends_with("Using 1 OpenMP thread, then Using 2 OpenMP threads"), "{failure}");
     attempt.write(LOG, &format!("{LOG_TEXT}Restarting from checkpoint\n{LOG_TEXT}"));
     assert_eq!(attempt.row().verdict, Verdict::Ok, "the same number again");
 }
@@ -276,6 +278,13 @@ fn a_set_up_that_stops_is_named_by_its_step() {
         attempt.makes_setup = true;
         for before in &STAGES[..number] {
             attempt.write(before.leaves, "x");
+        }
+        if let Some(log) = stage.log {
+            let failure = attempt.failed();
+            assert_eq!((failure.reason, failure.remedy()), ("cut_short", Remedy::Retry));
+            attempt.write(log, MAXH_LOG);
+            assert!(attempt.failed().detail.contains("cut short by `-maxh`"), "{}", attempt.failed());
+            attempt.write(log, LOG_TEXT);
         }
         attempt.refused(stage.reason.name(), &format!("step `{}` ended well and left no", stage.name));
     }

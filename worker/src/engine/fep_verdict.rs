@@ -12,11 +12,11 @@ use serde::Deserialize;
 use super::command_verdict::is_reason;
 use super::ending::{breakdown, evidence};
 use super::fep::{
-    DHDL, DHDL_EVERY, ENERGY, ENERGY_EVERY, FINAL, LOG, REDUCTION, SETUP, STAGES, STEP_PS, of_window,
+    DHDL, DHDL_EVERY, ENERGY, ENERGY_EVERY, FINAL, LOG, REDUCTION, SETUP, STAGES, STEP_PS, Stage, of_window,
 };
 use super::fep_samples::{Expected, Samples, SamplesError};
 use super::reason::{FepReason, failure};
-use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file};
+use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file, mdrun_log};
 use crate::process::Ended;
 
 /// The engine's columns.
@@ -46,8 +46,6 @@ const OVERLAP_MIN: f64 = 0.06;
 const RANGE_KCAL_MOL: std::ops::Range<f64> = -100.0..50.0;
 /// How the word of a driver that refuses a molecule is called.
 const REFUSED: &str = "fep/refused.json";
-/// What mdrun writes to its log when `-maxh` ends it.
-const MAXH: &str = "Run time exceeded";
 
 /// Judges the molecule of a task.
 pub(crate) fn judge(options: &FepOptions, workload: &Workload<'_>, outcomes: &[StepOutcome]) -> Vec<Judged> {
@@ -113,6 +111,7 @@ impl Attempt<'_> {
             }
             // Another task may have been the first to make it.
             if !has_setup && !self.is_there(stage.leaves.as_ref()) {
+                self.simulated(stage)?;
                 let detail = format!("step `{}` ended well and left no `{}`", stage.name, stage.leaves);
                 return Ok(Err(bad(stage.reason, detail)));
             }
@@ -127,26 +126,21 @@ impl Attempt<'_> {
         Ok(self.samples(number))
     }
 
+    /// Whether the simulation of a step without its output, if it is one, came to its end all the same.
+    fn simulated(&self, stage: &Stage) -> Result<(), EngineFailure> {
+        let Some(log) = stage.log else { return Ok(()) };
+        let log = self.read(log.as_ref()).unwrap_or_default();
+        if mdrun_log::has_ended(&log) {
+            return Ok(());
+        }
+        Err(mdrun_log::cut_short(&log, stage.name, stage.leaves))
+    }
+
     /// Whether mdrun came to its end, with the same number of threads throughout.
     fn uncut(&self) -> Result<(), EngineFailure> {
         let log = self.read(LOG.as_ref()).unwrap_or_default();
-        let threads = |what: &str| {
-            let mut counts: Vec<&str> =
-                log.lines().filter(|line| line.starts_with("Using ") && line.contains(what)).collect();
-            counts.dedup();
-            counts.len() > 1
-        };
-        if threads(" MPI thread") || threads(" OpenMP thread") {
-            let detail =
-                "the window was gone on with on another number of threads, which changes its numbers";
-            return Err(EngineFailure { reason: failure::THREADS_CHANGED, detail: detail.to_owned() });
-        }
-        if self.is_there(FINAL.as_ref()) {
-            return Ok(());
-        }
-        let why = if log.contains(MAXH) { "by `-maxh`" } else { "before its last step" };
-        let detail = format!("mdrun was cut short {why} and left no `{FINAL}`");
-        Err(EngineFailure { reason: failure::CUT_SHORT, detail })
+        mdrun_log::same_threads(&log, "window")?;
+        if self.is_there(FINAL.as_ref()) { Ok(()) } else { Err(mdrun_log::cut_short(&log, "window", FINAL)) }
     }
 
     fn samples(&self, number: usize) -> Result<Found, Refusal> {

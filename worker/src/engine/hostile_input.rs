@@ -24,10 +24,9 @@ const PREPARED: &str =
     "{\"index\": 0, \"ok\": true, \"docked_smiles\": \"C\", \"heavy_atoms\": 1, \"flags\": []}\n";
 const ROWS: &str = "molecule_id,mw\na,1\nb,\"2\"\n";
 
-/// A quarter of what the environment or the default says: these run in CI with everything else.
+/// As many as `PROPTEST_CASES` says, 256 by default: these parse whole files.
 fn cases() -> ProptestConfig {
-    let cases = (ProptestConfig::default().cases / 4).max(1);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// A text of a format with something else in the middle of it.

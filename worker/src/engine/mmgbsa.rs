@@ -11,7 +11,7 @@ use common::task::{MmgbsaOptions, RunSpec, Solvent};
 use super::reason::ComplexReason;
 use super::{
     Engine, EngineFailure, Judged, Plan, Preparation, Shareable, Snapshot, Step, StepOutcome, Workload,
-    command, mmgbsa_energies, mmgbsa_verdict, task_file,
+    command, left_file, mdrun_log, mmgbsa_energies, mmgbsa_verdict, task_file,
 };
 
 /// The step that gives the receptor its topology, once for all molecules.
@@ -32,24 +32,70 @@ const PARAMETERS: (&str, &str) = ("parameters", "structure.sdf");
 pub(crate) struct Stage {
     /// Its name for the driver.
     pub(crate) name: &'static str,
-    /// The file in the molecule's folder that it leaves, and that the next one needs.
+    /// The file in the molecule's folder that it leaves, last and whole, and that the next one needs.
     pub(crate) leaves: &'static str,
     /// Why the molecule is bad if it ended well without that file.
     pub(crate) reason: ComplexReason,
+    /// What else it leaves there for later steps, for the judge or to be kept.
+    makes: &'static [&'static str],
+    /// mdrun's log, of a simulation.
+    pub(crate) log: Option<&'static str>,
+    /// Large files of it and of former steps that nobody needs once it is done.
+    uses_up: &'static [&'static str],
+    /// Whether it is dynamics that go on from a checkpoint.
+    resumes: bool,
+}
+
+impl Stage {
+    const fn new(name: &'static str, leaves: &'static str, reason: ComplexReason) -> Self {
+        Self { name, leaves, reason, makes: &[], log: None, uses_up: &[], resumes: false }
+    }
 }
 
 /// The steps of each molecule, in their order.
 const STAGES: [Stage; 8] = [
-    Stage { name: "pose", leaves: "structure.sdf", reason: ComplexReason::ParametersFailed },
-    Stage { name: "parameters", leaves: "parameters.itp", reason: ComplexReason::ParametersFailed },
-    Stage { name: "complex", leaves: "boxed.gro", reason: ComplexReason::ComplexFailed },
-    Stage { name: "em", leaves: "em.gro", reason: ComplexReason::MinimisationFailed },
-    Stage { name: EQUILIBRATE, leaves: "equilibrate.gro", reason: ComplexReason::EquilibrationFailed },
-    Stage { name: "md", leaves: "md.gro", reason: ComplexReason::DynamicsFailed },
-    Stage { name: "whole", leaves: WHOLE, reason: ComplexReason::TrajectoryFailed },
-    Stage { name: "energies", leaves: "energies.dat", reason: ComplexReason::EnergiesFailed },
+    Stage {
+        makes: &["ligand.json", "pose.sdf"],
+        ..Stage::new("pose", "structure.sdf", ComplexReason::ParametersFailed)
+    },
+    Stage::new(PARAMETERS.0, "parameters.itp", ComplexReason::ParametersFailed),
+    Stage {
+        makes: &["complex.top", "complex.gro", "system.top", "groups.ndx"],
+        ..Stage::new(COMPLEX, "boxed.gro", ComplexReason::ComplexFailed)
+    },
+    Stage {
+        log: Some("em.log"),
+        uses_up: &["boxed.gro"],
+        ..Stage::new("em", "em.gro", ComplexReason::MinimisationFailed)
+    },
+    Stage {
+        log: Some("equilibrate.log"),
+        resumes: true,
+        ..Stage::new(EQUILIBRATE, "equilibrate.gro", ComplexReason::EquilibrationFailed)
+    },
+    Stage {
+        makes: &["md.mdp", "md.log", "md.tpr", "md.xtc"],
+        log: Some("md.log"),
+        uses_up: &["system.top", "equilibrate.gro"],
+        resumes: true,
+        ..Stage::new(MD, "md.gro", ComplexReason::DynamicsFailed)
+    },
+    Stage {
+        makes: &["complex.tpr", "whole.xtc"],
+        uses_up: &["md.tpr", "md.xtc"],
+        ..Stage::new("whole", "last.gro", ComplexReason::TrajectoryFailed)
+    },
+    Stage {
+        makes: &["mmgbsa.in", "energies.csv"],
+        uses_up: &["complex.tpr", "groups.ndx"],
+        ..Stage::new("energies", "energies.dat", ComplexReason::EnergiesFailed)
+    },
 ];
 
+/// The step that leaves all topologies (`.itp`), however many the receptor has.
+const COMPLEX: &str = "complex";
+/// The step whose frames are evaluated.
+const MD: &str = "md";
 /// The step that only water needs.
 const EQUILIBRATE: &str = "equilibrate";
 
@@ -58,37 +104,16 @@ pub(crate) fn stages(solvent: Solvent) -> impl Iterator<Item = Stage> {
     STAGES.into_iter().filter(move |stage| solvent == Solvent::Tip3p || stage.name != EQUILIBRATE)
 }
 
-/// One of them is there once a molecule's dynamics have begun.
-const BEGUN: [&str; 2] = ["md.cpt", "md.gro"];
+/// How many of a molecule's steps are done: the last one whose file is there, and all before it, whose files may be used up.
+pub(crate) fn done(solvent: Solvent, is_there: impl Fn(&str) -> bool) -> usize {
+    let last = stages(solvent).enumerate().filter(|(_, stage)| is_there(stage.leaves)).last();
+    last.map_or(0, |(at, _)| at + 1)
+}
 
-/// What is left of a molecule's steps for later ones, for the judge and to be kept, beside all topologies (`.itp`).
-const STATE: [&str; 20] = [
-    "ligand.json",
-    "pose.sdf",
-    "structure.sdf",
-    "complex.top",
-    "complex.gro",
-    "boxed.gro",
-    "system.top",
-    "groups.ndx",
-    "em.gro",
-    "equilibrate.gro",
-    "md.cpt",
-    "md.tpr",
-    "md.mdp",
-    "md.gro",
-    "complex.tpr",
-    "whole.xtc",
-    "last.gro",
-    "mmgbsa.in",
-    "energies.csv",
-    "energies.dat",
-];
+/// The checkpoint of dynamics; for a moment, while mdrun puts a new one in its place, only the former one has its name.
+const CHECKPOINTS: [&str; 2] = [".cpt", "_prev.cpt"];
 /// What mdrun appends to, and cuts back to what its checkpoint knows of.
-const APPENDED: [&str; 3] = ["md.log", "md.edr", "md.xtc"];
-/// Large files that nobody needs once the trajectory is whole, which this file tells.
-const USED_UP: [&str; 4] = ["md.cpt", "md.tpr", "md.edr", "md.xtc"];
-const WHOLE: &str = "last.gro";
+const APPENDED: [&str; 3] = [".log", ".edr", ".xtc"];
 
 /// What is kept of a molecule: enough to look at it, and to do the dynamics again.
 const KEPT: [&str; 16] = [
@@ -143,18 +168,39 @@ impl Mmgbsa {
         });
         task.to_string().into_bytes()
     }
-}
 
-impl Mmgbsa {
-    /// Steps whose output is there, and all of this round.
-    fn progress(&self, scratch: &Path, files: &BTreeSet<PathBuf>) -> Option<(u64, u64)> {
-        let task = std::fs::read(scratch.join(task_file::NAME)).ok()?;
-        let task: serde_json::Value = serde_json::from_slice(&task).ok()?;
-        let molecules = task["molecules"].as_array()?.len();
-        let is_left =
-            |file: &&PathBuf| stages(self.options.solvent).any(|stage| file.ends_with(stage.leaves));
-        let steps = molecules * stages(self.options.solvent).count();
-        Some((files.iter().filter(is_left).count() as u64, steps as u64))
+    /// How much a step counts in the progress: dynamics as many steps as they have, anything else one.
+    fn weight(&self, stage: Stage) -> u64 {
+        match stage.name {
+            MD => self.options.md_steps(),
+            EQUILIBRATE => self.options.equilibration_steps(),
+            _ => 1,
+        }
+    }
+
+    /// Adds what a molecule has left that a later attempt needs: of its finished steps, and of the dynamics that run. Gives how much is done.
+    fn add_molecule(&self, scratch: &Path, files: &[&Path], snapshot: &mut Snapshot) -> u64 {
+        let find = |name: &str| files.iter().find(|file| file.ends_with(name)).map(|file| file.to_path_buf());
+        let done = done(self.options.solvent, |name| find(name).is_some());
+        let finished: Vec<Stage> = stages(self.options.solvent).take(done).collect();
+        let made = finished.iter().flat_map(|stage| stage.makes.iter().chain([&stage.leaves]));
+        let is_needed = |name: &&&str| !finished.iter().any(|stage| stage.uses_up.contains(*name));
+        let mut state: BTreeSet<PathBuf> = made.filter(is_needed).filter_map(|name| find(name)).collect();
+        if finished.iter().any(|stage| stage.name == COMPLEX) {
+            let is_topology = |file: &&&Path| file.extension().is_some_and(|end| end == "itp");
+            state.extend(files.iter().filter(is_topology).map(|file| file.to_path_buf()));
+        }
+        let mut steps = finished.iter().map(|stage| self.weight(*stage)).sum();
+        let next = stages(self.options.solvent).nth(done).filter(|stage| stage.resumes);
+        if let Some((stage, (read, appended))) =
+            next.and_then(|stage| Some((stage, dynamics(stage.name, find)?)))
+        {
+            state.extend(read);
+            steps += steps_kept(scratch, &appended).filter(|steps| *steps <= self.weight(stage)).unwrap_or(0);
+            snapshot.appended.extend(appended);
+        }
+        snapshot.state.extend(state);
+        steps
     }
 }
 
@@ -211,29 +257,37 @@ impl Engine for Mmgbsa {
         workload.molecules.iter().flat_map(|input| of(input.index)).collect()
     }
 
-    /// All that later steps need of each molecule whose dynamics have begun: what comes before takes minutes at most, and the
-    /// ligand's parameters are in the store.
+    /// What the finished steps of each molecule of the round left and later ones need, and the dynamics that run. What a step is about to
+    /// make is left out: it is made again. So is the word of a driver that refuses a molecule: a broken machine may have been the reason.
     fn checkpoint(&self, scratch: &Path) -> Option<Snapshot> {
-        let files: BTreeSet<PathBuf> =
-            command::files_below(scratch, Path::new(FOLDER), 2).into_iter().collect();
-        let has_begun = |file: &&PathBuf| BEGUN.iter().any(|name| files.contains(&file.with_file_name(name)));
-        let is_one_of = |file: &Path, names: &[&str]| names.iter().any(|name| file.ends_with(name));
-        let is_state =
-            |file: &Path| is_one_of(file, &STATE) || file.extension().is_some_and(|end| end == "itp");
-        let is_used_up =
-            |file: &Path| is_one_of(file, &USED_UP) && files.contains(&file.with_file_name(WHOLE));
-        let begun = || files.iter().filter(has_begun).filter(|file| !is_used_up(file));
-        let snapshot = Snapshot {
-            state: begun().filter(|file| is_state(file)).cloned().collect(),
-            appended: begun().filter(|file| is_one_of(file, &APPENDED)).cloned().collect(),
-            progress: self.progress(scratch, &files),
-        };
+        let task = std::fs::read(scratch.join(task_file::NAME)).ok()?;
+        let task: serde_json::Value = serde_json::from_slice(&task).ok()?;
+        let molecules = task["molecules"].as_array()?;
+        let files = command::files_below(scratch, Path::new(FOLDER), 2);
+        let mut snapshot = Snapshot::default();
+        let mut done = 0;
+        for molecule in molecules {
+            let folder = of_molecule(usize::try_from(molecule["index"].as_u64()?).ok()?, "");
+            let own = files.iter().filter(|file| file.parent() == Some(&folder));
+            done += self.add_molecule(scratch, &own.map(PathBuf::as_path).collect::<Vec<_>>(), &mut snapshot);
+        }
+        let of_each: u64 = stages(self.options.solvent).map(|stage| self.weight(stage)).sum();
+        snapshot.progress = Some((done, molecules.len() as u64 * of_each));
         (!snapshot.state.is_empty()).then_some(snapshot)
     }
 
     fn leaves(&self, step: &Step) -> Option<PathBuf> {
         let (stage, index) = stage_of(step)?;
         Some(of_molecule(index, stage.leaves))
+    }
+
+    fn is_done(&self, scratch: &Path, step: &Step) -> bool {
+        let is_there = |index, name: &str| scratch.join(of_molecule(index, name)).is_file();
+        stage_of(step).is_some_and(|(stage, index)| {
+            stages(self.options.solvent)
+                .take(done(self.options.solvent, |name| is_there(index, name)))
+                .any(|done| done.name == stage.name)
+        })
     }
 
     fn shareable(&self, step: &Step) -> Option<Shareable> {
@@ -267,6 +321,22 @@ impl Engine for Mmgbsa {
         let after = ["complex_bond", "contacts", "pocket_distance", "seed", "detail"];
         before.into_iter().chain(terms).chain(after).collect()
     }
+}
+
+/// The files of dynamics that have a checkpoint: what mdrun reads, and what it appends to. `None` unless all that it needs is there.
+fn dynamics(name: &str, find: impl Fn(&str) -> Option<PathBuf>) -> Option<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let of = |end: &str| find(&format!("{name}{end}"));
+    let checkpoint = CHECKPOINTS.iter().find_map(|end| of(end))?;
+    let appended = APPENDED.iter().map(|end| of(end)).collect::<Option<_>>()?;
+    let read = [Some(of(".tpr")?), Some(checkpoint), of(".mdp")];
+    Some((read.into_iter().flatten().collect(), appended))
+}
+
+/// The step of the checkpoint of dynamics, by mdrun's log.
+fn steps_kept(scratch: &Path, appended: &[PathBuf]) -> Option<u64> {
+    let log = appended.iter().find(|file| file.extension().is_some_and(|end| end == "log"))?;
+    let log = left_file::read(scratch, log).ok()?;
+    mdrun_log::checkpoint_step(&String::from_utf8_lossy(&log))
 }
 
 /// A call of Python with a line of code.

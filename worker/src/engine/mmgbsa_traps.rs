@@ -11,7 +11,7 @@ use common::task::{
 use tempfile::TempDir;
 
 use super::mmgbsa::Mmgbsa;
-use super::{Engine as _, EngineFailure, Judged, MoleculeInput, Remedy, StepOutcome, Workload};
+use super::{Engine as _, EngineFailure, Judged, MoleculeInput, Remedy, Snapshot, StepOutcome, Workload};
 use crate::process::{Ended, How};
 
 const START: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzene-start.gro");
@@ -20,6 +20,12 @@ const LAST: &str = include_str!("../../../tests/golden/gromacs-2022.5-t4l-benzen
 const ENERGIES: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-10ps.dat");
 const ONE_FRAME: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-1ps.dat");
 const AWAY: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-10nm-away.dat");
+/// `mdrun -maxh`: exit 0, and these lines in its log.
+const MAXH_LOG: &str = include_str!("../../../tests/golden/gromacs-2022.5-methane-maxh.txt");
+const FINISHED: &str = "Finished mdrun on rank 0 Thu Nov 26 04:06:02 2026\n";
+/// What gmx_MMPBSA was asked for.
+const MODEL: &str =
+    "&general\nstartframe=2, endframe=9999999, interval=1, PBRadii=3,\n/\n&gb\nigb=5, saltcon=0.15,\n/\n";
 const BROKEN: &str = include_str!("../../../tests/golden/gmx_mmpbsa-1.7.1-t4l-benzene-broken-molecules.dat");
 
 const OPTIONS: MmgbsaOptions = MmgbsaOptions {
@@ -95,6 +101,7 @@ impl Attempt {
             }
             write("complex.gro", START);
             write("last.gro", LAST);
+            write("mmgbsa.in", MODEL);
             write("energies.dat", ENERGIES);
         }
         attempt
@@ -239,11 +246,64 @@ fn molecules_that_the_box_has_cut_are_named_though_the_total_looks_well() {
 }
 
 #[test]
-fn dynamics_without_final_coordinates_have_no_end() {
-    // `-maxh` and a full stop by a signal: mdrun leaves a checkpoint, trajectory and log, and exits 0.
+fn radii_of_another_model_are_named_though_the_total_looks_well() {
     let attempt = Attempt::new();
-    attempt.remove("md.gro");
-    attempt.refused("dynamics_failed", "step `md` ended well and left no `md.gro`");
+    attempt.spoil("mmgbsa.in", &MODEL.replace("PBRadii=3", "PBRadii=2"));
+    attempt.refused("radii_mismatch", "`mmgbsa.in`: PBRadii=2 (expected 3 for igb=5)");
+    attempt.remove("mmgbsa.in");
+    attempt.refused("radii_mismatch", "No such file");
+    // A driver of one's own may have another model, with the radii of that.
+    attempt.spoil("mmgbsa.in", &MODEL.replace("PBRadii=3", "PBRadii=4").replace("igb=5", "igb=8"));
+    assert_eq!(attempt.first().score, "-14.88");
+}
+
+#[test]
+fn a_simulation_that_was_cut_short_is_no_molecules_fault_whatever_its_exit_code() {
+    // mdrun leaves a checkpoint, trajectory and log, and exits 0.
+    for (name, solvent) in [("md", Solvent::Vacuum), ("equilibrate", Solvent::Tip3p), ("em", Solvent::Vacuum)]
+    {
+        let mut attempt = Attempt::new();
+        attempt.options.solvent = solvent;
+        for index in ["00000", "00001"] {
+            attempt.write(&format!("mmgbsa/{index}/equilibrate.gro"), "x");
+        }
+        let (log, coordinates) = (format!("{name}.log"), format!("{name}.gro"));
+        attempt.remove(&coordinates);
+        let cut = |text: &str, how: &str| {
+            attempt.spoil(&log, text);
+            let failure = attempt.failed();
+            assert_eq!((failure.reason, failure.remedy()), ("cut_short", Remedy::Retry));
+            let expect = format!("mdrun was cut short {how} in `{name}_00000` and left no `{coordinates}`");
+            assert_eq!(failure.detail, expect);
+        };
+        cut(MAXH_LOG, "by `-maxh`");
+        // It notes its end then, too, and so does what went before a restart.
+        cut(&format!("{MAXH_LOG}{FINISHED}"), "by `-maxh`");
+        cut(
+            &format!("{FINISHED}Restarting from checkpoint, appending to previous log file.\n"),
+            "before its last step",
+        );
+        cut(&format!("Received the TERM signal, stopping within 20 steps\n{FINISHED}"), "by a signal");
+        cut("", "before its last step");
+        // A refusal with evidence, such as atoms that fly apart, stands.
+        attempt.spoil("refused.json", "{\"reason\": \"dynamics_failed\", \"detail\": \"LINCS\"}");
+        attempt.refused("dynamics_failed", "LINCS");
+    }
+}
+
+#[test]
+fn a_simulation_that_changed_its_threads_is_refused() {
+    let attempt = Attempt::new();
+    let again =
+        |threads: &str| format!("{MAXH_LOG}Restarting from checkpoint\nUsing 1 MPI thread\n{threads}");
+    attempt.spoil("md.log", &again("Using 1 OpenMP thread \n"));
+    assert_eq!(attempt.first().score, "-14.88", "the same number again");
+    attempt.spoil("md.log", &again("Using 2 OpenMP threads \n"));
+    let failure = attempt.failed();
+    assert_eq!((failure.reason, failure.remedy()), ("threads_changed", Remedy::GiveUp));
+    let expect = "`md_00000` was gone on with on another number of threads, which changes its numbers: \
+                  Using 1 OpenMP thread, then Using 2 OpenMP threads";
+    assert_eq!(failure.detail, expect);
 }
 
 #[test]
@@ -251,6 +311,9 @@ fn a_step_that_ends_well_without_its_output_is_named() {
     let check = |name: &str, reason: &str| {
         let attempt = Attempt::new();
         attempt.remove(name);
+        for log in ["em.log", "md.log"] {
+            attempt.spoil(log, FINISHED);
+        }
         attempt.refused(reason, &format!("left no `{name}`"));
         attempt.spoil(name, "");
         attempt.refused(reason, &format!("left no `{name}`"));
@@ -259,6 +322,7 @@ fn a_step_that_ends_well_without_its_output_is_named() {
     check("parameters.itp", "parameters_failed");
     check("boxed.gro", "complex_failed");
     check("em.gro", "minimisation_failed");
+    check("md.gro", "dynamics_failed");
     check("last.gro", "trajectory_failed");
     check("energies.dat", "energies_failed");
 }
@@ -315,7 +379,9 @@ fn what_ended_a_step_from_outside_is_no_molecules_fault_and_costs_no_other() {
     check(How::Exited(75), "try_again", Remedy::HandBack);
     let mut attempt = Attempt::new();
     attempt.until = Some("md_00001".into());
-    std::fs::remove_file(attempt.scratch.path().join("mmgbsa/00001/md.gro")).unwrap();
+    for gone in ["md.gro", "last.gro", "energies.dat"] {
+        std::fs::remove_file(attempt.scratch.path().join("mmgbsa/00001").join(gone)).unwrap();
+    }
     let judged = attempt.judged().unwrap();
     assert!(judged[0].is_ok(), "it was done before the stop");
     assert_eq!(judged[1].as_ref().unwrap_err().reason, "stopped");
@@ -371,7 +437,8 @@ fn a_step_whose_output_was_there_before_needs_no_process() {
     let second = ["pose", "parameters", "complex", "em", "md", "whole", "energies"];
     attempt.left_out.extend(second.map(|name| format!("{name}_00001")));
     assert_eq!(attempt.first().score, "-14.88");
-    attempt.remove("em.gro");
+    attempt.left_out.push("energies_00000".to_owned());
+    attempt.remove("energies.dat");
     assert_eq!(
         attempt.failed().reason,
         "output_lost",
@@ -398,53 +465,125 @@ fn each_step_tells_what_it_leaves_and_the_parameters_are_shared() {
 }
 
 #[test]
-fn a_checkpoint_holds_what_the_later_steps_of_begun_dynamics_need() {
+fn a_step_is_done_if_a_later_one_is_whose_input_it_made() {
     let attempt = Attempt::new();
     let engine = Mmgbsa::new(OPTIONS);
-    let task_json = engine.plan(&attempt.workload()).files.remove(0).1;
-    attempt.write("task.json", &String::from_utf8(task_json).unwrap());
-    attempt.remove("md.gro");
-    for gone in ["last.gro", "energies.dat"] {
+    let steps = engine.plan(&attempt.workload()).steps;
+    let done = |attempt: &Attempt| {
+        let done = steps.iter().filter(|step| engine.is_done(attempt.scratch.path(), step));
+        done.map(|step| step.name.clone()).filter(|name| name.ends_with("_00000")).collect::<Vec<_>>()
+    };
+    // A bundle that was made after the minimisation lacks what that used up.
+    for gone in ["boxed.gro", "md.gro", "last.gro", "energies.dat"] {
         attempt.remove(gone);
     }
-    std::fs::remove_dir_all(attempt.scratch.path().join("mmgbsa/00001")).unwrap();
-    assert_eq!(engine.checkpoint(attempt.scratch.path()), None, "its dynamics have not begun");
-    for name in ["md.cpt", "md.tpr", "md.xtc", "md.edr", "md.log", "posre.itp", "groups.ndx", "mdout.mdp"] {
+    let before = ["pose_00000", "parameters_00000", "complex_00000", "em_00000"];
+    assert_eq!(done(&attempt), before);
+    // And so the judge sees it, when what comes after went well.
+    let mut attempt = Attempt::new();
+    attempt.left_out = before.map(str::to_owned).into();
+    attempt.remove("boxed.gro");
+    assert_eq!(attempt.first().score, "-14.88");
+}
+
+/// What a bundle of the first of two molecules would hold: state, what is appended to, and the progress.
+fn bundled(engine: &Mmgbsa, attempt: &Attempt) -> (Vec<String>, Vec<String>, (u64, u64)) {
+    let Snapshot { state, appended, progress } = engine.checkpoint(attempt.scratch.path()).unwrap();
+    let name = |file: PathBuf| file.strip_prefix("mmgbsa/00000").unwrap().to_str().unwrap().to_owned();
+    let names = |files: Vec<PathBuf>| files.into_iter().map(name).collect();
+    (names(state), names(appended), progress.unwrap())
+}
+
+/// An attempt at two molecules that has files of these names for the first one, and nothing for the second.
+fn attempt_with(engine: &Mmgbsa, names: &str) -> Attempt {
+    let attempt = Attempt::new();
+    let task_json = engine.plan(&attempt.workload()).files.remove(0).1;
+    attempt.write("task.json", &String::from_utf8(task_json).unwrap());
+    std::fs::remove_dir_all(attempt.scratch.path().join("mmgbsa")).unwrap();
+    for name in names.split_whitespace() {
         attempt.spoil(name, "x");
     }
-    attempt.spoil("LIG.acpype/LIG_GMX.itp", "x");
-    let snapshot = engine.checkpoint(attempt.scratch.path()).unwrap();
-    let names = |files: &[PathBuf]| {
-        let name = |file: &PathBuf| file.strip_prefix("mmgbsa/00000").unwrap().to_str().unwrap().to_owned();
-        files.iter().map(name).collect::<Vec<_>>()
+    attempt
+}
+
+/// What the steps up to the complex leave, and what their programs leave beside it.
+const COMPLEXED: &str = "ligand.json pose.sdf structure.sdf parameters.itp LIG.acpype/LIG_GMX.itp complex.top complex.gro groups.ndx \
+    posre.itp ligand_types.itp ligand_molecule.itp system.top solvated.gro ions.tpr mdout.mdp boxed.gro";
+/// What of it is in every later bundle.
+const ALWAYS: &str = "ligand.json pose.sdf structure.sdf parameters.itp complex.top complex.gro posre.itp ligand_types.itp \
+    ligand_molecule.itp";
+
+#[test]
+fn a_bundle_holds_what_finished_steps_left_for_later_ones() {
+    let water = MmgbsaOptions { solvent: Solvent::Tip3p, equilibration_ps: 1.0, ..OPTIONS };
+    let engine = Mmgbsa::new(water);
+    // Its steps, and those of 1 and 10 ps of dynamics, for both molecules.
+    let all = 2 * (6 + 500 + 5000);
+    let check = |there: &str, expect: &str, steps: u64| {
+        let (state, appended, progress) = bundled(&engine, &attempt_with(&engine, there));
+        let mut expect: Vec<&str> = expect.split_whitespace().collect();
+        expect.sort_unstable();
+        assert_eq!(
+            (state, appended, progress),
+            (expect.into_iter().map(str::to_owned).collect(), Vec::new(), (steps, all))
+        );
     };
-    let state = [
-        "boxed.gro",
-        "complex.gro",
-        "em.gro",
-        "groups.ndx",
-        "ligand.json",
-        "md.cpt",
-        "md.tpr",
-        "parameters.itp",
-        "posre.itp",
-        "structure.sdf",
-    ];
-    assert_eq!(names(&snapshot.state), state);
-    assert_eq!(names(&snapshot.appended), ["md.edr", "md.log", "md.xtc"]);
-    // The pose, parameters, complex and minimum of the first of two molecules, which have seven steps each.
-    assert_eq!(snapshot.progress, Some((4, 14)));
-    // What the dynamics left is of no use any more.
-    for name in ["md.gro", "last.gro", "whole.xtc"] {
-        attempt.spoil(name, "x");
+    assert_eq!(engine.checkpoint(attempt_with(&engine, "ligand.json made.gro").scratch.path()), None);
+    // What is left of a molecule that has its verdict from a former attempt is not the round's.
+    let mut attempt = attempt_with(&engine, COMPLEXED);
+    attempt.molecules.remove(0);
+    let task_json = engine.plan(&attempt.workload()).files.remove(0).1;
+    attempt.write("task.json", &String::from_utf8(task_json).unwrap());
+    assert_eq!(engine.checkpoint(attempt.scratch.path()), None);
+    // What a step has begun is not taken along, nor the word of a refusal.
+    let done = "ligand.json pose.sdf structure.sdf parameters.itp";
+    check(&format!("{done} complex.top posre.itp boxed.gro.unfinished refused.json"), done, 2);
+    let mut there = COMPLEXED.to_owned();
+    let mut then = |more: &str, expect: &str, steps| {
+        there = format!("{there} {more}");
+        check(&there, &format!("{ALWAYS} {expect}"), steps);
+    };
+    then("em.tpr em.log em.edr em.trr", "boxed.gro groups.ndx system.top", 3);
+    // The dynamics that run have written no checkpoint yet.
+    let running = "equilibrate.tpr equilibrate.log equilibrate.edr equilibrate.xtc";
+    then(&format!("em.gro {running}"), "em.gro groups.ndx system.top", 4);
+    then("equilibrate.cpt equilibrate.gro", "em.gro equilibrate.gro groups.ndx system.top", 504);
+    let kept = "em.gro md.mdp md.log md.gro";
+    let running = "md.tpr md.mdp md.log md.edr md.xtc";
+    then(&format!("{running} md.cpt md.gro"), &format!("{kept} groups.ndx md.tpr md.xtc"), 5504);
+    let whole = format!("{kept} last.gro whole.xtc");
+    then("complex.tpr whole.xtc last.gro energies.csv", &format!("{whole} groups.ndx complex.tpr"), 5505);
+    then("mmgbsa.in energies.dat", &format!("{whole} mmgbsa.in energies.csv energies.dat"), 5506);
+}
+
+#[test]
+fn a_bundle_holds_dynamics_that_run_with_all_that_mdrun_wants_or_not_at_all() {
+    let water = MmgbsaOptions { solvent: Solvent::Tip3p, equilibration_ps: 1.0, ..OPTIONS };
+    for (options, name, before) in
+        [(OPTIONS, "md", ""), (water.clone(), "equilibrate", ""), (water, "md", "equilibrate.gro")]
+    {
+        let engine = Mmgbsa::new(options);
+        let of = |ends: &[&str]| ends.iter().map(|end| format!("{name}{end}")).collect::<Vec<_>>();
+        let all = of(&[".tpr", ".mdp", ".cpt", "_prev.cpt", ".log", ".edr", ".xtc"]);
+        let attempt = attempt_with(&engine, &format!("{COMPLEXED} em.gro {before} {}", all.join(" ")));
+        let (state, appended, (before_it, _)) = bundled(&engine, &attempt);
+        let log =
+            "Writing checkpoint, step 120 at Thu Nov 26 04:06:02 2026\n\nWriting checkpoint, step 240 at";
+        attempt.spoil(&format!("{name}.log"), log);
+        assert_eq!(bundled(&engine, &attempt).2.0, before_it + 120, "the dynamics' own steps count");
+        attempt.spoil(&format!("{name}.log"), "Writing checkpoint, step 5001 at noon");
+        assert_eq!(bundled(&engine, &attempt).2.0, before_it, "of other dynamics");
+        let is_own = |file: &&String| file.starts_with(name);
+        let own = |state: &[String]| state.iter().filter(is_own).cloned().collect::<Vec<_>>();
+        assert_eq!(own(&state), of(&[".cpt", ".mdp", ".tpr"]));
+        assert_eq!(appended, of(&[".log", ".edr", ".xtc"]));
+        assert_eq!(state.iter().any(|file| file == "equilibrate.gro"), !before.is_empty(), "its start");
+        // While mdrun puts a new checkpoint in the place of the former one.
+        attempt.remove(&format!("{name}.cpt"));
+        assert_eq!(own(&bundled(&engine, &attempt).0), of(&[".mdp", ".tpr", "_prev.cpt"]));
+        attempt.remove(&format!("{name}.edr"));
+        let (state, appended, _) = bundled(&engine, &attempt);
+        assert_eq!((own(&state), appended), (Vec::new(), Vec::new()));
+        assert!(state.contains(&"em.gro".to_owned()), "the finished steps are there all the same: {state:?}");
     }
-    let snapshot = engine.checkpoint(attempt.scratch.path()).unwrap();
-    assert_eq!(names(&snapshot.appended), ["md.log"]);
-    let state = names(&snapshot.state);
-    let has = |name: &str| state.iter().any(|found| found == name);
-    assert!(
-        has("whole.xtc") && has("last.gro") && has("md.gro") && !has("md.cpt") && !has("md.tpr"),
-        "{state:?}"
-    );
-    assert_eq!(snapshot.progress, Some((6, 14)));
 }

@@ -13,11 +13,15 @@ use serde::Deserialize;
 use super::command_verdict::is_reason;
 use super::complex::Complex;
 use super::ending::{breakdown, evidence};
-use super::mmgbsa::{RECEPTOR_MADE, RECEPTOR_ROLE, RECEPTOR_STEP, Stage, of_molecule, stages, step_name};
+use super::mmgbsa::{
+    RECEPTOR_MADE, RECEPTOR_ROLE, RECEPTOR_STEP, Stage, done, of_molecule, stages, step_name,
+};
 use super::mmgbsa_energies::{DELTA_TERMS, Energies, TOTAL, Term};
 use super::pose_check::CONTACT_ANGSTROM;
 use super::reason::{ComplexReason, failure};
-use super::{EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file};
+use super::{
+    EngineFailure, Judged, MoleculeInput, StepOutcome, Workload, left_file, mdrun_log, mmgbsa_radii,
+};
 use crate::process::Ended;
 
 /// More bond energy than this, per atom of the complex, has no molecule at 300 K: it has about 0.3 kcal/mol, and one cut in two by the
@@ -33,6 +37,8 @@ const POCKET_SHIFT_MAX_ANGSTROM: f64 = 5.0;
 const REFUSED: &str = "refused.json";
 /// What the driver tells of a ligand.
 const LIGAND: &str = "ligand.json";
+/// What gmx_MMPBSA was asked for.
+const MODEL: &str = "mmgbsa.in";
 /// The ligand's parameters.
 const PARAMETERS: &str = "parameters.itp";
 
@@ -113,21 +119,26 @@ impl Attempt<'_> {
 
     /// Why a molecule did not come to its end, if so. Outside the error: whether that is the molecule's fault.
     fn stopped_at(&self, input: &MoleculeInput) -> Result<Option<Refusal>, EngineFailure> {
-        for stage in stages(self.options.solvent) {
+        let done = done(self.options.solvent, |name| self.is_there(&of_molecule(input.index, name)));
+        for (at, stage) in stages(self.options.solvent).enumerate() {
             let step = step_name(stage, input.index);
-            if self.was_done_before(&step, input, stage) {
-                continue;
+            let was_run = self.steps.get(step.as_str()).is_some_and(|outcome| outcome.ended.is_some());
+            // By a former attempt, or somebody else. What it left may be used up.
+            let was_done = at < done && !was_run;
+            if !was_done {
+                let ended = self.ended(&step)?;
+                if let Some(reason) = breakdown(ended) {
+                    let detail =
+                        format!("step `{step}` of molecule `{}`: {}", input.molecule.id, evidence(ended));
+                    return Err(EngineFailure { reason, detail });
+                }
+                if let Some(refusal) = self.refused(input)? {
+                    return Ok(Some(refusal));
+                }
             }
-            let ended = self.ended(&step)?;
-            if let Some(reason) = breakdown(ended) {
-                let detail =
-                    format!("step `{step}` of molecule `{}`: {}", input.molecule.id, evidence(ended));
-                return Err(EngineFailure { reason, detail });
-            }
-            if let Some(refusal) = self.refused(input)? {
-                return Ok(Some(refusal));
-            }
-            if !self.is_there(&of_molecule(input.index, stage.leaves)) {
+            let has_left = was_done || self.is_there(&of_molecule(input.index, stage.leaves));
+            self.simulated(input, stage, has_left)?;
+            if !has_left {
                 let detail = format!("step `{}` ended well and left no `{}`", stage.name, stage.leaves);
                 return Ok(Some((stage.reason.name().to_owned(), detail)));
             }
@@ -135,10 +146,16 @@ impl Attempt<'_> {
         Ok(None)
     }
 
-    /// Whether what a step leaves was there without it: from a checkpoint, or from the store.
-    fn was_done_before(&self, step: &str, input: &MoleculeInput, stage: Stage) -> bool {
-        let was_run = self.steps.get(step).is_some_and(|outcome| outcome.ended.is_some());
-        !was_run && self.is_there(&of_molecule(input.index, stage.leaves))
+    /// Whether the simulation of a step, if it is one, had the same number of threads throughout, and came to its end.
+    fn simulated(&self, input: &MoleculeInput, stage: Stage, has_left: bool) -> Result<(), EngineFailure> {
+        let Some(log) = stage.log else { return Ok(()) };
+        let (log, step) =
+            (self.read(&of_molecule(input.index, log)).unwrap_or_default(), step_name(stage, input.index));
+        mdrun_log::same_threads(&log, &step)?;
+        if has_left || mdrun_log::has_ended(&log) {
+            return Ok(());
+        }
+        Err(mdrun_log::cut_short(&log, &step, stage.leaves))
     }
 
     /// The driver's refusal, if there is one.
@@ -172,6 +189,10 @@ impl Attempt<'_> {
             .read(&of("energies.dat"))
             .and_then(|text| Energies::parse(&text).map_err(|error| error.to_string()));
         let energies = energies.map_err(|detail| (ComplexReason::EnergiesFailed, detail))?;
+        let model = self.read(&of(MODEL)).map_err(|detail| (ComplexReason::RadiiMismatch, detail))?;
+        if let Some(mismatch) = mmgbsa_radii::mismatch(&model) {
+            return Err((ComplexReason::RadiiMismatch, format!("`{MODEL}`: {mismatch}")));
+        }
         let total_kcal_mol = self.check(&energies, start.atoms)?;
         let last = self.complex(&of("last.gro"))?;
         if last.atoms != start.atoms {

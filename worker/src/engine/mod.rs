@@ -27,8 +27,10 @@ mod gnina;
 mod gnina_verdict;
 mod http;
 mod left_file;
+mod mdrun_log;
 mod mmgbsa;
 mod mmgbsa_energies;
+mod mmgbsa_radii;
 mod mmgbsa_verdict;
 mod pdbqt;
 mod pose_check;
@@ -224,7 +226,7 @@ impl EngineFailure {
     /// What is to be done.
     pub fn remedy(&self) -> Remedy {
         match self.reason {
-            failure::INPUT_REFUSED => Remedy::GiveUp,
+            failure::INPUT_REFUSED | failure::THREADS_CHANGED => Remedy::GiveUp,
             failure::TRY_AGAIN => Remedy::HandBack,
             failure::SERVER_AWAY | failure::SERVER_LOST => Remedy::AwaitServer,
             _ => Remedy::Retry,
@@ -311,15 +313,20 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     fn keeps(&self, workload: &Workload<'_>) -> Vec<PathBuf>;
 
     /// What of its scratch folder a later attempt can go on from: those files will stand at their old places before [`Engine::plan`] is
-    /// asked. `None` while there is nothing or it is not whole, and always for an engine that starts again from nothing.
+    /// asked. `None` while there is nothing or it is not whole. Not asked where the spec says that the engine starts again from nothing
+    /// ([`makes_checkpoints`](common::task::EngineOptions::makes_checkpoints)).
     fn checkpoint(&self, _scratch: &Path) -> Option<Snapshot> {
         None
     }
 
-    /// The file that a step leaves last and whole, below the scratch folder. Where it is there before the step, that has been done already
-    /// and is skipped. `None` for a step that is always run.
+    /// The file that a step leaves last and whole, below the scratch folder. `None` for a step that is always run.
     fn leaves(&self, _: &Step) -> Option<PathBuf> {
         None
+    }
+
+    /// Whether a step has been done before, as what it [leaves](Engine::leaves) tells, or what a later one does; then it is skipped.
+    fn is_done(&self, scratch: &Path, step: &Step) -> bool {
+        self.leaves(step).is_some_and(|file| scratch.join(file).is_file())
     }
 
     /// Whether what a step [leaves](Engine::leaves) is shared by all tasks that want the same.

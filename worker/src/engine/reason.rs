@@ -107,6 +107,8 @@ pub(crate) enum ComplexReason {
     EnergiesFailed,
     /// The pose that was given does not touch the receptor.
     NoContact,
+    /// The radii are not those of the solvent's model.
+    RadiiMismatch,
     /// Fewer or more frames than asked for.
     FramesMissing,
     /// An energy term is no finite number.
@@ -133,6 +135,7 @@ impl ComplexReason {
             Self::TrajectoryFailed => "trajectory_failed",
             Self::EnergiesFailed => "energies_failed",
             Self::NoContact => "no_contact",
+            Self::RadiiMismatch => "radii_mismatch",
             Self::FramesMissing => "frames_missing",
             Self::TermNotFinite => "term_not_finite",
             Self::ComplexBroken => "complex_broken",
@@ -282,7 +285,7 @@ mod tests {
         Reason::NoContact,
         Reason::ScoreOutOfRange,
     ];
-    const COMPLEX_REASONS: [ComplexReason; 14] = [
+    const COMPLEX_REASONS: [ComplexReason; 15] = [
         ComplexReason::ParametersFailed,
         ComplexReason::ComplexFailed,
         ComplexReason::MinimisationFailed,
@@ -291,6 +294,7 @@ mod tests {
         ComplexReason::TrajectoryFailed,
         ComplexReason::EnergiesFailed,
         ComplexReason::NoContact,
+        ComplexReason::RadiiMismatch,
         ComplexReason::FramesMissing,
         ComplexReason::TermNotFinite,
         ComplexReason::ComplexBroken,

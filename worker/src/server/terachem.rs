@@ -140,3 +140,116 @@ async fn in_time<T>(io: impl Future<Output = std::io::Result<T>>) -> Result<T, T
         Err(_) => Err(Trouble::Away("no answer in time".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::Instant;
+
+    use super::super::terachem_proto::Mol;
+    use super::*;
+
+    /// What a server says to each message that it gets: as it stands, so that anything can be said. Then it is silent.
+    type Words = Vec<Vec<u8>>;
+
+    fn packet(kind: MessageType, message: &impl Message) -> Vec<u8> {
+        let message = message.encode_to_vec();
+        let size = u32::try_from(message.len()).unwrap();
+        [&(kind as u32).to_be_bytes()[..], &size.to_be_bytes(), &message].concat()
+    }
+
+    fn status(busy: bool, job_status: Option<JobStatus>) -> Vec<u8> {
+        packet(MessageType::Status, &Status { busy, job_status, server_job_id: 7, ..Status::default() })
+    }
+
+    fn accepted() -> Vec<u8> {
+        status(false, Some(JobStatus::Accepted(true)))
+    }
+
+    fn mol(atoms: &[&str]) -> Mol {
+        Mol { atoms: atoms.iter().map(|&atom| atom.to_owned()).collect(), ..Mol::default() }
+    }
+
+    /// The last words of a job that is done: its status, and right behind it an output of these atoms.
+    fn done(atoms: &[&str]) -> Vec<u8> {
+        let output = JobOutput {
+            mol: Some(mol(atoms)),
+            energy: vec![-76.0],
+            server_job_id: 7,
+            ..JobOutput::default()
+        };
+        [status(false, Some(JobStatus::Completed(true))), packet(MessageType::Joboutput, &output)].concat()
+    }
+
+    /// A server that says these words and keeps its connection open all the same.
+    async fn server(words: Words) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("terachem://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for said in words {
+                let _kind = stream.read_u32().await.unwrap();
+                let size = stream.read_u32().await.unwrap();
+                stream.read_exact(&mut vec![0; size as usize]).await.unwrap();
+                stream.write_all(&said).await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+        endpoint
+    }
+
+    async fn asked(words: Words) -> Result<JobOutput, Trouble> {
+        let job = JobInput { mol: Some(mol(&["O", "H", "H"])), ..JobInput::default() };
+        compute(&server(words).await, &job).await
+    }
+
+    #[tokio::test]
+    async fn an_output_of_the_same_atoms_is_taken_and_of_others_is_nonsense() {
+        assert_eq!(asked(vec![accepted(), done(&["O", "H", "H"])]).await.unwrap().energy, [-76.0]);
+        let other = asked(vec![accepted(), done(&["O", "H"])]).await.unwrap_err();
+        assert_eq!(other, Trouble::Nonsense("the output of job 7 has 2 other atoms".to_owned()));
+        let elements = asked(vec![accepted(), done(&["S", "H", "H"])]).await.unwrap_err();
+        assert!(matches!(elements, Trouble::Nonsense(_)), "{elements:?}");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_is_not_taken_is_no_molecules_fault() {
+        let busy = asked(vec![status(true, None)]).await.unwrap_err();
+        assert!(matches!(busy, Trouble::Busy { .. }), "{busy:?}");
+        let refused = asked(vec![status(false, Some(JobStatus::Accepted(false)))]).await.unwrap_err();
+        assert_eq!(refused, Trouble::Unwell("it takes no job".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_server_at_work_is_busy_and_an_idle_one_is_well() {
+        let busy = check(&server(vec![status(true, Some(JobStatus::Working(true)))]).await).await;
+        assert!(matches!(busy, Err(Trouble::Busy { .. })), "{busy:?}");
+        assert_eq!(check(&server(vec![status(false, None)]).await).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn messages_of_another_kind_or_beyond_all_bounds_are_nonsense() {
+        let header = |kind: u32, size: u32| [kind.to_be_bytes(), size.to_be_bytes()].concat();
+        let (status, output) = (MessageType::Status as u32, MessageType::Joboutput as u32);
+        for (kind, size) in [(output, 0), (99, 0), (status, MESSAGE_BYTES_MAX + 1), (status, u32::MAX)] {
+            let trouble = asked(vec![header(kind, size)]).await.unwrap_err();
+            let Trouble::Nonsense(said) = trouble else { panic!("{trouble:?}") };
+            assert!(said.starts_with(&format!("a message of kind {kind} and {size} bytes")), "{said}");
+        }
+    }
+
+    /// By the clock of the runtime, which moves on as soon as everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_falls_silent_is_given_up_after_a_minute() {
+        let half = done(&["O", "H", "H"]);
+        let half = half[..half.len() - 3].to_vec();
+        for words in [vec![], vec![accepted()], vec![accepted(), half]] {
+            let (began, said) = (Instant::now(), words.len());
+            let trouble = asked(words).await.unwrap_err();
+            assert_eq!(trouble, Trouble::Crashed("no answer in time".to_owned()), "{said} messages");
+            assert_eq!(began.elapsed().as_secs(), ANSWER_TIME_LIMIT.as_secs(), "{said} messages");
+        }
+        let silent = check(&server(vec![]).await).await.unwrap_err();
+        assert_eq!(silent, Trouble::Away("no answer in time".to_owned()));
+    }
+}

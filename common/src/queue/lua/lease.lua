@@ -5,7 +5,7 @@
 -- ARGV[3]: its free slots; 0 takes it off the list of idle workers
 -- ARGV[4]: the spec's digest as the worker knows it: under the same id, a run may have been removed and another one pushed
 -- returns: {'granted', now, {id, lease, input, former, queued_at, failures, checkpoint}...}; {'nothing', now, why, wait_ms} where why is paused, cap,
---          empty, drained or none_asked; {'stale', now, request} if this request was answered and nothing of it is held;
+--          empty, drained, none_asked or damaged; {'stale', now, request} if this request was answered and nothing of it is held;
 --          {'differs', digest}; {'gone'}
 -- transitions: leased -> pending (reclaim), leased -> dead (reclaim), waiting -> dead (reclaim), delayed -> pending (promote), pending -> leased
 
@@ -18,6 +18,8 @@ local IDLE_WAIT_MAX_MS = 45000
 -- How many idle workers ask as soon as there may be work, and how soon at most when leases expire.
 local EARLY_WORKERS = 64
 local EARLY_MS = 250
+-- An idle worker stands on the list with the time of its last call, in steps of so many ms. Who did not call for a whole one is gone.
+local IDLE_STEP_MS = 300000
 
 local worker, request, slots = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local lease_ms, clock, pushed_at, lapses_max, paused, parallelism, sealed, digest =
@@ -37,9 +39,8 @@ local function counter(state)
   return counters[state] + (differences[state] or 0)
 end
 
-local function grant(ids)
+local function grant(ids, inputs)
   local reply = { 'granted', now }
-  local inputs = call('HMGET', key('inputs'), unpack(ids))
   for i, id in ipairs(ids) do
     local former = field(id, 'former')
     reply[#reply + 1] = { id, field(id, 'lease'), inputs[i] or '', former or '', field(id, 'queued_at') or pushed_at,
@@ -55,12 +56,19 @@ local function until_expiry()
   return expiry and math.max(EARLY_MS, expiry - clock + 1) or longest_wait
 end
 
+local idle_step = now - now % IDLE_STEP_MS
+
+local function is_idle()
+  call('ZADD', key('idle'), idle_step, worker)
+end
+
 -- Work may turn up `soon_ms` from now. EARLY_WORKERS of the idle workers then ask for it, taken by the moment of their call: those that
 -- are gone can't stand before the others. All of a fleet would be a storm.
 local function nothing(why, soon_ms)
   local wait_ms = longest_wait
   if slots > 0 then
-    call('ZADD', key('idle'), slots, worker)
+    is_idle()
+    call('ZREMRANGEBYSCORE', key('idle'), '-inf', '(' .. idle_step - IDLE_STEP_MS)
     local idle = call('ZCARD', key('idle'))
     wait_ms = math.max(wait_ms, math.min(IDLE_WAIT_MAX_MS, math.floor(idle * 1000 / IDLE_CALLS)))
     if soon_ms and now % idle < EARLY_WORKERS then
@@ -75,20 +83,20 @@ end
 -- The same request again: its answer was lost. What it gave is given again, and nothing new.
 local last = call('HGET', key('grants'), worker)
 if last then
-  local answered = tonumber(string.match(last, '^%d+'))
+  local answered = tonumber(string.match(last, '^%d+') or 0)
   local held = {}
   if answered == request then
     local ending = '.' .. worker .. '.' .. ARGV[2]
     for id in string.gmatch(string.match(last, ' .*$') or '', '%d+') do
       local state, lease = state_and_lease(id)
-      if state == 'leased' and string.sub(lease, -#ending) == ending then
+      if state == 'leased' and lease and string.sub(lease, -#ending) == ending then
         renew(id, clock + lease_ms)
         held[#held + 1] = id
       end
     end
   end
   if #held > 0 then
-    return grant(held)
+    return grant(held, call('HMGET', key('inputs'), unpack(held)))
   elseif answered >= request then
     return finish({ 'stale', now, answered })
   end
@@ -96,7 +104,7 @@ end
 
 if counter('leased') > 0 then
   for _, id in ipairs(call('ZRANGEBYSCORE', key('leases'), '-inf', clock, 'LIMIT', 0, BOUND)) do
-    local lease = field(id, 'lease')
+    local lease = field(id, 'lease') or ''
     set(id, 'ending', 'lapsed')
     if count(id, 'lapses') >= tonumber(lapses_max) then
       set(id, 'reason', 'lapses')
@@ -152,15 +160,27 @@ if counter('pending') == 0 then
   return nothing('empty', settled - now + 1)
 end
 
-local ids = call('LPOP', key('pending'), math.min(room, GRANTS_MAX))
-if not ids then
-  -- Another hand than a script's has made the list shorter than its counter says; `launchpad audit` names it.
-  return nothing('empty')
+-- What another hand than a script's has damaged is put back: an error here would lose all that was taken from the list.
+local ids = {}
+for _, id in ipairs(call('LPOP', key('pending'), math.min(room, GRANTS_MAX)) or {}) do
+  if pcall(read, id) then
+    ids[#ids + 1] = id
+  else
+    call('RPUSH', key('pending'), id)
+  end
+end
+if not ids[1] then
+  return nothing('damaged')
+end
+local is_read, inputs = pcall(call, 'HMGET', key('inputs'), unpack(ids))
+if not is_read then
+  call('RPUSH', key('pending'), unpack(ids))
+  return nothing('damaged')
 end
 for _, id in ipairs(ids) do
   local number, former = 1, field(id, 'lease')
   if former then
-    number = tonumber(string.match(former, '^%d+')) + 1
+    number = tonumber(string.match(former, '^%d+') or 0) + 1
     former = former .. ':' .. (field(id, 'ending') or 'cancelled')
     set(id, 'former', field(id, 'former') and field(id, 'former') .. ' ' .. former or former)
     set(id, 'ending', false)
@@ -173,8 +193,8 @@ for _, id in ipairs(ids) do
 end
 call('HSET', key('grants'), worker, ARGV[2] .. ' ' .. table.concat(ids, ' '))
 if #ids < slots then
-  call('ZADD', key('idle'), slots - #ids, worker)
+  is_idle()
 else
   call('ZREM', key('idle'), worker)
 end
-return grant(ids)
+return grant(ids, inputs)

@@ -8,7 +8,11 @@ use super::{Found, Ledger, Rule};
 const PLACED: [&str; 4] = ["pending", "delayed", "leased", "dead"];
 const UNPLACED: [&str; 3] = ["waiting", "succeeded", "cancelled"];
 
-pub(super) fn check(ledger: &Ledger, may_be_cancelled: impl Fn(u64) -> bool) -> Found {
+pub(super) fn check(
+    ledger: &Ledger,
+    may_be_cancelled: impl Fn(u64) -> bool,
+    may_die: impl Fn(u64) -> bool,
+) -> Found {
     let mut found = Vec::new();
     places(ledger, &mut found);
     for task in 0..ledger.total() {
@@ -19,15 +23,8 @@ pub(super) fn check(ledger: &Ledger, may_be_cancelled: impl Fn(u64) -> bool) -> 
             "cancelled" => {
                 found.push((Rule::Terminal, format!("task {task} is cancelled, and nobody did that")));
             }
+            "dead" if may_die(task) => {}
             state => found.push((Rule::Terminal, format!("task {task} is {state}"))),
-        }
-        let failures = ledger.number(&id, "failures");
-        if failures > 0 {
-            let reason = ledger.tasks[&id].get("reason").map_or("", String::as_str);
-            found.push((
-                Rule::Uncharged,
-                format!("task {task} is charged with {failures} failures, {reason}"),
-            ));
         }
     }
     recount(ledger, &mut found);

@@ -1,6 +1,7 @@
 //! All that Redis has of a run, as it stands there.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use redis::aio::MultiplexedConnection;
 use redis::streams::StreamRangeReply;
@@ -22,6 +23,10 @@ pub struct Ledger {
     pub tasks: BTreeMap<String, TaskHash>,
     /// The tasks that have an input.
     pub inputs: BTreeSet<String>,
+    /// The last lines of tasks that failed.
+    pub tails: BTreeMap<String, String>,
+    /// How far tasks are, with their bundles.
+    pub checkpoints: BTreeMap<String, String>,
     /// How many durations of whole tasks were counted.
     pub stats_total: u64,
     /// All events that are there, the oldest first.
@@ -60,6 +65,8 @@ impl Ledger {
             progress: connection.hgetall(key("progress")).await?,
             stats_total: connection.hvals::<_, Vec<u64>>(key("stats:total")).await?.iter().sum(),
             inputs: connection.hkeys(key("inputs")).await?,
+            tails: connection.hgetall(key("tails")).await?,
+            checkpoints: connection.hgetall(key("checkpoints")).await?,
             ..Self::default()
         };
         for (name, state) in LISTS {
@@ -94,6 +101,18 @@ impl Ledger {
     /// How many tasks there are.
     pub(super) fn total(&self) -> u64 {
         self.count("total")
+    }
+
+    /// A limit or another number of the run itself; 0 if it is not there.
+    pub(super) fn limit(&self, field: &str) -> u64 {
+        self.info.get(field).and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// The tasks of a task's group but the last one, and that one; `None` if the run has no groups.
+    pub(super) fn group(&self, task: u64) -> Option<(Range<u64>, u64)> {
+        let tasks = self.limit("group_tasks");
+        let first = task.checked_div(tasks)? * tasks;
+        Some((first..first + tasks - 1, first + tasks - 1))
     }
 
     /// A task's state: one without a hash is pending.

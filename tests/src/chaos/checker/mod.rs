@@ -1,7 +1,10 @@
 //! The checker: whether a fleet that has come to rest did what it promises. It knows the contract on `docs/protocol.md` and in the store,
 //! and nothing of the code that keeps it: it reads keys with plain commands and objects as files, and recomputes the rest.
 
+mod charges;
+mod checkpoints;
 mod counts;
+mod expected;
 mod history;
 mod ledger;
 mod remains;
@@ -11,6 +14,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
+use expected::fates;
+pub(crate) use expected::molecule_seed;
 pub use ledger::{Ledger, TaskHash};
 pub use remains::processes_with;
 pub(crate) use results::sha256;
@@ -22,12 +27,20 @@ pub enum Rule {
     Manifest,
     /// Each task is in exactly one place, that of its state.
     OnePlace,
-    /// Each task has succeeded, or was cancelled because a person said so.
+    /// Each task has succeeded, or is dead because its program does nothing else, or was cancelled because a person said so.
     Terminal,
     /// The counters equal a recount.
     Counters,
-    /// No task is charged with a failure: only machines and networks misbehaved.
-    Uncharged,
+    /// A task is charged with failures that its program really had, and with nothing that machines and networks did.
+    Charged,
+    /// A task is dead exactly when it has failed as often as it may.
+    Limit,
+    /// A task that failed keeps its reason and its last lines until it succeeds.
+    Evidence,
+    /// An attempt goes on from the newest bundle that was registered, which is there until the task succeeds.
+    Checkpoint,
+    /// The last task of a group runs when all others have succeeded, and never else.
+    Group,
     /// Each shard is there, with the bytes of a quiet run.
     Shard,
     /// Redis has the digests of the stored bytes.
@@ -89,6 +102,10 @@ pub struct Scene<'a> {
     pub runs: &'a [String],
     /// The tasks that a person cancelled at some time, by run.
     pub cancelled: &'a BTreeSet<(String, u64)>,
+    /// The folder of the diaries of the toy.
+    pub diaries: &'a Path,
+    /// Whether Redis may have forgotten what it had acknowledged.
+    pub forgets: bool,
 }
 
 /// What the checker looked at.
@@ -100,7 +117,19 @@ pub struct Seen {
     pub succeeded: u64,
     /// Events.
     pub events: u64,
-    /// Leases that expired.
+    /// Failures that tasks were ever charged with.
+    pub failures: u64,
+    /// How often a task died.
+    pub deaths: u64,
+    /// Of the tasks, those that are dead.
+    pub dead: u64,
+    /// Attempts that went on from a checkpoint.
+    pub went_on: u64,
+    /// Last tasks of groups that succeeded.
+    pub groups: u64,
+    /// Attempts that came to nothing through their machine.
+    pub machine_faults: u64,
+    /// Leases that expired, and those attempts.
     pub lapses: u64,
     /// Tasks that were handed back.
     pub releases: u64,
@@ -127,15 +156,43 @@ pub async fn check(scene: &Scene<'_>) -> (Vec<Violation>, Seen) {
         seen.events += ledger.events.len() as u64;
         seen.lapses += ledger.count("lapses");
         seen.releases += ledger.count("releases");
-        let cancelled = |task: u64| scene.cancelled.contains(&(run.clone(), task));
-        let mut found = counts::check(&ledger, cancelled);
-        found.extend(history::check(&ledger));
-        found.extend(results::check(&ledger, &scene.store.join(run), &mut seen.files));
+        let found = check_run(scene, run, &ledger, &mut seen);
         violations
             .extend(found.into_iter().map(|(rule, what)| Violation::new(rule, format!("{run}: {what}"))));
     }
     violations.extend(remains::check(scene.marker, scene.scratch).await);
     (violations, seen)
+}
+
+fn check_run(scene: &Scene<'_>, run: &str, ledger: &Ledger, seen: &mut Seen) -> Found {
+    let folder = scene.store.join(run);
+    let fates = match fates(&folder) {
+        Ok(fates) => fates,
+        Err(error) => return vec![(Rule::Manifest, format!("the stored run can't be read: {error}"))],
+    };
+    let (mut found, pasts) = history::check(ledger);
+    seen.failures += pasts.values().map(|past| past.charges.len() as u64).sum::<u64>();
+    seen.deaths += pasts.values().map(|past| past.deaths).sum::<u64>();
+    seen.machine_faults += pasts.values().map(|past| past.machine_faults).sum::<u64>();
+    seen.dead += ledger.count("dead");
+    let lasts = (0..ledger.total()).filter(|task| ledger.group(*task).is_some_and(|(_, last)| last == *task));
+    seen.groups += lasts.filter(|task| ledger.state(&task.to_string()) == "succeeded").count() as u64;
+
+    let cancelled = |task: u64| scene.cancelled.contains(&(run.to_owned(), task));
+    let others = |task: u64| ledger.group(task).filter(|(_, last)| *last == task).map(|(others, _)| others);
+    let may_be_cancelled =
+        |task: u64| cancelled(task) || others(task).is_some_and(|mut all| all.any(cancelled));
+    let limit = ledger.limit("failures_max");
+    let fails_enough = |task: u64| {
+        fates.get(&task).is_some_and(|fate| fate.failures_max.is_none_or(|most| most as u64 >= limit))
+    };
+    let may_die = |task: u64| fails_enough(task) || others(task).is_some_and(|mut all| all.any(fails_enough));
+    found.extend(counts::check(ledger, may_be_cancelled, may_die));
+    found.extend(results::check(ledger, &folder, &fates, &mut seen.files));
+    let diary = |task: u64| charges::diary(scene.diaries, run, task);
+    found.extend(charges::check(ledger, &pasts, &fates, diary));
+    seen.went_on += checkpoints::check(ledger, (&folder, scene.forgets), &pasts, diary, &mut found);
+    found
 }
 
 /// What a part of the checker finds in a run.

@@ -1,67 +1,42 @@
-//! The store against Redis, and both against what a quiet run would have made, computed here from the manifest alone.
+//! The store against Redis, and both against what a quiet run would have made.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::expected::{Fate, Shard};
 use super::{Found, Ledger, Rule, TaskHash};
-use crate::chaos::toy::{BAD_REASON, Finding};
 
-/// The columns of every shard of the toy.
-const HEADER: [&str; 8] =
-    ["molecule_id", "smiles", "verdict", "reason", "score", "score_unit", "value", "detail"];
-/// The unit of its scores.
-const UNIT: &str = "points";
-
-/// A line of the manifest.
-struct Molecule {
-    id: String,
-    smiles: String,
-    /// Its record in an SDF, if that is what it came as.
-    record: Vec<u8>,
-}
-
-/// What a shard has to be.
-struct Expected {
-    bytes: Vec<u8>,
-    ok: u64,
-    bad: u64,
-}
-
-pub(super) fn check(ledger: &Ledger, run: &Path, files: &mut u64) -> Found {
+pub(super) fn check(ledger: &Ledger, run: &Path, fates: &BTreeMap<u64, Fate>, files: &mut u64) -> Found {
     let mut found = Vec::new();
-    let (seed, tasks) = match identity(ledger, run, &mut found).and_then(|seed| Ok((seed, manifest(run)?))) {
-        Ok(read) => read,
-        Err(error) => {
-            found.push((Rule::Manifest, format!("the stored run can't be read: {error}")));
-            return found;
-        }
-    };
-    if tasks.len() as u64 != ledger.total() || ledger.info.get("sealed").map(String::as_str) != Some("1") {
-        let (total, sealed) = (ledger.total(), ledger.info.get("sealed"));
-        found.push((Rule::Manifest, format!("{} tasks (total: {total}, sealed: {sealed:?})", tasks.len())));
+    if let Err(error) = identity(ledger, run, &mut found) {
+        found.push((Rule::Manifest, format!("the stored run can't be read: {error}")));
     }
-    for (task, molecules) in &tasks {
+    if fates.len() as u64 != ledger.total() || ledger.info.get("sealed").map(String::as_str) != Some("1") {
+        let (total, sealed) = (ledger.total(), ledger.info.get("sealed"));
+        found.push((Rule::Manifest, format!("{} tasks (total: {total}, sealed: {sealed:?})", fates.len())));
+    }
+    for (task, fate) in fates {
         let mut result = TaskResult { run, task: *task, files, found: &mut found };
-        let expected = shard(seed, molecules);
-        match ledger
+        let succeeded = ledger
             .tasks
             .get(&task.to_string())
-            .filter(|hash| hash.get("state").is_some_and(|s| s == "succeeded"))
-        {
-            Some(hash) => result.check(hash, &expected),
-            None => result.check_unfinished(&expected),
+            .filter(|hash| hash.get("state").is_some_and(|state| state == "succeeded"));
+        match (succeeded, &fate.shard) {
+            (Some(hash), Some(expected)) => result.check(hash, expected),
+            (Some(_), None) => result.say(Rule::Shard, "it succeeded, and its program never comes to an end"),
+            (None, expected) => result.check_unfinished(expected.as_ref()),
         }
     }
     found
 }
 
-/// Compares the run's own digests, and gives its seed.
-fn identity(ledger: &Ledger, run: &Path, found: &mut Found) -> io::Result<u64> {
+/// Compares the run's own digests.
+fn identity(ledger: &Ledger, run: &Path, found: &mut Found) -> io::Result<()> {
     let spec = fs::read(run.join("spec.json"))?;
     let stored =
         [("digest", sha256(&spec)), ("manifest_sha256", sha256(&fs::read(run.join("manifest.csv"))?))];
@@ -71,53 +46,7 @@ fn identity(ledger: &Ledger, run: &Path, found: &mut Found) -> io::Result<u64> {
             found.push((Rule::Manifest, format!("`{field}` is {says:?} (stored: {digest})")));
         }
     }
-    let spec: Value = serde_json::from_slice(&spec)?;
-    spec["seed"].as_u64().ok_or_else(|| io::Error::other("the spec has no seed"))
-}
-
-fn manifest(run: &Path) -> io::Result<BTreeMap<u64, Vec<Molecule>>> {
-    let mut tasks: BTreeMap<u64, Vec<Molecule>> = BTreeMap::new();
-    let mut reader = csv::Reader::from_path(run.join("manifest.csv"))?;
-    for line in reader.deserialize::<BTreeMap<String, String>>() {
-        let line = line?;
-        let number = |name: &str| line[name].parse::<u64>().map_err(io::Error::other);
-        let mut record = Vec::new();
-        if !line["object"].is_empty() {
-            let mut file = File::open(run.join(&line["object"]))?;
-            file.seek(SeekFrom::Start(number("offset")?))?;
-            file.take(number("length")?).read_to_end(&mut record)?;
-        }
-        let molecule = Molecule { id: line["molecule_id"].clone(), smiles: line["smiles"].clone(), record };
-        tasks.entry(number("task_id")?).or_default().push(molecule);
-    }
-    Ok(tasks)
-}
-
-/// The shard of some molecules, in their order.
-fn shard(seed: u64, molecules: &[Molecule]) -> Expected {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADER).unwrap();
-    let mut bad = 0;
-    for Molecule { id, smiles, record } in molecules {
-        let text = if record.is_empty() { smiles.as_bytes() } else { record };
-        let finding = Finding::of(id, text, molecule_seed(seed, id));
-        let (value, detail) = (finding.value(), finding.detail());
-        let cells = if finding.is_bad() {
-            ["bad", BAD_REASON, "", "", "", &detail]
-        } else {
-            ["ok", "", &value, UNIT, &value, ""]
-        };
-        writer.write_record([id, smiles].into_iter().map(String::as_str).chain(cells)).unwrap();
-        bad += u64::from(finding.is_bad());
-    }
-    Expected { bytes: writer.into_inner().unwrap(), ok: molecules.len() as u64 - bad, bad }
-}
-
-/// The seed of a molecule, as `docs/drivers.md` has it.
-fn molecule_seed(run_seed: u64, id: &str) -> u32 {
-    let digest = Sha256::digest(format!("{run_seed}\0{id}"));
-    let number = u64::from_be_bytes(digest[..8].try_into().unwrap());
-    u32::try_from(1 + number % ((1 << 31) - 2)).unwrap()
+    Ok(())
 }
 
 /// One task's result in the store.
@@ -143,7 +72,7 @@ impl TaskResult<'_> {
     }
 
     /// A task that succeeded has its shard, and Redis has what is in it.
-    fn check(&mut self, hash: &TaskHash, expected: &Expected) {
+    fn check(&mut self, hash: &TaskHash, expected: &Shard) {
         let field = |name: &str| hash.get(name).map_or("", String::as_str);
         let Some(stored) = self.read(&self.shard_name()) else {
             return self.say(Rule::Shard, "it succeeded and has no shard");
@@ -167,8 +96,9 @@ impl TaskResult<'_> {
     }
 
     /// A task that did not succeed may have a shard, if its cancelling came in between; then it is the right one.
-    fn check_unfinished(&mut self, expected: &Expected) {
-        if self.read(&self.shard_name()).is_some_and(|stored| stored != expected.bytes) {
+    fn check_unfinished(&mut self, expected: Option<&Shard>) {
+        let stored = self.read(&self.shard_name());
+        if stored.is_some_and(|stored| expected.is_none_or(|expected| stored != expected.bytes)) {
             self.say(Rule::Shard, "it did not succeed, and its shard differs from that of a quiet run");
         }
     }
