@@ -345,3 +345,40 @@ async fn a_worker_that_is_given_nothing_for_long_connects_anew() {
     .await;
     post.consolidate("r");
 }
+
+#[tokio::test]
+async fn a_worker_that_gets_none_of_the_tasks_that_wait_is_told_of() {
+    let server = Server::start(|_, _| String::new()).await;
+    let post = post_at(&server.url());
+    let list = || -> Value { serde_json::from_str(&post.launchpad(&["workers", "--json"]).stdout).unwrap() };
+    // It wants four cores, and the worker has one.
+    let mut arguments = post.push_arguments("wide", 1);
+    arguments.extend(["--threads-per-task", "4"].map(str::to_owned));
+    let ran = post.launchpad(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    // Who has just pushed is not told that nobody has come yet.
+    server.cli(&["HSET", "molfleet:{wide}:run", "pushed_at", "1"]);
+    let _worker = post.worker("one", &["--exit-when", "never", "--unfed-seconds-max", "2"]);
+    eventually("the worker is told of", || async {
+        let text = post.launchpad(&["workers"]).stdout;
+        let is_told =
+            text.contains("has room and was given no task for") && text.contains("while tasks wait");
+        if is_told { Ok(()) } else { Err(text) }
+    })
+    .await;
+    assert!(list()[0]["unfed_ms"].as_u64().unwrap() > 0 && list()[0]["reconnects"].as_u64().unwrap() > 0);
+    let text = post.launchpad(&["status", "wide"]).stdout;
+    let told = "1 workers have room and were given none of the 1 tasks that wait";
+    assert!(text.lines().nth(1).unwrap().starts_with(told), "{text}");
+    // Once it is given something, there is nothing to tell, although those tasks still wait.
+    post.close_gate();
+    post.push("r", 1);
+    post.until_started(1).await;
+    eventually("nothing is told any more", || async {
+        let workers = list();
+        if workers[0]["unfed_ms"].is_null() { Ok(()) } else { Err(workers) }
+    })
+    .await;
+    assert!(!post.launchpad(&["status", "wide"]).stdout.contains("have room"));
+    post.open_gate();
+}

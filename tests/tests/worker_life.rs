@@ -7,7 +7,7 @@ use common::task::State;
 use nix::sys::signal::Signal;
 use redis::AsyncCommands as _;
 use serde_json::Value;
-use tests::{FlakyProxy, LEASE_MS, Lab, Programs, eventually, is_alive, run_id};
+use tests::{FlakyProxy, LEASE_MS, Lab, Outpost, Programs, TestRedis, eventually, is_alive, run_id};
 
 const PROGRAMS: Programs = Programs {
     launchpad: env!("CARGO_BIN_EXE_launchpad-under-test"),
@@ -289,4 +289,52 @@ async fn a_worker_that_waits_for_the_store_says_so() {
     assert_eq!(lab.progress("r").await.pending, 1);
     std::fs::remove_file(lab.path("store.manner")).unwrap();
     lab.until("r", "the task is worked on", |progress| progress.pending == 0).await;
+}
+
+/// A driver that never ends, with a child that never ends either. Both note their process ids, and each SIGTERM, of which they take no
+/// further notice.
+const STUBBORN: &str = r#"
+import os, signal, time
+def note(file, text):
+    with open(os.path.join("FOLDER", file), "a") as notes:
+        notes.write(text + "\n")
+signal.signal(signal.SIGTERM, lambda *_: note("signals", f"{os.getpid()} SIGTERM"))
+os.fork()
+note("notes", str(os.getpid()))
+while True:
+    time.sleep(60)
+"#;
+
+#[tokio::test]
+async fn a_cancelled_engine_that_ignores_sigterm_is_killed_with_its_children() {
+    let redis = TestRedis::start().await;
+    let post = Outpost::new(PROGRAMS, &[("MOLFLEET_REDIS", &redis.url())]);
+    let driver = STUBBORN.replace("FOLDER", post.path("").to_str().unwrap());
+    std::fs::write(post.path("count.py"), driver).unwrap();
+    post.push("r", 1);
+    let mut worker = post.worker("one", &["--run", "r"]);
+    let pids = post.until_started(2).await;
+    assert!(pids.iter().all(|pid| is_alive(*pid)) && pids[0] != pids[1], "{pids:?}");
+    assert_eq!(post.launchpad(&["cancel", "r", "--yes"]).code, 0);
+    eventually("all its processes are gone", || async {
+        let left: Vec<&u32> = pids.iter().filter(|pid| is_alive(**pid)).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    // Each was told first, once, and took no notice: what ended them is the other signal.
+    let mut told: Vec<String> = pids.iter().map(|pid| format!("{pid} SIGTERM")).collect();
+    let signals = std::fs::read_to_string(post.path("signals")).unwrap();
+    let mut signals: Vec<&str> = signals.lines().collect();
+    told.sort_unstable();
+    signals.sort_unstable();
+    assert_eq!(signals, told);
+    // That the worker ended them stands in the record of the attempt, and it goes on.
+    assert_eq!(worker.left().await, 0, "{}", worker.log());
+    let mut connection = redis.connection().await;
+    let lease: String = connection.hget("molfleet:{r}:task:0", "lease").await.unwrap();
+    let record = std::fs::read(post.path(&format!("store/r/attempts/0000000/{lease}/attempt.json"))).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!((&record["ending"], &record["steps"][0]["ended"]), (&"cancelled".into(), &"stopped".into()));
+    let grace_ms = 2_000;
+    assert!(record["steps"][0]["elapsed_ms"].as_u64().unwrap() >= grace_ms, "{record:#}");
 }

@@ -7,7 +7,6 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::clock::{Clock as _, SystemClock};
 use common::queue::{Pulse, Queue, QueueError, WorkerCard};
 use common::task::{LeaseName, RunId, TaskId, WorkerId};
 use rand::RngExt as _;
@@ -38,11 +37,31 @@ pub(crate) struct Held {
 #[derive(Debug, Default)]
 struct Inner {
     runs: HashMap<RunId, RunLeases>,
-    card: WorkerCard,
+    card: Card,
     /// Whether the card is the first one, or the first with a task: it should not wait. Later ones may, so that short tasks cost Redis
     /// nothing.
     is_urgent: bool,
     has_worked: bool,
+}
+
+/// What a worker tells of itself, before it knows the time of Redis.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Card {
+    /// Shown as they are.
+    pub(crate) fields: Vec<(&'static str, String)>,
+    /// Shown as times of Redis.
+    pub(crate) moments: Vec<(&'static str, Instant)>,
+}
+
+impl Card {
+    /// As the registry has it, by this time of Redis.
+    pub(crate) fn at(&self, now_ms: u64) -> WorkerCard {
+        let ago = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let moment =
+            |(name, at): &(&'static str, Instant)| (*name, now_ms.saturating_sub(ago(at)).to_string());
+        let fields = self.fields.iter().cloned().chain(self.moments.iter().map(moment));
+        WorkerCard { fields: fields.collect() }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -92,7 +111,7 @@ impl Held {
         }
     }
 
-    pub(crate) fn show(&self, card: WorkerCard) {
+    pub(crate) fn show(&self, card: Card) {
         let mut inner = self.inner.lock().expect("no holder panics");
         let is_first = inner.card.fields.is_empty() && !card.fields.is_empty();
         let works = card.fields.iter().any(|(name, value)| *name == "tasks" && !value.is_empty());
@@ -141,7 +160,7 @@ impl Held {
         inner.runs.values().filter(|held| !held.is_beating).map(|held| held.due).min()
     }
 
-    fn card(&self) -> WorkerCard {
+    fn card(&self) -> Card {
         self.inner.lock().expect("no holder panics").card.clone()
     }
 }
@@ -152,7 +171,6 @@ struct Heart {
     worker: WorkerId,
     held: Held,
     heard: mpsc::UnboundedSender<Heard>,
-    clock: SystemClock,
     /// The time of Redis; `None` before it was asked, and after a fault: another server may have taken over.
     redis_clock: Option<RedisClock>,
     /// What the registry shows; `None` if that is not known.
@@ -173,21 +191,21 @@ enum Came {
     Seen(Result<bool, QueueError>),
     /// The worker showed its card at this time of Redis: whether it is to leave.
     Shown {
-        card: WorkerCard,
+        card: Card,
         answer: Result<(RedisClock, bool), QueueError>,
     },
 }
 
 /// What the registry shows of the worker.
 struct Shown {
-    card: WorkerCard,
+    card: Card,
     written_at: Instant,
     seen_at: Instant,
 }
 
 impl Shown {
     /// Whether it need not be written again.
-    fn is_still(&self, card: &WorkerCard) -> bool {
+    fn is_still(&self, card: &Card) -> bool {
         self.card == *card && self.written_at.elapsed() < SHOW_AGAIN_AFTER
     }
 }
@@ -205,7 +223,6 @@ pub(crate) fn start(
         worker,
         held,
         heard,
-        clock: SystemClock::start(),
         redis_clock: None,
         shown: None,
         calls: JoinSet::new(),
@@ -319,10 +336,9 @@ impl Heart {
         self.calls.spawn(async move { Came::Seen(queue.see_worker(&worker, clock.now_ms()).await) });
     }
 
-    fn put(&mut self, card: WorkerCard) {
+    fn put(&mut self, card: Card) {
         self.is_showing = true;
         let (queue, worker, clock) = (self.queue.clone(), self.worker.clone(), self.redis_clock);
-        let own_clock = self.clock;
         self.calls.spawn(async move {
             let show = async {
                 let clock = match clock {
@@ -330,10 +346,7 @@ impl Heart {
                     None => RedisClock::new(queue.now_ms().await?),
                 };
                 let now_ms = clock.now_ms();
-                let mut whole = card.clone();
-                let started_at = now_ms.saturating_sub(own_clock.elapsed_ms());
-                whole.fields.push(("started_at", started_at.to_string()));
-                Ok((clock, queue.show_worker(&worker, now_ms, &whole).await?))
+                Ok((clock, queue.show_worker(&worker, now_ms, &card.at(now_ms)).await?))
             };
             let answer = show.await;
             Came::Shown { card, answer }
@@ -437,7 +450,8 @@ mod tests {
     fn the_first_card_and_the_first_with_a_task_do_not_wait() {
         let held = Held::default();
         let mut show = |tasks: &str| {
-            held.show(WorkerCard { fields: vec![("tasks", tasks.to_owned()), ("state", "x".to_owned())] });
+            let fields = vec![("tasks", tasks.to_owned()), ("state", "x".to_owned())];
+            held.show(Card { fields, ..Card::default() });
             held.take_urgent()
         };
         assert_eq!(

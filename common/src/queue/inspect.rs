@@ -174,6 +174,16 @@ pub struct WorkerInfo {
 }
 
 impl WorkerInfo {
+    /// Since when it had room and was given no task, Redis time in ms, if it has connected anew for that.
+    pub fn unfed_since_ms(&self) -> Option<u64> {
+        self.fields.get("unfed_since")?.parse().ok()
+    }
+
+    /// Whether it was started for this run, or for all.
+    pub fn serves(&self, run: &RunId) -> bool {
+        self.fields.get("runs").is_none_or(|runs| runs.split(' ').any(|told| told == run.as_str()))
+    }
+
     /// Whether it leases no more because its machine is suspected.
     pub fn is_quarantined(&self) -> bool {
         self.fields.get("state").is_some_and(|state| state == QUARANTINED)

@@ -114,7 +114,7 @@ molecules. Measured is the pace while all of them are busy. Exit codes: 0 it kno
     Audit(Audit),
     /// Let workers try dead or cancelled tasks again
     Retry(Retry),
-    /// Stop a run, or some of its tasks; engines are killed within a heartbeat
+    /// Stop a run, or some of its tasks; engines are told to end within a heartbeat
     Cancel(Cancel),
     /// Tell workers to leave; their tasks are handed over with their checkpoints
     Drain(Drain),

@@ -151,6 +151,7 @@ impl Report for RunStatus {
         let states: Vec<_> =
             states.map(|state| format!("{} {state}", thousands(progress.of(state)))).collect();
         let left = left(self);
+        let unfed = self.unfed.as_ref().map_or(String::new(), |unfed| format!("\n{unfed}"));
         let push = if self.sealed {
             String::new()
         } else {
@@ -158,7 +159,7 @@ impl Report for RunStatus {
         };
         let trouble = self.redis_trouble.as_ref().map_or(String::new(), |trouble| format!("{trouble}.\n"));
         format!(
-            "{trouble}{}\n\nrun        {}\n{push}tasks      {}: {}\nmolecules  {}: {} ok, {} bad\nrate       {:.2} molecules/s{left}\n\
+            "{trouble}{}{unfed}\n\nrun        {}\n{push}tasks      {}: {}\nmolecules  {}: {} ok, {} bad\nrate       {:.2} molecules/s{left}\n\
              trouble    {} failures, {} lapses, {} releases\nuploaded   {}\n\n{}{}",
             self.why_text,
             self.run,

@@ -1,13 +1,14 @@
 //! `workers`: the registry, one line per worker that was seen in the last days.
 
 use common::excerpt::excerpt;
-use common::queue::{WORKER_GONE_MS, WORKER_SILENT_MS, WorkerInfo};
-use common::task::WorkerId;
+use common::queue::{Queue, WORKER_GONE_MS, WORKER_SILENT_MS, WorkerInfo};
+use common::task::{RunId, WorkerId};
 use serde::Serialize;
 
 use super::Context;
 use crate::error::LaunchpadError;
 use crate::output::{Report, Table, duration};
+use crate::run_status::RunLine;
 
 /// A worker. Its JSON is stable: fields are added, never renamed. What a worker did not tell is absent.
 #[derive(Debug, Serialize)]
@@ -30,13 +31,22 @@ struct WorkerLine {
     quarantine: Option<String>,
     /// For how long.
     quarantined_ms_ago: Option<u64>,
+    /// For how long it had room and was given no task, if it has connected anew for that.
+    unfed_ms: Option<u64>,
+    /// How often it has, since then.
+    reconnects: Option<u64>,
+    /// Whether tasks of a run that it serves wait meanwhile.
+    #[serde(skip)]
+    is_missed: bool,
 }
 
 impl WorkerLine {
-    fn new(mut worker: WorkerInfo, now_ms: u64) -> Self {
+    fn new(mut worker: WorkerInfo, waiting: &[RunId], now_ms: u64) -> Self {
         let seen_ms_ago = now_ms.saturating_sub(worker.seen_ms);
         let last_ms = if seen_ms_ago > WORKER_SILENT_MS { worker.seen_ms } else { now_ms };
         let is_quarantined = worker.is_quarantined();
+        let unfed_ms = worker.unfed_since_ms().map(|at| now_ms.saturating_sub(at));
+        let is_missed = seen_ms_ago <= WORKER_GONE_MS && waiting.iter().any(|run| worker.serves(run));
         let mut take = |field: &str| worker.fields.remove(field).filter(|value| !value.is_empty());
         let state = take("state").unwrap_or_default();
         let quarantined_at = take("quarantined_at").and_then(|at| at.parse::<u64>().ok());
@@ -58,6 +68,9 @@ impl WorkerLine {
             version: take("version"),
             quarantine: take("quarantine"),
             quarantined_ms_ago: quarantined_at.map(|at| now_ms.saturating_sub(at)),
+            unfed_ms,
+            reconnects: take("reconnects").and_then(|times| times.parse().ok()),
+            is_missed,
             id: worker.id,
         }
     }
@@ -67,6 +80,17 @@ impl WorkerLine {
         let why = excerpt(self.quarantine.as_ref()?);
         let time = self.quarantined_ms_ago.map_or_else(String::new, |ms| format!(" for {}", duration(ms)));
         Some(format!("{} is quarantined{time}: {why}", self.id))
+    }
+
+    /// A sentence on what it is not given, if there is something to give.
+    fn unfed(&self) -> Option<String> {
+        let time = duration(self.unfed_ms.filter(|_| self.is_missed)?);
+        Some(format!(
+            "{} has room and was given no task for {time} while tasks wait; it has connected anew {} times. Its log says whether \
+             it can serve them",
+            self.id,
+            self.reconnects.unwrap_or(1)
+        ))
     }
 }
 
@@ -79,8 +103,22 @@ pub(super) async fn workers(context: &Context) -> Result<(), LaunchpadError> {
     let queue = context.location.queue()?;
     let registered = queue.workers().await?;
     let now_ms = queue.now_ms().await?;
-    let lines = registered.into_iter().map(|worker| WorkerLine::new(worker, now_ms)).collect();
-    context.output.report(&Workers(lines))
+    let is_unfed = registered.iter().any(|worker| worker.unfed_since_ms().is_some());
+    let waiting = if is_unfed { waiting(&queue).await? } else { Vec::new() };
+    let lines = registered.into_iter().map(|worker| WorkerLine::new(worker, &waiting, now_ms));
+    context.output.report(&Workers(lines.collect()))
+}
+
+/// The runs of which tasks could be given now.
+async fn waiting(queue: &Queue) -> Result<Vec<RunId>, LaunchpadError> {
+    let mut waiting = Vec::new();
+    for run in queue.runs().await? {
+        let line = RunLine::gather(queue, run).await?;
+        waiting.extend(
+            line.filter(|line| line.paused.is_none() && line.progress.pending > 0).map(|line| line.run),
+        );
+    }
+    Ok(waiting)
 }
 
 impl Report for Workers {
@@ -106,7 +144,8 @@ impl Report for Workers {
                 worker.tasks.join(" "),
             ]);
         }
-        let notes = self.0.iter().filter_map(WorkerLine::quarantined).map(|note| note + "\n");
+        let notes = self.0.iter().flat_map(|worker| [worker.quarantined(), worker.unfed()]);
+        let notes = notes.flatten().map(|note| note + "\n");
         table.to_string() + &notes.collect::<String>()
     }
 }
@@ -123,7 +162,7 @@ mod tests {
             let fields = [("state", state.to_owned()), ("started_at", started)];
             let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
             let worker = WorkerInfo { id: "w".parse().unwrap(), seen_ms: now_ms - ago, fields };
-            let line = WorkerLine::new(worker, now_ms);
+            let line = WorkerLine::new(worker, &[], now_ms);
             (line.state, line.up_ms.unwrap())
         };
         assert_eq!(line(55_000, "working"), ("working".to_owned(), 300_000));

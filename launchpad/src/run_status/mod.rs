@@ -2,6 +2,7 @@
 
 mod band;
 mod rate;
+mod unfed;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,8 @@ pub(crate) struct RunStatus {
     /// A stable word; `why_text` says the same to people.
     pub(crate) why: &'static str,
     pub(crate) why_text: String,
+    /// Which workers are given none of the tasks that wait, in words.
+    pub(crate) unfed: Option<String>,
     /// What keeps Redis from taking results now; `None` also if it does not tell.
     pub(crate) redis_trouble: Option<String>,
     pub(crate) leases: Vec<HeldTask>,
@@ -118,6 +121,7 @@ impl RunStatus {
         };
         let why = Why::find(&info, &progress, hands);
         let alarm = why::alarm(&progress, run).map_or(String::new(), |alarm| format!("{alarm}\n"));
+        let unfed = unfed::text(run, &info, &progress, (&registered, now_ms));
         let redis_trouble = match queue.server().await {
             Ok(server) => redis_checks::trouble(&server),
             Err(QueueError::Refused { .. }) => None, // its user may not ask
@@ -150,6 +154,7 @@ impl RunStatus {
             why_text: alarm + &why.text(run),
             workers_there: workers.len() + newcomers,
             redis_trouble,
+            unfed,
             leases: leases.collect(),
             drained,
             workers,

@@ -219,7 +219,6 @@ impl Dispatcher {
                 self.runs.granted(run);
                 self.watchdog.fed();
                 let clock = RedisClock::new(now_ms);
-                self.redis_clock = Some(clock);
                 for grant in grants {
                     self.start(run, grant, clock);
                 }

@@ -1,9 +1,11 @@
 //! What the registry shows of a worker.
 
-use common::queue::{QUARANTINED, WorkerCard};
+use common::queue::QUARANTINED;
+use common::task::RunId;
 
 use super::Dispatcher;
 use crate::gpus::Gpu;
+use crate::heartbeat::Card;
 
 impl Dispatcher {
     /// The heartbeat writes it to the registry.
@@ -12,7 +14,7 @@ impl Dispatcher {
     }
 
     /// What the registry shows.
-    pub(super) fn card(&self) -> WorkerCard {
+    pub(super) fn card(&self) -> Card {
         let config = &self.shared.config;
         let tasks: Vec<String> = self.running.keys().map(|(run, task, _)| format!("{run}/{task}")).collect();
         let mut fields = vec![
@@ -29,11 +31,23 @@ impl Dispatcher {
         }
         fields.extend(config.region.clone().map(|region| ("region", region)));
         fields.extend(config.machine_type.clone().map(|kind| ("machine_type", kind)));
+        if !config.runs.is_empty() {
+            let runs: Vec<_> = config.runs.iter().map(RunId::as_str).collect();
+            fields.push(("runs", runs.join(" ")));
+        }
+        let mut moments = vec![("started_at", self.started_at)];
         if let Some(quarantine) = &self.quarantine {
-            fields.push(("quarantined_at", quarantine.since_ms.to_string()));
+            moments.push(("quarantined_at", quarantine.since));
             fields.push(("quarantine", quarantine.why.clone()));
         }
-        WorkerCard { fields }
+        if let Some((since, times)) = self.watchdog.unfed() {
+            moments.push(("unfed_since", since));
+            fields.push(("reconnects", times.to_string()));
+        } else if self.watchdog.has_ever_barked() {
+            // What a card once had stays until it is written again.
+            fields.extend(["unfed_since", "reconnects"].map(|name| (name, String::new())));
+        }
+        Card { fields, moments }
     }
 
     fn state(&self) -> &'static str {

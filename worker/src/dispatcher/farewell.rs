@@ -1,11 +1,11 @@
 //! How a worker leaves without a trace: off the idle lists of its runs, off the registry, and nothing kept that a lost answer gave it.
 
-use common::queue::{Grant, LeaseReply, QueueError, WorkerCard};
+use common::queue::{Grant, LeaseReply, QueueError};
 use common::task::RunId;
 use futures::{FutureExt as _, StreamExt as _};
 
 use super::{Dispatcher, GOODBYE};
-use crate::heartbeat::chain;
+use crate::heartbeat::{Card, chain};
 use crate::patience::insist;
 use crate::serving::Serving;
 
@@ -18,7 +18,7 @@ impl Dispatcher {
     pub(super) async fn say_goodbye(&self) {
         let leaves_word = self.quarantine.is_some() && self.leave_by.is_none();
         if !leaves_word {
-            self.held.show(WorkerCard::default());
+            self.held.show(Card::default());
         }
         let goodbye = async {
             self.ask_for_nothing().await?;
@@ -60,7 +60,7 @@ impl Dispatcher {
 
     async fn show_for_the_last_time(&self) -> Result<(), QueueError> {
         let now_ms = insist("goodbye", || self.shared.queue.now_ms()).await?;
-        let card = self.card();
+        let card = self.card().at(now_ms);
         insist("goodbye", || self.shared.queue.show_worker(&self.worker, now_ms, &card)).await.map(drop)
     }
 

@@ -68,6 +68,7 @@ struct Running {
 pub(crate) struct Dispatcher {
     shared: Arc<Shared>,
     worker: WorkerId,
+    started_at: Instant,
     place: Place,
     open_store: OpenStore,
     held: Held,
@@ -98,8 +99,6 @@ pub(crate) struct Dispatcher {
     suspicion: Suspicion,
     /// Looks at the counters of runs whose attempts come to nothing here.
     looks: JoinSet<(RunId, Result<Progress, QueueError>)>,
-    /// The time of Redis; `None` before the first task was given.
-    redis_clock: Option<RedisClock>,
     quarantine: Option<Quarantine>,
     /// What of this worker has ended that must not: it leaves.
     broken: Option<&'static str>,
@@ -109,8 +108,7 @@ pub(crate) struct Dispatcher {
 #[derive(Debug)]
 struct Quarantine {
     why: String,
-    /// Since when, Redis time in ms.
-    since_ms: u64,
+    since: Instant,
     /// Whether its runs know that it waits for no task.
     is_signed_off: bool,
 }
@@ -139,6 +137,7 @@ impl Dispatcher {
         Self {
             shared,
             worker,
+            started_at: Instant::now(),
             place,
             open_store,
             held,
@@ -161,7 +160,6 @@ impl Dispatcher {
             watchdog,
             suspicion,
             looks: JoinSet::new(),
-            redis_clock: None,
             quarantine: None,
             broken: None,
         }
@@ -399,8 +397,7 @@ impl Dispatcher {
             hint = "`worker doctor` looks at this machine; a worker that is started again begins anew",
             "quarantined: leasing nothing more, handing back what runs"
         );
-        let since_ms = self.redis_clock.map_or(0, |clock| clock.now_ms());
-        self.quarantine = Some(Quarantine { why, since_ms, is_signed_off: false });
+        self.quarantine = Some(Quarantine { why, since: Instant::now(), is_signed_off: false });
         for running in self.running.values() {
             running.control.stop(StopWhy::Quarantined);
         }
