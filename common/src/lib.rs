@@ -10,6 +10,7 @@ pub mod env;
 pub mod excerpt;
 pub mod exit_code;
 pub mod local;
+pub mod pdbqt;
 pub mod queue;
 pub mod redis_flags;
 pub mod sdf;

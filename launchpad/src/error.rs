@@ -87,6 +87,30 @@ pub(crate) enum LaunchpadError {
         /// How many it has.
         tasks: u64,
     },
+    /// A molecule that the run does not have.
+    #[error("run `{run}` has no molecule `{molecule}`")]
+    NoSuchMolecule {
+        /// The run.
+        run: RunId,
+        /// The id that was looked for.
+        molecule: String,
+        /// Ids that are like it.
+        near: Vec<String>,
+    },
+    /// A molecule that has several tasks.
+    #[error("molecule `{molecule}` of run `{run}` has {tasks} tasks, {first} to {last}")]
+    SeveralTasks {
+        /// The run.
+        run: RunId,
+        /// The molecule.
+        molecule: String,
+        /// How many.
+        tasks: usize,
+        /// The first of them.
+        first: TaskId,
+        /// The last one.
+        last: TaskId,
+    },
     /// An attempt that the task does not have.
     #[error("{}", no_such_attempt(*task, *number, known))]
     NoSuchAttempt {
@@ -228,6 +252,8 @@ impl LaunchpadError {
             | Self::Manifest(_)
             | Self::File { .. }
             | Self::NoSuchTask { .. }
+            | Self::NoSuchMolecule { .. }
+            | Self::SeveralTasks { .. }
             | Self::TrialFailed { .. }
             | Self::NothingTuned { .. } => exit_code::DATA,
         }
@@ -264,6 +290,15 @@ impl LaunchpadError {
             Self::NameTooLong { .. } => Some("use a shorter run id".into()),
             Self::NobodyToAsk { .. } => Some("--yes answers beforehand".into()),
             Self::File { source, .. } => Some(file_hint(source).to_owned()),
+            Self::NoSuchMolecule { near, .. } if near.is_empty() => {
+                Some("the ids are those of the manifest; `launchpad export RUN` lists all".into())
+            }
+            Self::NoSuchMolecule { near, .. } => {
+                Some(format!("it has `{}`", near.join("`, `")))
+            }
+            Self::SeveralTasks { run, last, .. } => Some(format!(
+                "name one of them by its number; the last one, `launchpad show {run} {last}`, has the molecule's result"
+            )),
             Self::NoSuchTask { tasks, .. } => {
                 Some(format!("tasks are numbered from 0 to {}", tasks.saturating_sub(1)))
             }

@@ -16,6 +16,7 @@ mod consolidation;
 mod drivers;
 mod error;
 mod exported;
+mod find_task;
 mod followed;
 mod formulae;
 pub mod input;

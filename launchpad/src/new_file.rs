@@ -1,4 +1,5 @@
-//! A file that appears under its name whole or not at all; under the name `-` on standard output. Decides nothing about its content.
+//! A file that appears under its name whole or not at all. What is no file, as standard output (`-`) or a pipe, gets all of it at once. Decides
+//! nothing about its content.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Seek as _, Write};
@@ -15,6 +16,18 @@ pub(crate) fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// Whether it is no file that stays: standard output, a pipe or a device. A file in its place would take it away from everybody else.
+pub(crate) fn is_stream(path: &Path) -> bool {
+    is_stdout(path) || std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+/// Writes all of a file to a stream.
+fn pour(content: &mut File, to: &mut impl Write) -> io::Result<()> {
+    content.rewind()?;
+    io::copy(content, to)?;
+    to.flush()
+}
+
 /// A file on its way, beside its final name. It vanishes if it is dropped before it is published.
 #[derive(Debug)]
 pub(crate) struct NewFile {
@@ -26,7 +39,7 @@ impl NewFile {
     /// Starts a file that will be at this path.
     pub(crate) fn create(path: &Path) -> Result<Self, LaunchpadError> {
         let started = || {
-            if is_stdout(path) {
+            if is_stream(path) {
                 return NamedTempFile::new();
             }
             // A temporary file's own error would name a file that nobody asked for.
@@ -43,10 +56,14 @@ impl NewFile {
         let file = written.map_err(|source| failed(&self.path, source))?;
         if is_stdout(&self.path) {
             let mut content = file.into_file();
-            let mut stdout = output::stdout();
-            let printed = content.rewind().and_then(|()| io::copy(&mut content, &mut stdout));
-            checked(printed.and_then(|_| stdout.flush()))?;
+            checked(pour(&mut content, &mut output::stdout()))?;
             return Ok(content);
+        }
+        if is_stream(&self.path) {
+            let mut content = file.into_file();
+            let stream = File::options().write(true).open(&self.path);
+            let poured = stream.and_then(|mut stream| pour(&mut content, &mut stream));
+            return poured.map(|()| content).map_err(|source| failed(&self.path, source));
         }
         let publish = || {
             file.as_file().set_permissions(Permissions::from_mode(0o644))?;
@@ -86,7 +103,23 @@ fn failed(path: &Path, source: io::Error) -> LaunchpadError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
+
+    #[test]
+    fn a_pipe_gets_the_whole_and_stays_a_pipe() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let path = PathBuf::from(format!("/proc/self/fd/{}", writer.as_raw_fd()));
+        let mut file = NewFile::create(&path).unwrap();
+        file.write_all(b"whole").unwrap();
+        file.publish().unwrap();
+        drop(writer);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "whole");
+    }
 
     #[test]
     fn nothing_is_there_before_it_is_published() {

@@ -34,6 +34,7 @@ pub(crate) fn judge(server: &Server, workers: u64, need: Need) -> Vec<Check> {
         role(server),
         eviction(server),
         append_only(server),
+        replicas(server),
         persistence(server),
         clients(server, workers),
         memory(server, need),
@@ -82,10 +83,7 @@ fn role(server: &Server) -> Check {
 fn eviction(server: &Server) -> Check {
     let name = "redis_eviction";
     let Some(policy) = server.eviction_policy.as_deref() else { return untold(name) };
-    if server.memory_max_bytes == Some(0) {
-        return Check::ok(name, format!("maxmemory-policy {policy}, and no maxmemory that it could act on"));
-    }
-    let hint = "a full Redis would drop tasks: `redis-cli config set maxmemory-policy noeviction`, and the same in redis.conf";
+    let hint = "a full Redis would drop tasks, if not today then once somebody sets maxmemory: `redis-cli config set maxmemory-policy noeviction`, and the same in redis.conf";
     Check::judge(name, policy == "noeviction", format!("maxmemory-policy {policy}"), hint)
 }
 
@@ -96,6 +94,26 @@ fn append_only(server: &Server) -> Check {
     let hint =
         "a restart would forget the run: `redis-cli config set appendonly yes`, and the same in redis.conf";
     Check::judge(name, on, found, hint)
+}
+
+/// What a fail-over can forget: nothing is wrong with it, since `audit` and repeated calls mend it, but a person should know.
+fn replicas(server: &Server) -> Check {
+    let name = "redis_replicas";
+    let Some(replicas) = server.replicas else { return untold(name) };
+    let found = match (replicas, server.waits_for_replicas) {
+        (0, _) => {
+            "none is connected: while this Redis is away, workers compute on and wait for it".to_owned()
+        }
+        (some, Some(true)) => format!(
+            "{} connected, and min-replicas-to-write is set: without them no write is taken, and a fail-over forgets seconds at most",
+            thousands(some)
+        ),
+        (some, _) => format!(
+            "{} connected, but min-replicas-to-write is 0: a fail-over forgets all that a cut-off primary takes (`launchpad audit`)",
+            thousands(some)
+        ),
+    };
+    Check::note(name, found)
 }
 
 fn persistence(server: &Server) -> Check {
@@ -182,6 +200,8 @@ mod tests {
             clients_max: Some(10_000),
             clients: Some(1),
             append_only: Some(true),
+            replicas: Some(0),
+            waits_for_replicas: Some(false),
             persistence_failed: vec![],
         }
     }
@@ -191,7 +211,7 @@ mod tests {
         let mut server = server();
         change(&mut server);
         let checks = judge(&server, workers, need);
-        assert_eq!(checks.len(), 7);
+        assert_eq!(checks.len(), 8);
         let wrong = checks.iter().filter(|check| check.verdict == Verdict::Wrong);
         wrong.map(|check| check.name).collect()
     }
@@ -232,11 +252,23 @@ mod tests {
     }
 
     #[test]
-    fn an_eviction_policy_without_a_limit_never_acts() {
+    fn an_eviction_policy_is_refused_also_before_there_is_a_limit() {
         let unlimited = |s: &mut Server| {
             (s.eviction_policy, s.memory_max_bytes) = (Some("allkeys-lru".into()), Some(0));
         };
-        assert!(wrong(1, Need::Unknown, unlimited).is_empty());
+        assert_eq!(wrong(1, Need::Unknown, unlimited), ["redis_eviction"]);
+    }
+
+    #[test]
+    fn what_a_fail_over_can_forget_is_told() {
+        let check = |replicas: u64, waits: bool, expect: &str| {
+            let server = Server { replicas: Some(replicas), waits_for_replicas: Some(waits), ..server() };
+            let check = super::replicas(&server);
+            assert!(check.verdict == Verdict::Note && check.found.contains(expect), "{}", check.found);
+        };
+        check(0, false, "none is connected");
+        check(1, false, "1 connected, but min-replicas-to-write is 0");
+        check(2, true, "2 connected, and min-replicas-to-write is set");
     }
 
     #[test]

@@ -10,11 +10,14 @@ pub struct SearchBox {
     size: [f64; 3],
 }
 
+/// No edge is shorter, in Å: a benzene ring is 2.8 Å wide, and a box that holds not even one ring was meant in nm or as a padding.
+const EDGE_MIN_ANGSTROM: f64 = 3.0;
+
 /// Says what is wrong with a box.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum SearchBoxError {
-    /// An edge is not a length.
-    #[error("the {axis} edge of the search box is {found} Å (expected more than 0)")]
+    /// An edge is too short for a molecule, or no length.
+    #[error("the {axis} edge of the search box is {found} Å (expected {EDGE_MIN_ANGSTROM} or more)")]
     Edge {
         /// `x`, `y` or `z`.
         axis: char,
@@ -44,7 +47,7 @@ impl SearchBox {
             if !found.is_finite() {
                 return Err(SearchBoxError::Center { axis, found });
             }
-            if !edge.is_finite() || edge <= 0.0 {
+            if !edge.is_finite() || edge < EDGE_MIN_ANGSTROM {
                 return Err(SearchBoxError::Edge { axis, found: edge });
             }
         }
@@ -69,9 +72,19 @@ impl SearchBox {
         self.center
     }
 
-    /// The lengths of its edges, x y z in Å, each above 0.
+    /// The lengths of its edges, x y z in Å, each 3 or more.
     pub const fn size(&self) -> [f64; 3] {
         self.size
+    }
+
+    /// Its volume in Å³.
+    pub(crate) fn volume(&self) -> f64 {
+        self.size.iter().product()
+    }
+
+    /// Whether a position is in it, or at most `margin` Å beyond a side.
+    pub(crate) fn holds(&self, position: [f64; 3], margin: f64) -> bool {
+        (0..3).all(|axis| (position[axis] - self.center[axis]).abs() <= self.size[axis] / 2.0 + margin)
     }
 }
 
@@ -120,21 +133,22 @@ END
 
     #[test]
     fn numbers_are_written_alike_every_time() {
-        let found = SearchBox::new([-0.000_1, 0.1 + 0.2, 1.000_499], [1.0, 2.0, 3.000_5]).unwrap();
+        let found = SearchBox::new([-0.000_1, 0.1 + 0.2, 1.000_499], [3.0, 4.0, 5.000_5]).unwrap();
         assert_eq!(serde_json::to_string(&found.center()).unwrap(), "[0.0,0.3,1.0]");
-        assert_eq!(serde_json::to_string(&found.size()).unwrap(), "[1.0,2.0,3.001]");
+        assert_eq!(serde_json::to_string(&found.size()).unwrap(), "[3.0,4.0,5.001]");
     }
 
     #[test]
-    fn boxes_without_volume_are_refused() {
+    fn boxes_without_room_are_refused() {
         let check = |center: [f64; 3], size: [f64; 3], expect: &str| {
             assert_eq!(SearchBox::new(center, size).unwrap_err().to_string(), expect);
         };
-        check([0.0; 3], [1.0, 0.000_1, 1.0], "the y edge of the search box is 0 Å (expected more than 0)");
-        check([0.0; 3], [1.0, 1.0, f64::NAN], "the z edge of the search box is NaN Å (expected more than 0)");
+        check([0.0; 3], [3.0, 2.999, 3.0], "the y edge of the search box is 2.999 Å (expected 3 or more)");
+        check([0.0; 3], [3.0, 0.000_1, 3.0], "the y edge of the search box is 0 Å (expected 3 or more)");
+        check([0.0; 3], [3.0, 3.0, f64::NAN], "the z edge of the search box is NaN Å (expected 3 or more)");
         check(
             [f64::INFINITY, 0.0, 0.0],
-            [1.0; 3],
+            [3.0; 3],
             "the x coordinate of the search box's centre is inf (expected a finite number in Å)",
         );
         let one = atoms("ATOM      1  C1  TMP     1      41.249  44.585  18.477\n");

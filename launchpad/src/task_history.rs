@@ -9,6 +9,9 @@ use serde::Serialize;
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: u64 = 16 * 1024;
 
+/// The column of a shard in which engines say in a sentence why a molecule is bad.
+const DETAIL: &str = "detail";
+
 /// One attempt. What only its record says is absent when it left none.
 #[derive(Debug, Serialize)]
 pub(crate) struct Attempt {
@@ -26,6 +29,9 @@ pub(crate) struct ShownRow {
     pub(crate) reason: String,
     pub(crate) score: String,
     pub(crate) unit: String,
+    /// Why it is bad, in a sentence; absent if the engine gave none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
 }
 
 /// All attempts, the oldest first. The tail in Redis is that of the last failed one.
@@ -108,8 +114,10 @@ pub(crate) async fn rows(
         Err(error) => return Ok((Vec::new(), Some(error.to_string()))),
     };
     let unit = shard.score_unit;
+    let at = shard.columns.iter().position(|column| column == DETAIL);
     let rows = shard.rows.into_iter().map(|row| ShownRow {
         molecule_id: row.molecule_id,
+        detail: at.and_then(|at| row.columns.get(at)).filter(|detail| !detail.is_empty()).cloned(),
         verdict: row.verdict.name(),
         reason: row.reason,
         unit: if row.score.is_empty() { String::new() } else { unit.clone() },

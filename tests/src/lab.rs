@@ -105,6 +105,17 @@ impl Lab {
         path
     }
 
+    /// The receptor of the example with one atom more, beyond the corner of a box of 14 Å around 200,200,200: near enough for `push`, and
+    /// 7.6 Å from anything in that box.
+    pub fn receptor_with_a_far_atom(&self) -> PathBuf {
+        let receptor = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/t4l-l99a/receptor.pdb");
+        let far = "HETATM 9999  C   FAR   999     211.400 211.400 211.400\n";
+        self.write(
+            "far.pdb",
+            &fs::read_to_string(receptor).unwrap().replace("TER", &format!("TER\n{far}TER")),
+        )
+    }
+
     /// The scratch folders of attempts that are there now.
     pub fn scratch_folders(&self) -> Vec<String> {
         // A worker that has just started makes their folder.

@@ -197,7 +197,7 @@ async fn kill_and_push_again(lab: &Lab, run: &str, moment: Moment) -> u64 {
         "--receptor",
         &receptor,
         "--box-center",
-        "0,0,0",
+        "42.32,45.43,18.17",
         "--box-size",
         "9",
         "--confirm-after-ms",
@@ -268,7 +268,7 @@ async fn an_interrupted_push_says_how_to_go_on_and_does() {
     lab.write("big.smi", &molecules.concat());
     let receptor = receptor();
     let mut arguments = vec!["push", "big.smi", "--run", "r", "--receptor", &receptor, "--quiet"];
-    arguments.extend(["--box-center", "0,0,0", "--box-size", "9", "--confirm-after-ms"]);
+    arguments.extend(["--box-center", "42.32,45.43,18.17", "--box-size", "9", "--confirm-after-ms"]);
     // However quick this push is, it is still there when the signal comes: it would confirm after ten minutes.
     let mut command = lab.launchpad_command(&[&arguments[..], &["600000"]].concat());
     let push = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -732,7 +732,7 @@ fn the_private_redis_and_store_of_a_folder_are_found_from_below() {
         "--receptor",
         &receptor,
         "--box-center",
-        "0,0,0",
+        "42.32,45.43,18.17",
         "--box-size",
         "9",
         "--confirm-after-ms",
@@ -747,13 +747,54 @@ fn the_private_redis_and_store_of_a_folder_are_found_from_below() {
 }
 
 #[tokio::test]
+async fn what_is_unusual_about_receptor_and_box_is_told() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.write("l.smi", "C[NH3+].[Cl-] methylammonium chloride\nCC b\nCCC c\nCCCC d\n");
+    let pocket = fs::read_to_string(receptor()).unwrap();
+    let few: Vec<&str> = pocket.lines().filter(|line| line.starts_with("ATOM")).take(150).collect();
+    let few = lab.write("few.pdb", &few.join("\n"));
+    let dry = |receptor: &str, center: &str, size: &str| {
+        let place = ["--receptor", receptor, "--box-center", center, "--box-size", size];
+        let ran =
+            lab.launchpad(&[&["push", "l.smi", "--run", "r", "--dry-run", "--json"], &place[..]].concat());
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        (serde_json::from_str::<Value>(&ran.stdout).unwrap(), ran.stderr)
+    };
+    let (usual, told) = dry(&receptor(), "42.32,45.43,18.17", "14");
+    assert_eq!((told.as_str(), &usual["site"]["receptor_heavy_atoms"]), ("", &1290.into()));
+    let within = usual["site"]["within_box"].as_u64().unwrap();
+    assert!((50..300).contains(&within), "{within}");
+    let first: Vec<_> = usual["first_molecules"].as_array().unwrap().iter().map(|one| &one["id"]).collect();
+    assert_eq!(first, ["methylammonium chloride", "b", "c"]);
+
+    let (large, told) = dry(&receptor(), "42.32,45.43,18.17", "500");
+    assert!(
+        told.starts_with("warning: the search box of 500 × 500 × 500 Å has 125000000 Å³: above 27,000"),
+        "{told}"
+    );
+    assert_eq!(large["site"]["within_box"], large["site"]["receptor_heavy_atoms"]);
+    let (_, told) = dry(few.to_str().unwrap(), "59,35,25", "30");
+    assert!(told.contains("heavy atoms, fewer than the smallest protein: is it a ligand?"), "{told}");
+}
+
+#[tokio::test]
 async fn standard_input_is_a_file_like_others() {
     let lab = Lab::new(PROGRAMS).await;
     let path = lab.write("piped", "C a\nC(C b\n");
     let receptor = receptor();
     let push = |flags: &[&str]| {
-        let fixed =
-            ["push", "-", "--run", "r", "--receptor", &receptor, "--box-center", "0,0,0", "--box-size", "9"];
+        let fixed = [
+            "push",
+            "-",
+            "--run",
+            "r",
+            "--receptor",
+            &receptor,
+            "--box-center",
+            "42.32,45.43,18.17",
+            "--box-size",
+            "9",
+        ];
         let mut command = lab.launchpad_command(&[&fixed[..], &["--confirm-after-ms", "0"], flags].concat());
         command.stdin(fs::File::open(&path).unwrap()).output().unwrap()
     };
@@ -778,7 +819,7 @@ async fn push_through_a_restart(lab: Lab) {
         "--receptor",
         &receptor,
         "--box-center",
-        "0,0,0",
+        "42.32,45.43,18.17",
         "--box-size",
         "9",
         "--confirm-after-ms",

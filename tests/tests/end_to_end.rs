@@ -82,7 +82,9 @@ async fn a_batch_gives_each_molecule_its_own_verdict() {
 #[tokio::test]
 async fn a_box_in_empty_space_is_no_score() {
     let lab = Lab::new(PROGRAMS).await;
-    lab.push("r", "CCCCc1ccccc1 n-butylbenzene\n", &["--box-center", "200,200,200"]);
+    let receptor = lab.receptor_with_a_far_atom();
+    let place = ["--box-center", "200,200,200", "--receptor", receptor.to_str().unwrap()];
+    lab.push("r", "CCCCc1ccccc1 n-butylbenzene\n", &place);
     assert_eq!(lab.worker("one", &[]).left().await, 0);
     let shard = Shard::parse(&shards(&lab, "r", 1)[0]).unwrap();
     assert_eq!((shard.rows[0].verdict, shard.rows[0].reason.as_str()), (Verdict::Bad, "no_contact"));

@@ -21,7 +21,7 @@ use common::task::{
 };
 use tempfile::TempDir;
 use worker::engine::{
-    Engine, EngineFailure, MoleculeInput, Preparation, Step, StepOutcome, Workload, engine_for,
+    Engine, EngineFailure, MoleculeInput, Preparation, Remedy, Step, StepOutcome, Workload, engine_for,
 };
 use worker::process::{Ended, How};
 
@@ -322,6 +322,16 @@ fn a_receptor_that_vina_refuses_is_no_molecules_fault() {
     let failure = Docking::new(&path, CAVITY, 1).try_dock(&[smiles("benzene", "c1ccccc1")]).err().unwrap();
     assert_eq!(failure.reason, "receptor_invalid");
     assert!(failure.detail.contains("Atom type Xx is not a valid AutoDock type"), "{}", failure.detail);
+}
+
+#[test]
+fn a_pdb_file_that_is_called_pdbqt_is_given_up_before_vina_is_asked() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("receptor.pdbqt");
+    std::fs::copy(example("receptor.pdb"), &path).unwrap();
+    let failure = Docking::new(&path, CAVITY, 1).try_dock(&[smiles("benzene", "c1ccccc1")]).err().unwrap();
+    assert_eq!((failure.reason, failure.remedy()), ("receptor_not_pdbqt", Remedy::GiveUp));
+    assert!(failure.detail.contains("in line 2, `ATOM      1  N   MET"), "{}", failure.detail);
 }
 
 #[test]

@@ -234,7 +234,7 @@ async fn a_follow_up_has_the_molecules_without_a_score_and_all_else_of_its_run()
     assert_eq!(told(&lab, &push)["found"], 4, "pushed again, it is there already");
     let other = lab.launchpad(&[&push[..], &["--bad"]].concat());
     assert!(
-        other.code == 65 && other.stderr.contains("run `second` exists with another"),
+        other.code == 65 && other.stderr.contains("run `second` is there and is another"),
         "{}",
         other.stderr
     );

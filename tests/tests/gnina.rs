@@ -204,7 +204,9 @@ async fn ligands_are_docked_with_gninas_networks_and_labelled_rustina() {
     );
 
     // In empty space the networks are as sure as in the pocket: the contact decides.
-    lab.push("nowhere", "Cc1ccccc1 toluene\n", &["--engine", "gnina", "--box-center", "200,200,200"]);
+    let receptor = lab.receptor_with_a_far_atom();
+    let place = ["--box-center", "200,200,200", "--receptor", receptor.to_str().unwrap()];
+    lab.push("nowhere", "Cc1ccccc1 toluene\n", &[&["--engine", "gnina"], &place[..]].concat());
     drained(&lab, "nowhere", "1").await;
     assert_eq!(table(&lab, "nowhere")[0]["reason"], "no_contact");
 }

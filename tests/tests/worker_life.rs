@@ -1,9 +1,12 @@
 //! A worker's dealings with Redis and with its own end: answers that get lost, heartbeats in time, leaving, exit codes.
 
+use std::fs;
+
 use common::queue::LeaseReply;
 use common::task::State;
 use nix::sys::signal::Signal;
 use redis::AsyncCommands as _;
+use serde_json::Value;
 use tests::{FlakyProxy, LEASE_MS, Lab, Programs, eventually, is_alive, run_id};
 
 const PROGRAMS: Programs = Programs {
@@ -201,6 +204,26 @@ async fn a_run_that_needs_more_cores_is_a_matter_of_configuration() {
     assert_eq!(lab.worker("over", &[]).left().await, 0);
 }
 
+/// `timeout` signals the program that it has started, and at once the group in which that is.
+#[tokio::test]
+async fn two_signals_at_once_are_one_wish_and_a_worker_that_left_is_no_hand() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    lab.stub("vina").set("gate", "");
+    let mut worker = lab.worker("w", &["--run", "r"]);
+    lab.until_noted("waiting", 1).await;
+    let status = || serde_json::from_str::<Value>(&lab.launchpad(&["status", "r", "--json"]).stdout).unwrap();
+    assert_eq!((&status()["why"], &status()["workers_there"]), (&"running".into(), &1.into()));
+    // Two of a kind would be one.
+    worker.signal(Signal::SIGTERM);
+    worker.signal(Signal::SIGINT);
+    assert_eq!(worker.left().await, 75, "{}", worker.log());
+    assert!(!worker.log().contains("a second time"), "{}", worker.log());
+    let task = lab.task("r", 0).await;
+    assert_eq!((task.releases, task.failures, task.lapses), (1, 0, 0), "{}", worker.log());
+    assert_eq!((&status()["why"], &status()["workers_there"]), (&"no_worker".into(), &0.into()));
+}
+
 #[tokio::test]
 async fn exit_codes_tell_why_a_worker_left() {
     let lab = Lab::new(PROGRAMS).await;
@@ -212,6 +235,8 @@ async fn exit_codes_tell_why_a_worker_left() {
     check("cores", &["--cores", "0"], 78).await;
     check("url", &["--redis", "http://localhost"], 78).await;
     check("empty", &["--exit-when", "empty", "--run", "absent"], 0).await;
+    let told = fs::read_to_string(lab.path("empty.log")).unwrap();
+    assert!(told.contains("there is no such run yet") && told.contains("absent"), "{told}");
     check("away", &["--redis", "redis://127.0.0.1:1", "--unreachable-seconds-max", "1"], 75).await;
     let mut waiting = lab.worker("waiting", &["--run", "later"]);
     eventually("it waits for its run", || async {

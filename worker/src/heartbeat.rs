@@ -31,7 +31,7 @@ const SHOW_AGAIN_AFTER: Duration = Duration::from_mins(10);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Held {
     inner: Arc<Mutex<Inner>>,
-    /// A run has its first lease, so that the next beat may be due earlier, or there is a first card to show.
+    /// A run has its first lease, so that the next beat may be due earlier, or there is a card that should be shown at once.
     sooner: Arc<Notify>,
 }
 
@@ -39,6 +39,10 @@ pub(crate) struct Held {
 struct Inner {
     runs: HashMap<RunId, RunLeases>,
     card: WorkerCard,
+    /// Whether the card is the first one, or the first with a task: it should not wait. Later ones may, so that short tasks cost Redis
+    /// nothing.
+    is_urgent: bool,
+    has_worked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -91,10 +95,19 @@ impl Held {
     pub(crate) fn show(&self, card: WorkerCard) {
         let mut inner = self.inner.lock().expect("no holder panics");
         let is_first = inner.card.fields.is_empty() && !card.fields.is_empty();
+        let works = card.fields.iter().any(|(name, value)| *name == "tasks" && !value.is_empty());
+        let is_first_work = works && !inner.has_worked;
+        inner.has_worked |= works;
         inner.card = card;
-        if is_first {
+        if is_first || is_first_work {
+            inner.is_urgent = true;
             self.sooner.notify_one();
         }
+    }
+
+    /// Whether the card should be shown at once; then no more.
+    fn take_urgent(&self) -> bool {
+        std::mem::take(&mut self.inner.lock().expect("no holder panics").is_urgent)
     }
 
     /// The leases of the runs whose beat is due, each with its run's next one put down.
@@ -215,7 +228,7 @@ impl Heart {
             tokio::select! {
                 () = tokio::time::sleep_until(due) => {}
                 () = self.held.sooner.notified() => {
-                    if self.shown.is_none() {
+                    if self.held.take_urgent() || self.shown.is_none() {
                         show_at = Instant::now();
                     }
                 }
@@ -418,5 +431,18 @@ mod tests {
         held.remove(&slow, &lease, TaskId(0));
         held.remove(&quick, &lease, TaskId(0));
         assert_eq!(held.next_due(), None);
+    }
+
+    #[test]
+    fn the_first_card_and_the_first_with_a_task_do_not_wait() {
+        let held = Held::default();
+        let mut show = |tasks: &str| {
+            held.show(WorkerCard { fields: vec![("tasks", tasks.to_owned()), ("state", "x".to_owned())] });
+            held.take_urgent()
+        };
+        assert_eq!(
+            ["", "", "r/0", "r/0", "", "r/1"].map(&mut show),
+            [true, false, true, false, false, false]
+        );
     }
 }

@@ -285,7 +285,14 @@ impl Runs {
 
     /// The run is not there, or not any more; under the same id another one may come.
     pub(crate) fn gone(&mut self, run: &RunId) {
+        let is_told = self.is_told();
         self.with(run, |known| {
+            if known.serving.is_some() {
+                tracing::warn!(%run, "the run was removed");
+            } else if is_told && known.why != Some(Why::Absent) {
+                let hint = "`launchpad status` lists the runs; with --exit-when empty a worker does not wait";
+                tracing::warn!(%run, hint, "there is no such run yet");
+            }
             known.serving = None;
             known.answered();
             known.why = Some(Why::Absent);

@@ -11,7 +11,10 @@ use crate::digest::sha256_hex;
 use crate::excerpt::excerpt;
 use crate::task::{Ending, LeaseName, Limits, Phase, RunId, RunSpec, State, TaskId, Timings, WorkerId};
 
-/// How long after it was last seen a worker counts as gone, in ms. It lets itself be seen every minute at the latest.
+/// How long after it was last seen a worker is silent, in ms: it lets itself be seen every 55 s at the latest, and has missed that.
+pub const WORKER_SILENT_MS: u64 = 60_000;
+
+/// How long after it was last seen a worker counts as gone, in ms.
 pub const WORKER_GONE_MS: u64 = 90_000;
 
 /// The `state` in the registry of a worker that leases no more because its machine is suspected.

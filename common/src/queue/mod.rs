@@ -31,7 +31,8 @@ pub use checkpoint::{Bundle, Checkpoint, HOLD_MAX_MS, Kept, Progressed};
 pub use client::{Created, Queue, RunDefinition, Sealed, Wake, Wakes};
 pub use error::{Disposition, QueueError};
 pub use inspect::{
-    Event, Histogram, LeaseInfo, Progress, QUARANTINED, RunInfo, TaskInfo, WORKER_GONE_MS, WorkerInfo,
+    Event, Histogram, LeaseInfo, Progress, QUARANTINED, RunInfo, TaskInfo, WORKER_GONE_MS, WORKER_SILENT_MS,
+    WorkerInfo,
 };
 pub use lease::{
     Charge, Completed, Completion, Failed, Failure, Fate, Grant, LeaseReply, Nothing, Pulse, Released,

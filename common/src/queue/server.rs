@@ -27,6 +27,10 @@ pub struct Server {
     pub clients: Option<u64>,
     /// Whether it keeps an append-only file.
     pub append_only: Option<bool>,
+    /// How many replicas are connected.
+    pub replicas: Option<u64>,
+    /// Whether it takes no writes while too few of them are (`min-replicas-to-write`).
+    pub waits_for_replicas: Option<bool>,
     /// The names of persistence jobs whose last run failed.
     pub persistence_failed: Vec<&'static str>,
 }
@@ -54,6 +58,11 @@ impl Server {
             memory_machine_bytes: number("total_system_memory"),
             clients_max: number("maxclients"),
             clients: number("connected_clients"),
+            replicas: number("connected_slaves"),
+            // INFO has the field only where the limit is set.
+            waits_for_replicas: fields
+                .contains_key("connected_slaves")
+                .then(|| fields.contains_key("min_slaves_good_slaves")),
             append_only: fields.get("aof_enabled").map(|enabled| *enabled == "1"),
             persistence_failed: PERSISTENCE.into_iter().filter(failed).collect(),
         }
@@ -85,7 +94,7 @@ mod tests {
         let info = "# Server\r\nredis_version:7.0.15\r\n\r\n# Clients\r\nconnected_clients:3\r\nmaxclients:10000\r\n\
                     # Memory\r\nused_memory:916912\r\ntotal_system_memory:25276510208\r\nmaxmemory:0\r\n\
                     maxmemory_policy:noeviction\r\n# Persistence\r\nrdb_last_bgsave_status:err\r\naof_enabled:0\r\n\
-                    aof_last_write_status:ok\r\n# Replication\r\nrole:master\r\n";
+                    aof_last_write_status:ok\r\n# Replication\r\nrole:master\r\nconnected_slaves:2\r\n";
         let server = Server::parse(info);
         assert_eq!(
             (server.product, server.version.as_deref(), server.major()),
@@ -95,6 +104,9 @@ mod tests {
         assert_eq!((server.memory_max_bytes, server.memory_used_bytes), (Some(0), Some(916_912)));
         assert_eq!(server.eviction_policy.as_deref(), Some("noeviction"));
         assert_eq!(server.append_only, Some(false));
+        assert_eq!((server.replicas, server.waits_for_replicas), (Some(2), Some(false)));
+        let waits = Server::parse("connected_slaves:1\r\nmin_slaves_good_slaves:1\r\n");
+        assert_eq!((waits.replicas, waits.waits_for_replicas), (Some(1), Some(true)));
         assert_eq!(server.persistence_failed, ["rdb_last_bgsave_status"]);
     }
 

@@ -45,8 +45,8 @@ pub use outcome::{AttemptFile, AttemptRecord, CarriedRows, Ending, Provenance, S
 pub use seed::molecule_seed;
 pub use shard::{Row, Shard, ShardError, Verdict};
 pub use spec::{
-    EngineOptions, Limits, LimitsError, ManifestDigest, ObjectRef, RunSpec, SPEC_SCHEMA, VinaOptions,
-    step_kind,
+    CONTACT_ANGSTROM, EngineOptions, Limits, LimitsError, ManifestDigest, ObjectRef, RunSpec, SPEC_SCHEMA,
+    VinaOptions, step_kind,
 };
 pub use spec_check::{SPEC_BYTES_MAX, SpecError, is_role};
 pub use state::{State, TRANSITIONS, Verb};

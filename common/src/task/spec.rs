@@ -177,6 +177,10 @@ impl EngineOptions {
     }
 }
 
+/// Heavy atoms this near, in Å, count as in contact: the usual cut-off for protein–ligand contacts, a little beyond the sum of
+/// two van der Waals radii (carbon: 2 · 1.9 Å in Vina's function) and far inside the function's own cut-off of 8 Å.
+pub const CONTACT_ANGSTROM: f64 = 4.5;
+
 /// Parameters of AutoDock Vina.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

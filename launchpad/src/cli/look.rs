@@ -25,12 +25,12 @@ pub struct Status {
 
 /// Arguments of `show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  launchpad show first 42")]
+#[command(after_help = "Examples:\n  launchpad show first 42\n  launchpad show first benzene")]
 pub struct Show {
     /// The run
     pub run: RunId,
-    /// The task: its number in the manifest, from 0
-    pub task: TaskId,
+    /// The task: its number in the manifest, from 0; or the id of one of its molecules
+    pub task: String,
 }
 
 /// Arguments of `tasks`. Conditions of different flags must all hold; of one flag given several times, any.

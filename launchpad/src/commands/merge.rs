@@ -8,11 +8,12 @@ use common::task::RunId;
 use serde::Serialize;
 
 use super::Context;
-use super::consolidate::{best, check_ok, compared, counted, enumerated, name_missing};
+use super::consolidate::{check_ok, name_missing};
 use crate::cli::{self, Prefer};
 use crate::consolidation::{
     Best, Checked, Comparison, ConsolidationError, Measured, Merge, MergedReceipt, Outcome, Receipt,
-    ResultsFile, STRUCTURES, Settled, Sums, TableFiles, TableRow, Walk, read_manifest,
+    ResultsFile, STRUCTURES, Settled, Sums, TableFiles, TableRow, Walk, best, compared, counted, enumerated,
+    read_manifest,
 };
 use crate::error::LaunchpadError;
 use crate::output::{Report, thousands};

@@ -36,13 +36,21 @@ pub(super) async fn push(context: &Context, flags: &cli::Push) -> Result<(), Lau
         },
         None => prepare(&request, request.script(&store_url).await?, flags.skip_bad)?,
     };
+    warn(context, &plan);
     if flags.dry_run {
-        return context.output.report(&DryRun::new(&plan, &store_url));
+        return context.output.report(&DryRun::new(&plan, &store_url)?);
     }
     let queue = context.location.queue()?;
     let enqueued = fill(context, &queue, flags, &request, &plan, &store_url).await?;
     let kept = kept(&queue.run_info(&request.run).await?, &request);
     context.output.report(&Pushed::new(&plan, enqueued, kept, (queue.url(), &store_url)))
+}
+
+/// Tells what is unusual about a push and may be meant.
+pub(super) fn warn(context: &Context, plan: &PushPlan) {
+    for warning in plan.warnings() {
+        context.output.warning(warning, "--dry-run shows receptor and box; docs/input.md says what is usual");
+    }
 }
 
 /// Stores the objects, and fills Redis with the tasks. An interrupt leaves a run that the same push completes, and says so.

@@ -46,7 +46,7 @@ struct Retried {
     /// How many of them are pending again; fewer if somebody else was faster.
     requeued: u64,
     tasks: Vec<Chosen>,
-    /// Cancelled tasks that were not asked for.
+    /// Cancelled tasks, where nothing was said about which tasks to take.
     #[serde(skip)]
     passed_over: u64,
 }
@@ -64,7 +64,9 @@ pub(super) async fn retry(context: &Context, arguments: &cli::Retry) -> Result<(
             requeued += queue.requeue(run, &seen).await?;
         }
     }
-    let passed_over = if Selection::new(arguments).cancelled { 0 } else { progress.cancelled };
+    let cli::Retry { dead, cancelled, reason, tasks: named, .. } = arguments;
+    let is_selected = *dead || *cancelled || reason.is_some() || !named.is_empty();
+    let passed_over = if is_selected { 0 } else { progress.cancelled };
     let (run, selected) = (run.clone(), tasks.len() as u64);
     context.output.report(&Retried {
         run,

@@ -8,8 +8,10 @@ use super::Context;
 use crate::cli;
 use crate::consolidation::read_manifest;
 use crate::error::LaunchpadError;
+use crate::find_task::find_task;
 use crate::kept_checkpoint::KeptCheckpoint;
 use crate::output::{Report, Table, duration};
+use crate::push::structure;
 use crate::task_history::{self, Attempt, ShownRow};
 
 /// Molecules that are listed in text; JSON has all.
@@ -40,15 +42,14 @@ struct ShownTask<'a> {
 
 /// Shows a task.
 pub(super) async fn show(context: &Context, arguments: &cli::Show) -> Result<(), LaunchpadError> {
-    let (run, task) = (&arguments.run, arguments.task);
+    let run = &arguments.run;
     let queue = context.location.queue()?;
     let run_info = queue.run_info(run).await?;
     let store = context.location.run_store(&run_info.store, run)?;
     let manifest = read_manifest(&store, &run_info.spec).await?;
-    let absent =
-        || LaunchpadError::NoSuchTask { run: run.clone(), task, tasks: run_info.spec.manifest.tasks };
-    let position = usize::try_from(task.0).map_err(|_| absent())?;
-    let (_, molecules) = ManifestReader::new(manifest.open()?).nth(position).ok_or_else(absent)??;
+    let tasks = run_info.spec.manifest.tasks;
+    let (task, molecules) = find_task(run, &arguments.task, tasks, ManifestReader::new(manifest.open()?))?;
+    let absent = || LaunchpadError::NoSuchTask { run: run.clone(), task, tasks };
     let info = queue.tasks(run, &[task]).await?.pop().ok_or_else(absent)?;
     let tail = queue.tail(run, task).await?;
     let attempts = task_history::attempts(&store, task, &info, tail).await?;
@@ -91,8 +92,7 @@ impl Report for ShownTask<'_> {
         );
         let mut molecules = Table::new(&["molecule", "structure"]);
         for molecule in self.molecules.iter().take(LISTED) {
-            let structure = if molecule.smiles().is_empty() { "SDF record" } else { molecule.smiles() };
-            molecules.row([molecule.id.clone(), structure.to_owned()]);
+            molecules.row([molecule.id.clone(), structure(molecule).to_owned()]);
         }
         let attempts: String = self.attempts.iter().map(attempt_text).collect();
         let fault = self.shard_fault.as_ref();
@@ -111,7 +111,10 @@ impl ShownTask<'_> {
             let cells = [&row.molecule_id, row.verdict, &row.reason, &row.score, &row.unit];
             table.row(cells.map(str::to_owned));
         }
-        format!("\n{table}{}", more(self.rows.len()))
+        let why = |row: &ShownRow| Some(format!("{}: {}\n", row.molecule_id, row.detail.as_ref()?));
+        let details: String = self.rows.iter().take(LISTED).filter_map(why).collect();
+        let gap = if details.is_empty() { "" } else { "\n" };
+        format!("\n{table}{}{gap}{details}", more(self.rows.len()))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cli;
 use crate::error::LaunchpadError;
 use crate::kept_checkpoint::KeptCheckpoint;
 use crate::output::{self, Report, Table, bytes, duration, thousands};
-use crate::run_status::{RunLine, RunStatus};
+use crate::run_status::{RunLine, RunStatus, unfinished};
 
 /// Between two looks.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -138,25 +138,10 @@ impl Report for AllRuns {
                 progress.molecules_bad,
             ];
             let cells = std::iter::once(line.run.to_string()).chain(counts.map(thousands));
-            table.row(cells.chain([note(line)]));
+            table.row(cells.chain([line.note()]));
         }
         table.to_string()
     }
-}
-
-/// What the counts of a run don't tell.
-fn note(line: &RunLine) -> String {
-    let progress = &line.progress;
-    let is_drained = line.sealed && progress.terminal() == progress.total;
-    let pushed = (!line.sealed).then(|| format!("push {}", unfinished(progress.total, line.manifest_tasks)));
-    let paused = line.paused.as_ref().filter(|_| !is_drained).map(|why| format!("paused: {why}"));
-    let notes = [pushed, paused, is_drained.then(|| "drained".to_owned())];
-    notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
-}
-
-/// How far a push came that has not sealed its run.
-fn unfinished(total: u64, tasks: u64) -> String {
-    format!("not finished: {} of {} tasks", thousands(total), thousands(tasks))
 }
 
 impl Report for RunStatus {
@@ -217,5 +202,5 @@ fn who_works(status: &RunStatus) -> String {
     let more = status.progress.leased.saturating_sub(LISTED as u64);
     let more = if more > 0 { format!("and {} more\n", thousands(more)) } else { String::new() };
     let leases = if table.is_empty() { String::new() } else { format!("{table}{more}") };
-    format!("{} workers were seen in the last 90 s\n{leases}", status.workers.len())
+    format!("{} workers are there\n{leases}", status.workers_there)
 }

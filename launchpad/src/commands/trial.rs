@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use common::task::{MoleculeSource, RunId};
 
 use super::Context;
-use super::push::{fill, read};
+use super::push::{fill, read, warn};
 use super::watched::Watched;
 use crate::cli;
 use crate::error::LaunchpadError;
@@ -24,8 +24,9 @@ pub(super) async fn trial(context: &Context, arguments: &cli::Trial) -> Result<(
     let files = referenced(files, &first)?;
     let shared = SharedObjects::of_files(&request, request.script(&store_url).await?)?;
     let plan = PushPlan::new(&request, shared, first, files);
+    warn(context, &plan);
     if flags.dry_run {
-        return context.output.report(&DryRun::new(&plan, &store_url));
+        return context.output.report(&DryRun::new(&plan, &store_url)?);
     }
     let queue = context.location.queue()?;
     fill(context, &queue, flags, &request, &plan, &store_url).await?;

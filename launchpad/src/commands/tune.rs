@@ -3,7 +3,7 @@
 use common::queue::TaskInfo;
 
 use super::Context;
-use super::push::{fill, read};
+use super::push::{fill, read, warn};
 use super::trial::{named, referenced};
 use super::watched::Watched;
 use crate::cli;
@@ -33,8 +33,11 @@ pub(super) async fn tune(context: &Context, arguments: &cli::Tune) -> Result<(),
         let files = referenced(files.clone(), &copies)?;
         let shared = SharedObjects::of_files(&request, script.clone())?;
         let plan = PushPlan::new(&request, shared, copies, files);
+        if levels.is_empty() {
+            warn(context, &plan);
+        }
         if flags.dry_run {
-            context.output.report(&DryRun::new(&plan, &store_url))?;
+            context.output.report(&DryRun::new(&plan, &store_url)?)?;
             continue;
         }
         let tried = carry_out(context, flags, &request, &plan, &store_url).await?;

@@ -1,7 +1,7 @@
 //! `workers`: the registry, one line per worker that was seen in the last days.
 
 use common::excerpt::excerpt;
-use common::queue::{WORKER_GONE_MS, WorkerInfo};
+use common::queue::{WORKER_GONE_MS, WORKER_SILENT_MS, WorkerInfo};
 use common::task::WorkerId;
 use serde::Serialize;
 
@@ -16,14 +16,14 @@ struct WorkerLine {
     host: Option<String>,
     region: Option<String>,
     machine_type: Option<String>,
-    /// What it said of itself, or `gone`; a quarantined one is shown as such when it is gone, too.
+    /// What it said of itself, or `silent` or `gone` if it should have been seen since; a quarantined one is shown as such when it is gone, too.
     state: String,
     /// Cores that it shares out.
     slots: Option<u64>,
     /// What it works on, each as `<run>/<task>`.
     tasks: Vec<String>,
     seen_ms_ago: u64,
-    /// How long it had been there when it was last seen.
+    /// How long it has been there; of a silent or gone one, until it was last seen.
     up_ms: Option<u64>,
     version: Option<String>,
     /// Why it leases no more, if it is quarantined.
@@ -35,6 +35,7 @@ struct WorkerLine {
 impl WorkerLine {
     fn new(mut worker: WorkerInfo, now_ms: u64) -> Self {
         let seen_ms_ago = now_ms.saturating_sub(worker.seen_ms);
+        let last_ms = if seen_ms_ago > WORKER_SILENT_MS { worker.seen_ms } else { now_ms };
         let is_quarantined = worker.is_quarantined();
         let mut take = |field: &str| worker.fields.remove(field).filter(|value| !value.is_empty());
         let state = take("state").unwrap_or_default();
@@ -44,11 +45,16 @@ impl WorkerLine {
             host: take("host"),
             region: take("region"),
             machine_type: take("machine_type"),
-            state: if seen_ms_ago > WORKER_GONE_MS && !is_quarantined { "gone".to_owned() } else { state },
+            state: match seen_ms_ago {
+                _ if is_quarantined => state,
+                ago if ago > WORKER_GONE_MS => "gone".to_owned(),
+                ago if ago > WORKER_SILENT_MS => "silent".to_owned(),
+                _ => state,
+            },
             slots: take("slots").and_then(|slots| slots.parse().ok()),
             tasks: take("tasks").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
             seen_ms_ago,
-            up_ms: started_ms.map(|at| worker.seen_ms.saturating_sub(at)),
+            up_ms: started_ms.map(|at| last_ms.saturating_sub(at)),
             version: take("version"),
             quarantine: take("quarantine"),
             quarantined_ms_ago: quarantined_at.map(|at| now_ms.saturating_sub(at)),
@@ -102,5 +108,27 @@ impl Report for Workers {
         }
         let notes = self.0.iter().filter_map(WorkerLine::quarantined).map(|note| note + "\n");
         table.to_string() + &notes.collect::<String>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gives_no_sign_is_silent_and_then_gone_and_up_no_more() {
+        let now_ms = 10_000_000;
+        let line = |ago: u64, state: &str| {
+            let started = (now_ms - 300_000).to_string();
+            let fields = [("state", state.to_owned()), ("started_at", started)];
+            let fields = fields.map(|(name, value)| (name.to_owned(), value)).into();
+            let worker = WorkerInfo { id: "w".parse().unwrap(), seen_ms: now_ms - ago, fields };
+            let line = WorkerLine::new(worker, now_ms);
+            (line.state, line.up_ms.unwrap())
+        };
+        assert_eq!(line(55_000, "working"), ("working".to_owned(), 300_000));
+        assert_eq!(line(60_001, "working"), ("silent".to_owned(), 239_999));
+        assert_eq!(line(90_001, "idle"), ("gone".to_owned(), 209_999));
+        assert_eq!(line(90_001, "quarantined"), ("quarantined".to_owned(), 209_999));
     }
 }

@@ -1,5 +1,6 @@
 //! Where a table and its receipt go. A receipt belongs to its table: it has its name, and stays as long as the table stays.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use common::storage::key;
 
 use super::{ConsolidationError, Receipt};
 use crate::error::LaunchpadError;
-use crate::new_file::{is_stdout, write_whole};
+use crate::new_file::{is_stdout, is_stream, write_whole};
 use crate::output::STDOUT_NAME;
 
 /// The files of a consolidation.
@@ -18,14 +19,14 @@ pub(crate) struct TableFiles {
 }
 
 impl TableFiles {
-    /// Finds the receipt's name where none was given. A table on standard output has no local receipt then.
+    /// Finds the receipt's name where none was given. A table on standard output, or in a pipe, has no local receipt then.
     pub(crate) fn new(table: &Path, receipt: Option<&Path>) -> Result<Self, ConsolidationError> {
         let receipt = match receipt {
             Some(receipt) if is_stdout(receipt) && is_stdout(table) => {
                 return Err(ConsolidationError::BothOnStdout);
             }
             Some(receipt) => Some(receipt.to_owned()),
-            None if is_stdout(table) => None,
+            None if is_stream(table) => None,
             None => Some(beside(table)),
         };
         Ok(Self { table: table.to_owned(), receipt })
@@ -53,10 +54,10 @@ impl TableFiles {
 
     /// Writes the receipt of a table that can't be made, and says so. An older table stays, and so does its receipt.
     pub(crate) fn refuse(&self, run: &Receipt, receipt: &[u8]) -> LaunchpadError {
-        let older = !is_stdout(&self.table) && self.table.exists();
+        let older = !is_stream(&self.table) && self.table.exists();
         let path = self
             .receipt()
-            .map(|path| if older && !is_stdout(path) { incomplete(path) } else { path.to_owned() });
+            .map(|path| if older && !is_stream(path) { incomplete(path) } else { path.to_owned() });
         if let Some(Err(error)) = path.as_ref().map(|path| write_whole(path, receipt)) {
             return error;
         }
@@ -88,7 +89,9 @@ fn shown(path: &Path) -> &Path {
 fn beside(table: &Path) -> PathBuf {
     match table.file_stem() {
         Some(stem) if stem != "results" => {
-            table.with_file_name(format!("{}.{}", stem.display(), key::RECEIPT))
+            let mut name = stem.to_owned();
+            name.extend([".", key::RECEIPT].map(OsStr::new));
+            table.with_file_name(name)
         }
         _ => table.with_file_name(key::RECEIPT),
     }
@@ -115,6 +118,7 @@ mod tests {
         check("second.2.csv", Some("second.2.receipt.json"));
         check("./-", Some("./-.receipt.json"));
         check("-", None);
+        check("/dev/null", None);
         let both = TableFiles::new(Path::new("-"), Some(Path::new("-"))).unwrap_err();
         assert!(matches!(both, ConsolidationError::BothOnStdout), "{both}");
     }

@@ -10,6 +10,7 @@ mod merged_receipt;
 mod receipt;
 mod results;
 mod table_row;
+mod text;
 mod walk;
 
 pub(crate) use check::{Fault, check_shard};
@@ -22,4 +23,5 @@ pub(crate) use merged_receipt::MergedReceipt;
 pub(crate) use receipt::{Receipt, Verdicts};
 pub(crate) use results::{Best, ResultsFile};
 pub(crate) use table_row::TableRow;
+pub(crate) use text::{best, compared, counted, enumerated};
 pub(crate) use walk::{Checked, ManifestCopy, Outcome, Walk, read_manifest};

@@ -41,12 +41,35 @@ impl HeavyAtoms {
     pub fn read(path: &Path) -> Result<Self, InputError> {
         let format = StructureFormat::of_path(path)?;
         let source = File::open(path).map_err(|source| InputError::Open { path: path.to_owned(), source })?;
+        Self::of_lines(Lines::new(BufReader::new(source)), format, path)
+    }
+
+    /// The same of a file that is at hand; `path` is its name.
+    pub(crate) fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Self, InputError> {
+        Self::of_lines(Lines::new(bytes), StructureFormat::of_path(path)?, path)
+    }
+
+    fn of_lines<R: BufRead>(
+        lines: Lines<R>,
+        format: StructureFormat,
+        path: &Path,
+    ) -> Result<Self, InputError> {
         let file = path.display().to_string();
-        match positions(Lines::new(BufReader::new(source)), format) {
+        match positions(lines, format) {
             Err(source) => Err(InputError::Read { file, source }),
             Ok(Err(fault)) => Err(InputError::Unusable(fault.in_file(&file))),
             Ok(Ok(positions)) => Ok(Self(positions)),
         }
+    }
+
+    /// How many there are, from 1.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// How many of them are where `is_there` says.
+    pub(crate) fn count_where(&self, is_there: impl Fn([f64; 3]) -> bool) -> u64 {
+        self.0.iter().filter(|&&position| is_there(position)).count() as u64
     }
 
     /// The mean of their positions, in Å. All atoms count alike.

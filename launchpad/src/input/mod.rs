@@ -13,6 +13,7 @@ mod heavy_atoms;
 mod json_lines;
 mod lines;
 mod molecule;
+mod pdbqt;
 mod problem;
 mod sdf;
 mod smi;
@@ -24,6 +25,7 @@ pub use duplicates::DuplicateIds;
 pub use format::Format;
 pub use heavy_atoms::HeavyAtoms;
 pub use molecule::{FoundMolecule, FoundStructure};
+pub(crate) use pdbqt::check_pdbqt;
 pub use problem::{InputError, Problem};
 pub use stream::{Entry, Molecules, open, read};
 

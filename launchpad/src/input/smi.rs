@@ -1,8 +1,7 @@
 //! Reads lines of a SMILES and an id.
 //!
-//! White space separates them. Behind a tab the id reaches to the next tab, so that it may hold spaces; behind a space it
-//! reaches to the next white space. What follows is ignored. Without an id the molecule is called after its line,
-//! `line_17`. Blank lines and lines starting with `#` are skipped, as is a header `smiles …` on the first of the others.
+//! White space separates them. The id reaches to the next tab or to the end of the line, so that it may hold blanks, as the names of
+//! vendors do; further columns stand behind tabs and are ignored. Without an id the molecule is called after its line, `line_17`. Blank lines and lines starting with `#` are skipped, as is a header `smiles …` on the first of the others.
 
 use std::io::{self, BufRead};
 
@@ -55,11 +54,8 @@ fn is_header(content: &[u8]) -> bool {
 fn parse(line: &Line<'_>) -> Result<FoundMolecule, Fault> {
     let text = line.text()?.trim();
     let (smiles, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
-    let name = match rest.strip_prefix('\t') {
-        Some(columns) => columns.split('\t').next(),
-        None => rest.split_whitespace().next(),
-    };
-    let name = name.unwrap_or_default();
+    let rest = rest.trim_start_matches(' ');
+    let name = rest.strip_prefix('\t').unwrap_or(rest).split('\t').next().unwrap_or_default();
     if name.trim_start().starts_with('|') {
         let what = "a CXSMILES extension `|…|` follows the SMILES (expected the id)";
         return Err(
@@ -67,7 +63,7 @@ fn parse(line: &Line<'_>) -> Result<FoundMolecule, Fault> {
         );
     }
     FoundMolecule::from_smiles(name, smiles, line.number)
-        .map_err(|fault| fault.with_hint("each line is a SMILES, white space and an id, in this order"))
+        .map_err(|fault| fault.with_hint("each line is a SMILES, white space and an id, in this order; what follows a tab behind the id is ignored"))
 }
 
 #[cfg(test)]
@@ -79,7 +75,10 @@ mod tests {
     #[test]
     fn lines_are_a_smiles_and_an_id() {
         check(Format::Smi, "CCO ethanol\nc1ccccc1\tbenzene\n", &["1 ethanol CCO", "2 benzene c1ccccc1"]);
-        check(Format::Smi, "  CCO   a  46.07 rest\n", &["1 a CCO"]);
+        check(Format::Smi, "  CCO   a  46.07\trest\n", &["1 a  46.07 CCO"]);
+        let salt = "C[NH3+].[Cl-] methylammonium chloride salt \n";
+        check(Format::Smi, salt, &["1 methylammonium chloride salt C[NH3+].[Cl-]"]);
+        check(Format::Smi, "CCO \tethyl alcohol\t46.07\n", &["1 ethyl alcohol CCO"]);
         check(Format::Smi, "CC(=O)O\tacetic acid\t60.05\n", &["1 acetic acid CC(=O)O"]);
         check(Format::Smi, "CCO\nCCN \nCCC\t\t3\n", &["1 line_1 CCO", "2 line_2 CCN", "3 line_3 CCC"]);
     }

@@ -1,6 +1,6 @@
 //! The parameters of the docking engines: flags over `run.toml` over the run that the push follows, if any, over defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use common::queue::RunInfo;
 use common::task::{CnnScoring, EngineOptions, GninaOptions, GninaScore, VinaOptions};
@@ -98,6 +98,19 @@ const fn of_run(engine: &EngineOptions) -> Option<Docking> {
     }
 }
 
+/// The structure round which the box is laid, if one was named.
+pub(super) fn box_ligand(flags: &cli::Push, file: &RunFile, folder: &Path) -> Option<PathBuf> {
+    if places_box(flags) {
+        return flags.box_ligand.clone();
+    }
+    file.options.box_ligand.as_ref().map(|path| folder.join(path))
+}
+
+/// Whether the flags say where the box is.
+const fn places_box(flags: &cli::Push) -> bool {
+    flags.box_ligand.is_some() || flags.box_center.is_some()
+}
+
 /// The box. A flag that says where it is replaces both places of the file; one that says how large it is, both sizes. The box of
 /// another run fills in for what neither says.
 fn search_box(
@@ -107,11 +120,8 @@ fn search_box(
     base: Option<Docking>,
 ) -> Result<SearchBox, LaunchpadError> {
     let options = &file.options;
-    let (ligand, center) = if flags.box_ligand.is_some() || flags.box_center.is_some() {
-        (flags.box_ligand.clone(), flags.box_center)
-    } else {
-        (options.box_ligand.as_ref().map(|path| folder.join(path)), options.box_center.map(Center::from))
-    };
+    let ligand = box_ligand(flags, file, folder);
+    let center = if places_box(flags) { flags.box_center } else { options.box_center.map(Center::from) };
     let (size, padding) = if flags.box_size.is_some() || flags.box_padding.is_some() {
         (flags.box_size, flags.box_padding)
     } else {

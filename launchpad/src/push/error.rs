@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use common::exit_code;
 use common::task::{
-    CommandError, FepError, HttpError, MmgbsaError, NotAResidue, RunId, StreamError, TerachemError,
-    UnknownWord,
+    CONTACT_ANGSTROM, CommandError, FepError, HttpError, MmgbsaError, NotAResidue, RunId, StreamError,
+    TerachemError, UnknownWord,
 };
+
+use crate::output::thousands;
 
 /// Where a run was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,36 @@ pub(crate) enum PushError {
         path: PathBuf,
         /// What the engine takes.
         known: String,
+    },
+    /// A search box in which there is nothing to dock to.
+    #[error(
+        "none of the {} heavy atoms of the receptor `{receptor}` is in the search box or within {CONTACT_ANGSTROM} Å of it (box: x, y, z {box_range}; receptor: {receptor_range})",
+        thousands(*atoms)
+    )]
+    EmptyBox {
+        /// The receptor's file.
+        receptor: String,
+        /// Its heavy atoms.
+        atoms: u64,
+        /// From where to where the box reaches on each axis, in Å.
+        box_range: String,
+        /// The same of the receptor.
+        receptor_range: String,
+    },
+    /// A receptor that is smaller than the ligand round which the box was laid.
+    #[error(
+        "the receptor `{receptor}` has {} heavy atoms and the box ligand `{}` {} (expected the receptor to have more)",
+        thousands(*atoms), ligand.display(), thousands(*ligand_atoms)
+    )]
+    Swapped {
+        /// The receptor's file.
+        receptor: String,
+        /// Its heavy atoms.
+        atoms: u64,
+        /// The ligand's file.
+        ligand: PathBuf,
+        /// Its heavy atoms.
+        ligand_atoms: u64,
     },
     /// A molecule without coordinates, and an engine that does not place it.
     #[error("molecule `{molecule}` is a SMILES, and the engine `{engine}` needs its pose in the receptor")]
@@ -252,6 +284,8 @@ impl PushError {
             | Self::ScoreWithoutCnn { .. } => exit_code::CONFIG,
             Self::Interrupted { .. } | Self::Unconfirmed { .. } => exit_code::TRY_AGAIN,
             Self::InputFormat { .. }
+            | Self::EmptyBox { .. }
+            | Self::Swapped { .. }
             | Self::NeedsPose { .. }
             | Self::NotTunable { .. }
             | Self::Formula(_)
@@ -281,6 +315,10 @@ impl PushError {
             }
             Self::Stream(_) => "docs/science.md, Enumeration, explains the parameters".into(),
             Self::Formula(_) => "`launchpad formulae --heavy-atoms 5` prints some".into(),
+            Self::EmptyBox { .. } => {
+                "--box-ligand lays the box round a ligand's pose, which has to be in the receptor's coordinates".into()
+            }
+            Self::Swapped { .. } => "are --receptor and --box-ligand swapped?".into(),
             Self::NeedsPose { .. } => {
                 "dock it first and push the poses: `launchpad poses DOCKING_RUN -o poses.sdf`; or name a ligand in the receptor with --reference".into()
             }

@@ -177,6 +177,19 @@ impl StagedManifest {
         ManifestReader::new(FromStart { file: Arc::clone(&self.file), at: 0 })
     }
 
+    /// Its first molecules, so many at most.
+    pub(super) fn first_molecules(&self, wanted: usize) -> Result<Vec<Molecule>, LaunchpadError> {
+        let every = usize::try_from(self.layout.group_tasks()).unwrap_or(usize::MAX);
+        let mut found: Vec<Molecule> = Vec::new();
+        for task in self.tasks().step_by(every) {
+            found.extend(task?.1.into_iter().take(wanted - found.len()));
+            if found.len() == wanted {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
     /// The manifest of its first `wanted` molecules, one task each, or one group. Their source lines count from 1: those of the files are not kept.
     pub(crate) fn first(&self, wanted: u64) -> Result<Self, LaunchpadError> {
         let (layout, every) = (self.layout.clone(), self.layout.group_tasks());

@@ -4,6 +4,7 @@
 mod command_options;
 mod difference;
 mod docking_options;
+mod docking_site;
 mod enqueue;
 mod error;
 mod fep_options;
@@ -28,7 +29,7 @@ pub(crate) use follow_up::{FollowUp, Wanted};
 pub(crate) use ligands::LigandFile;
 pub(crate) use manifest::{Layout, StagedManifest, stage};
 pub(crate) use plan::PushPlan;
-pub(crate) use report::{DryRun, NothingToPush, Pushed};
+pub(crate) use report::{DryRun, NothingToPush, Pushed, structure};
 pub(crate) use request::PushRequest;
 pub(crate) use shared_objects::SharedObjects;
 pub(crate) use upload::{check_stored, upload};

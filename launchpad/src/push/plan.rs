@@ -4,6 +4,7 @@ use common::digest::sha256_hex;
 use common::storage::key;
 use common::task::{RunSpec, SPEC_SCHEMA};
 
+use super::docking_site::DockingSite;
 use super::{LigandFile, PushRequest, SharedObjects, StagedManifest};
 
 /// A push, ready to be carried out.
@@ -46,6 +47,11 @@ impl PushPlan {
         let digest = sha256_hex(spec_json.as_bytes());
         let ligands = ligands.into_iter().filter(|file| file.object().is_some()).collect();
         Self { spec, spec_json, digest, manifest, shared, ligands }
+    }
+
+    /// What is unusual about it and may be meant.
+    pub(crate) fn warnings(&self) -> &[String] {
+        self.shared.site().map_or(&[], DockingSite::warnings)
     }
 
     /// Every object that the push writes with its size in bytes, in the order of writing.

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use common::storage::key;
 use common::task::{
-    Column, ColumnKind, CommandOptions, EngineOptions, FepOptions, MmgbsaOptions, RunId, StreamOptions,
-    TaskId, TerachemOptions,
+    Column, ColumnKind, CommandOptions, EngineOptions, FepOptions, MmgbsaOptions, Molecule, RunId,
+    StreamOptions, TaskId, TerachemOptions,
 };
 use serde::Serialize;
 
+use super::docking_site::DockingSite;
 use super::{Change, Enqueued, PushPlan};
+use crate::error::LaunchpadError;
 use crate::output::{Report, Table, bytes, thousands};
 
 /// What a push did.
@@ -20,6 +22,9 @@ pub(crate) struct Pushed {
     molecules: u64,
     digest: String,
     manifest_sha256: String,
+    /// How the receptor lies to the search box, if the engine docks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<DockingSite>,
     /// Entries that were left out.
     skipped: u64,
     /// Tasks that were in Redis before.
@@ -45,6 +50,7 @@ impl Pushed {
             molecules: plan.manifest.digest.molecules,
             digest: plan.digest.clone(),
             manifest_sha256: plan.manifest.digest.sha256.clone(),
+            site: plan.shared.site().cloned(),
             skipped: plan.manifest.bad,
             found: match enqueued {
                 Enqueued::Pushed { found } => found,
@@ -60,10 +66,11 @@ impl Pushed {
 impl Report for Pushed {
     fn text(&self) -> String {
         let mut text = format!(
-            "run        {}\ntasks      {}\nmolecules  {}\ndigest     {}\nredis      {}\nstore      {}\n",
+            "run        {}\ntasks      {}\nmolecules  {}\n{}digest     {}\nredis      {}\nstore      {}\n",
             self.run,
             thousands(self.tasks),
             thousands(self.molecules),
+            receptor_text(self.site.as_ref(), "receptor   "),
             self.digest,
             self.redis,
             self.store
@@ -113,6 +120,9 @@ impl Report for NothingToPush {
     }
 }
 
+/// So many molecules tell whether the right columns are read.
+const MOLECULES_SHOWN: usize = 3;
+
 /// What a push would do.
 #[derive(Debug, Serialize)]
 pub(crate) struct DryRun {
@@ -122,8 +132,11 @@ pub(crate) struct DryRun {
     skipped: u64,
     digest: String,
     engine: EngineOptions,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    site: Option<DockingSite>,
     store: String,
     objects: Vec<PlannedObject>,
+    first_molecules: Vec<Molecule>,
     first_shard: String,
     last_shard: String,
 }
@@ -136,20 +149,22 @@ struct PlannedObject {
 
 impl DryRun {
     /// What a plan would make in a store.
-    pub(crate) fn new(plan: &PushPlan, store: &str) -> Self {
+    pub(crate) fn new(plan: &PushPlan, store: &str) -> Result<Self, LaunchpadError> {
         let objects = plan.objects().into_iter().map(|(name, bytes)| PlannedObject { name, bytes });
-        Self {
+        Ok(Self {
             run: plan.spec.run.clone(),
             tasks: plan.manifest.digest.tasks,
             molecules: plan.manifest.digest.molecules,
             skipped: plan.manifest.bad,
             digest: plan.digest.clone(),
             engine: plan.spec.engine.clone(),
+            site: plan.shared.site().cloned(),
             store: store.to_owned(),
             objects: objects.collect(),
+            first_molecules: plan.manifest.first_molecules(MOLECULES_SHOWN)?,
             first_shard: key::shard(TaskId(0)),
             last_shard: key::shard(TaskId(plan.manifest.digest.tasks.saturating_sub(1))),
-        }
+        })
     }
 }
 
@@ -159,23 +174,37 @@ impl Report for DryRun {
         for object in &self.objects {
             objects.row([object.name.clone(), thousands(object.bytes)]);
         }
+        let mut molecules = Table::new(&["first molecules", "structure"]);
+        for molecule in &self.first_molecules {
+            molecules.row([molecule.id.clone(), structure(molecule).to_owned()]);
+        }
         let total = self.objects.iter().map(|object| object.bytes).sum();
         format!(
             "Nothing was written. A push would make:\n\
-             run         {}\ntasks       {}\nmolecules   {}\nskipped     {}\ndigest      {}\n{}\
-             store       {}\nuploads     {}\nresults     {} to {}\n\n{objects}",
+             run         {}\ntasks       {}\nmolecules   {}\nskipped     {}\ndigest      {}\n{}{}\
+             store       {}\nuploads     {}\nresults     {} to {}\n\n{molecules}\n{objects}",
             self.run,
             thousands(self.tasks),
             thousands(self.molecules),
             thousands(self.skipped),
             self.digest,
             engine_text(&self.engine),
+            receptor_text(self.site.as_ref(), "receptor    "),
             self.store,
             bytes(total),
             self.first_shard,
             self.last_shard,
         )
     }
+}
+
+/// What a list shows of a molecule's structure.
+pub(crate) fn structure(molecule: &Molecule) -> &str {
+    if molecule.smiles().is_empty() { "SDF record" } else { molecule.smiles() }
+}
+
+fn receptor_text(site: Option<&DockingSite>, label: &str) -> String {
+    site.map(|site| format!("{label}{}\n", site.text())).unwrap_or_default()
 }
 
 fn box_text(center: [f64; 3], size: [f64; 3]) -> String {

@@ -40,6 +40,8 @@ pub(crate) struct PushRequest {
     pub(crate) engine: EngineOptions,
     /// Files that every task gets, by role; another run has the rest.
     pub(crate) inputs: BTreeMap<String, PathBuf>,
+    /// The structure round which the search box was laid, where one was named.
+    pub(crate) box_ligand: Option<PathBuf>,
     /// The driver, where another than the engine's own or the other run's was named.
     pub(crate) driver: Option<DriverSource>,
     /// The run's seed.
@@ -105,6 +107,7 @@ impl PushRequest {
             columns: Columns { smiles: flags.smiles_column.clone(), id: flags.id_column.clone() },
             engine,
             inputs,
+            box_ligand: docking_options::box_ligand(flags, &file, folder),
             driver,
             seed: flags.seed.or(file.seed).or(from.map(|from| from.spec.seed)).unwrap_or(SEED_DEFAULT),
             batch_size: positive("batch_size", flags.batch_size.or(file.batch_size), 1)?,

@@ -8,12 +8,13 @@ use common::digest::sha256_hex;
 use common::storage::{RunStore, StorageError, key};
 use common::task::{DRIVER_ROLE, EngineOptions, ObjectRef, RunSpec};
 
+use super::docking_site::DockingSite;
 use super::mmgbsa_options::REFERENCE_ROLE;
 use super::request::RECEPTOR_ROLE;
 use super::{PushError, PushRequest};
 use crate::drivers::{DriverScript, GROMACS_FEP, GROMACS_MMGBSA, Shipped, VINA_PREPARE, file_name};
 use crate::error::LaunchpadError;
-use crate::input::HeavyAtoms;
+use crate::input::{HeavyAtoms, check_pdbqt};
 
 type Pinned = (ObjectRef, Bytes);
 
@@ -22,6 +23,7 @@ type Pinned = (ObjectRef, Bytes);
 pub(crate) struct SharedObjects {
     inputs: BTreeMap<String, Pinned>,
     drivers: BTreeMap<String, Pinned>,
+    site: Option<DockingSite>,
 }
 
 impl SharedObjects {
@@ -31,7 +33,7 @@ impl SharedObjects {
         driver: Option<DriverScript>,
     ) -> Result<Self, LaunchpadError> {
         let driver = driver.or_else(|| shipped_driver(&request.engine));
-        Self { inputs: BTreeMap::new(), drivers: BTreeMap::new() }.replaced(request, driver)
+        Self { inputs: BTreeMap::new(), drivers: BTreeMap::new(), site: None }.replaced(request, driver)
     }
 
     /// Those of another run, but for what files replace. The drivers are that run's, too, whatever this version ships.
@@ -42,7 +44,7 @@ impl SharedObjects {
         driver: Option<DriverScript>,
     ) -> Result<Self, LaunchpadError> {
         let inputs = read_all(store, &spec.inputs).await?;
-        Self { inputs, drivers: read_all(store, &spec.drivers).await? }.replaced(request, driver)
+        Self { inputs, drivers: read_all(store, &spec.drivers).await?, site: None }.replaced(request, driver)
     }
 
     fn replaced(
@@ -57,7 +59,16 @@ impl SharedObjects {
             let script = pinned(bytes, |sha256| key::driver(sha256, &name));
             self.drivers.insert(driver_role(&request.engine).to_owned(), script);
         }
+        if let Some((object, bytes)) = self.inputs.get(RECEPTOR_ROLE) {
+            let receptor = (object.file_name(), bytes.as_ref());
+            self.site = DockingSite::find(&request.engine, receptor, request.box_ligand.as_deref())?;
+        }
         Ok(self)
+    }
+
+    /// How the receptor lies to the search box, if the engine docks.
+    pub(super) const fn site(&self) -> Option<&DockingSite> {
+        self.site.as_ref()
     }
 
     /// The inputs, as the spec names them.
@@ -138,7 +149,14 @@ fn read_input(role: &str, path: &Path, engine: &EngineOptions) -> Result<Pinned,
     }
     let failed = |source| LaunchpadError::File { action: "read", path: path.to_owned(), source };
     let bytes = Bytes::from(std::fs::read(path).map_err(failed)?);
+    if role == RECEPTOR_ROLE && is_pdbqt(path) {
+        check_pdbqt(&path.display().to_string(), &bytes)?;
+    }
     Ok(pinned(bytes, |sha256| key::input(sha256, &file_name(path))))
+}
+
+fn is_pdbqt(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pdbqt"))
 }
 
 /// The extensions of the formats that an engine takes an input in; `None` if it takes any file.

@@ -4,9 +4,9 @@ mod band;
 mod rate;
 mod why;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use common::queue::{Progress, Queue, QueueError, RunInfo, WORKER_GONE_MS, WorkerInfo};
+use common::queue::{Event, LeaseInfo, Progress, Queue, QueueError, RunInfo, WORKER_GONE_MS, WorkerInfo};
 use common::task::{LeaseName, Phase, RunId, TaskId};
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use why::Hands;
 pub(crate) use why::Why;
 
 use crate::kept_checkpoint::KeptCheckpoint;
+use crate::output::thousands;
 use crate::redis_checks;
 
 /// Leases and workers that are listed at most.
@@ -55,7 +56,10 @@ pub(crate) struct RunStatus {
     /// What keeps Redis from taking results now; `None` also if it does not tell.
     pub(crate) redis_trouble: Option<String>,
     pub(crate) leases: Vec<HeldTask>,
-    /// The registered workers that were seen lately, of all runs.
+    /// Workers that were seen in the last 90 s and have not said goodbye, of all runs: the registered ones, and those that hold tasks
+    /// of this run and are too new to be registered.
+    pub(crate) workers_there: usize,
+    /// The registered ones of them.
     pub(crate) workers: Vec<Worker>,
     /// Campaign and labels.
     pub(crate) labels: BTreeMap<String, String>,
@@ -105,16 +109,15 @@ impl RunStatus {
         let drained = info.sealed && progress.terminal() == progress.total;
         let events = queue.events(run, EVENTS_MAX).await?;
         let rate = if drained { rate::overall(&info, &progress) } else { rate::recent(&events, now_ms) };
-        // A worker that has just started may not be in the registry yet.
-        let alive =
-            !workers.is_empty() || rate::has_work_since(&events, now_ms.saturating_sub(WORKER_GONE_MS));
-        let able = workers.iter().any(|worker| !worker.is_quarantined);
-        let hands = match () {
-            () if !workers.is_empty() && !able => Hands::Quarantined(workers.len()),
-            () if alive => Hands::Some,
-            () => Hands::None,
+        let newcomers = newcomers(&events, &leases, &registered, now_ms);
+        let able = newcomers > 0 || workers.iter().any(|worker| !worker.is_quarantined);
+        let hands = match workers.len() + newcomers {
+            0 => Hands::None,
+            there if !able => Hands::Quarantined(there),
+            _ => Hands::Some,
         };
         let why = Why::find(&info, &progress, hands);
+        let alarm = why::alarm(&progress, run).map_or(String::new(), |alarm| format!("{alarm}\n"));
         let redis_trouble = match queue.server().await {
             Ok(server) => redis_checks::trouble(&server),
             Err(QueueError::Refused { .. }) => None, // its user may not ask
@@ -144,7 +147,8 @@ impl RunStatus {
             rate_molecules_per_s: rate,
             phases,
             why: why.word(),
-            why_text: why.text(run),
+            why_text: alarm + &why.text(run),
+            workers_there: workers.len() + newcomers,
             redis_trouble,
             leases: leases.collect(),
             drained,
@@ -158,6 +162,24 @@ impl RunStatus {
             labels: info.labels,
         })
     }
+}
+
+/// Workers that leased a task lately, hold one, and are not in the registry yet.
+fn newcomers(events: &[Event], leases: &[LeaseInfo], registered: &[WorkerInfo], now_ms: u64) -> usize {
+    let from_ms = now_ms.saturating_sub(WORKER_GONE_MS);
+    let leased_lately = |lease: &LeaseName| {
+        let name = lease.to_string();
+        events.iter().any(|event| event.at_ms >= from_ms && is_lease(event, &name))
+    };
+    let known: BTreeSet<_> = registered.iter().map(|worker| &worker.id).collect();
+    let unknown = leases.iter().filter(|held| !known.contains(&held.lease.worker));
+    let lately = unknown.filter(|held| leased_lately(&held.lease));
+    lately.map(|held| &held.lease.worker).collect::<BTreeSet<_>>().len()
+}
+
+fn is_lease(event: &Event, lease: &str) -> bool {
+    let field = |name: &str| event.fields.get(name).map(String::as_str);
+    field("verb") == Some("lease") && field("lease") == Some(lease)
 }
 
 fn alive(registered: &[WorkerInfo], now_ms: u64) -> Vec<Worker> {
@@ -188,6 +210,11 @@ async fn phases(queue: &Queue, run: &RunId) -> Result<BTreeMap<&'static str, Pha
     Ok(phases)
 }
 
+/// How far a push came that has not sealed its run.
+pub(crate) fn unfinished(total: u64, tasks: u64) -> String {
+    format!("not finished: {} of {} tasks", thousands(total), thousands(tasks))
+}
+
 /// One line of the list of all runs.
 #[derive(Debug, Serialize)]
 pub(crate) struct RunLine {
@@ -210,5 +237,41 @@ impl RunLine {
         let progress = queue.progress(&run).await?;
         let manifest_tasks = info.spec.manifest.tasks;
         Ok(Some(Self { run, sealed: info.sealed, manifest_tasks, paused: info.paused, progress }))
+    }
+
+    /// What the counts don't tell.
+    pub(crate) fn note(&self) -> String {
+        let progress = &self.progress;
+        let is_drained = self.sealed && progress.terminal() == progress.total;
+        let pushed =
+            (!self.sealed).then(|| format!("push {}", unfinished(progress.total, self.manifest_tasks)));
+        let paused = self.paused.as_ref().filter(|_| !is_drained).map(|why| format!("paused: {why}"));
+        let notes = [pushed, paused, is_drained.then(|| "drained".to_owned())];
+        notes.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::queue::Checkpoint;
+
+    use super::*;
+
+    #[test]
+    fn who_holds_a_task_and_is_not_registered_yet_is_there() {
+        let lease: LeaseName = "1.new.1".parse().unwrap();
+        let fields = [("verb", "lease"), ("lease", "1.new.1")];
+        let leased = |at_ms| Event {
+            at_ms,
+            fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        };
+        let held = [LeaseInfo { task: TaskId(0), lease: lease.clone(), checkpoint: Checkpoint::default() }];
+        let now_ms = 1_000_000;
+        assert_eq!(newcomers(&[leased(now_ms - 5)], &held, &[], now_ms), 1);
+        assert_eq!(newcomers(&[leased(now_ms - WORKER_GONE_MS - 1)], &held, &[], now_ms), 0);
+        // Who said goodbye holds nothing.
+        assert_eq!(newcomers(&[leased(now_ms - 5)], &[], &[], now_ms), 0);
+        let registered = WorkerInfo { id: lease.worker, seen_ms: 5, fields: BTreeMap::new() };
+        assert_eq!(newcomers(&[leased(now_ms - 5)], &held, &[registered], now_ms), 0);
     }
 }

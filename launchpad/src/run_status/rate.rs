@@ -17,11 +17,6 @@ pub(super) fn recent(events: &[Event], now_ms: u64) -> f64 {
     per_second(molecules, now_ms.saturating_sub(oldest.max(from)))
 }
 
-/// Whether a worker did something with a task lately.
-pub(super) fn has_work_since(events: &[Event], from_ms: u64) -> bool {
-    events.iter().any(|event| event.at_ms >= from_ms && is_work(event))
-}
-
 /// Whether it is a worker that tells of itself, not a person. Only `complete` has molecules.
 fn is_work(event: &Event) -> bool {
     let verb = event.fields.get("verb").map(String::as_str);
@@ -82,11 +77,5 @@ mod tests {
         // Work before the window fills all of it, and does not count.
         check(&[event(990_000, "complete", 30), event(600_000, "complete", 99)], 1_000_000, 0.1);
         check(&[event(1_000_000, "complete", 3)], 1_000_000, 3.0);
-    }
-
-    #[test]
-    fn a_push_is_no_work() {
-        assert!(has_work_since(&[event(5, "push", 0), event(4, "lease", 0)], 4));
-        assert!(!has_work_since(&[event(5, "push", 0), event(3, "lease", 0)], 4));
     }
 }

@@ -6,9 +6,9 @@ use common::task::RunId;
 /// Who there is to do the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hands {
-    /// Workers were seen lately.
+    /// Workers were seen lately and have not said goodbye.
     Some,
-    /// None was.
+    /// None is there.
     None,
     /// All that were seen lately, so many, are quarantined.
     Quarantined(usize),
@@ -19,6 +19,8 @@ pub(crate) enum Hands {
 pub(crate) enum Why {
     /// Sealed, and every task has ended.
     Drained { dead: u64, cancelled: u64 },
+    /// The same, and not one molecule is ok.
+    AllBad { bad: u64 },
     /// Paused, with the reason.
     Paused { why: String, leased: u64 },
     /// The push has not finished, and everything that it brought has ended.
@@ -43,6 +45,9 @@ impl Why {
         let Progress { total, leased, pending, delayed, dead, cancelled, .. } = *progress;
         let (open, parallelism) = (total - progress.terminal(), info.limits.parallelism);
         match (&info.paused, hands) {
+            _ if open == 0 && info.sealed && is_all_bad(progress) => {
+                Self::AllBad { bad: progress.molecules_bad }
+            }
             _ if open == 0 && info.sealed => Self::Drained { dead, cancelled },
             (Some(why), _) => Self::Paused { why: why.clone(), leased },
             _ if open == 0 => Self::Unsealed { total, tasks: info.spec.manifest.tasks },
@@ -60,7 +65,7 @@ impl Why {
     /// A stable word for scripts.
     pub(crate) const fn word(&self) -> &'static str {
         match self {
-            Self::Drained { .. } => "drained",
+            Self::Drained { .. } | Self::AllBad { .. } => "drained",
             Self::Paused { .. } => "paused",
             Self::Unsealed { .. } => "unsealed",
             Self::NoWorker { .. } => "no_worker",
@@ -80,6 +85,10 @@ impl Why {
                     "Every task has succeeded. `launchpad consolidate {run} -o results.csv` makes the table."
                 )
             }
+            Self::AllBad { bad } => format!(
+                "Every task has ended, and all molecules that were tried ({bad}) are bad. {}",
+                reasons(run)
+            ),
             Self::Drained { dead: 0, cancelled } => format!(
                 "Every task has ended; {cancelled} are cancelled. `launchpad retry {run} --cancelled` brings them back."
             ),
@@ -95,10 +104,10 @@ impl Why {
                 )
             }
             Self::NoWorker { open, leased: 0 } => {
-                format!("{open} tasks wait and no worker was seen for 90 s. `worker --run {run}` starts one.")
+                format!("{open} tasks wait and no worker is there. `worker --run {run}` starts one.")
             }
             Self::NoWorker { open, leased } => format!(
-                "{open} tasks are open and no worker was seen for 90 s; {leased} are held by vanished ones and are \
+                "{open} tasks are open and no worker is there; {leased} are held by vanished ones and are \
                  given out again when a worker asks. `worker --run {run}` starts one."
             ),
             Self::Quarantined { open, workers } => format!(
@@ -123,6 +132,25 @@ impl Why {
             }
         }
     }
+}
+
+/// Whether molecules were tried and not one is ok.
+fn is_all_bad(progress: &Progress) -> bool {
+    progress.molecules_ok == 0 && progress.molecules_bad > 0
+}
+
+/// What a person should know before anything else while the run goes on; nothing if all is as usual.
+pub(super) fn alarm(progress: &Progress, run: &RunId) -> Option<String> {
+    let is_over = progress.terminal() == progress.total;
+    (is_all_bad(progress) && !is_over)
+        .then(|| format!("All molecules so far ({}) are bad. {}", progress.molecules_bad, reasons(run)))
+}
+
+/// Where the reasons of bad molecules stand: in the shards, not in Redis.
+fn reasons(run: &RunId) -> String {
+    format!(
+        "`launchpad tasks {run} --with bad` lists their tasks, `launchpad show {run} TASK` tells the reasons."
+    )
 }
 
 #[cfg(test)]
@@ -169,6 +197,7 @@ pub(super) mod tests {
         };
         check("drained", Hands::None, |_, p| p.succeeded = 10);
         check("drained", Hands::None, |i, p| (p.succeeded, p.dead, i.paused) = (9, 1, Some("x".into())));
+        check("drained", Hands::None, |_, p| (p.succeeded, p.molecules_bad) = (10, 3));
         check("unsealed", Hands::Some, |i, p| (i.sealed, p.total, p.succeeded) = (false, 3, 3));
         check("paused", Hands::None, |i, p| (i.paused, p.pending) = (Some("x".into()), 10));
         check("no_worker", Hands::None, |_, p| p.pending = 10);
@@ -181,5 +210,23 @@ pub(super) mod tests {
         check("running", Hands::Some, |_, p| (p.leased, p.succeeded) = (4, 6));
         check("delayed", Hands::Some, |_, p| (p.delayed, p.succeeded) = (1, 9));
         check("idle", Hands::Some, |_, p| p.pending = 10);
+    }
+
+    #[test]
+    fn a_run_of_bad_molecules_is_no_success() {
+        let run: RunId = "r".parse().unwrap();
+        let text = |progress: &Progress| Why::find(&info(), progress, Hands::Some).text(&run);
+        let mut progress = Progress { total: 10, succeeded: 10, molecules_bad: 3, ..Progress::default() };
+        assert!(
+            text(&progress)
+                .starts_with("Every task has ended, and all molecules that were tried (3) are bad.")
+        );
+        assert_eq!(alarm(&progress, &run), None, "the headline says it");
+        (progress.succeeded, progress.pending) = (3, 7);
+        assert!(alarm(&progress, &run).unwrap().starts_with("All molecules so far (3) are bad."));
+        progress.molecules_ok = 1;
+        assert_eq!(alarm(&progress, &run), None);
+        (progress.succeeded, progress.pending) = (10, 0);
+        assert!(text(&progress).starts_with("Every task has succeeded."));
     }
 }

@@ -37,7 +37,7 @@ const MALFORMED: [&str; 12] = [
 /// Ids that are no task's; the last ones only look like the subject's.
 const NO_TASK: [&str; 9] = ["5", "99", "", "x", "-1", "00", "0 ", "0.0", "1e0"];
 
-/// The subject's states, and what leads from leased to each.
+/// The subject's states, and what leads from leased to each. A task that waits was never leased: [`while_it_waits`] has that one.
 const LEASED: [&str; 8] =
     ["leased", "released", "on hold", "reclaimed", "delayed", "succeeded", "dead", "cancelled"];
 
@@ -166,6 +166,7 @@ pub async fn table(stage: &mut Stage) -> Result<States, String> {
         states.push((state, moment));
     }
     in_a_new_run(stage).await?;
+    while_it_waits(stage).await.map_err(|finding| format!("when waiting: {finding}"))?;
     Ok(States(states))
 }
 
@@ -357,6 +358,7 @@ async fn handed_over(stage: &mut Stage) -> Result<(), String> {
             Step::Parallelism(1),
             lease("w2", 1, 1),
             idle.clone(),
+            lease("ear1", 1, 9),
             bundle("1.w1.1", 2),
             lease("w2", 2, 1),
             bundle("1.w1.1", 3),
@@ -639,6 +641,59 @@ async fn in_a_new_run(stage: &mut Stage) -> Result<(), String> {
     Ok(())
 }
 
+/// In a run of groups: a task that waits for the rest of its group, of which one has succeeded, one is leased by [`CURRENT`]'s worker. No
+/// name is its own, nobody gets it or adopts it, and every script leaves it where it is but for `cancel`.
+async fn while_it_waits(stage: &mut Stage) -> Result<(), String> {
+    const LAST: &str = "2";
+    stage.reset_with(&limits(), Some(3)).await?;
+    for step in [Step::Push { first: 0, tasks: 6 }, lease("w1", 2, 2), complete(0, "1.w1.2")] {
+        stage.take(&step).await?;
+    }
+    let moment = stage.keep().await?;
+    let names = [CURRENT, STALE, "1.w1.2"].into_iter().chain(NEVER_ISSUED).chain(MALFORMED);
+    for name in names.chain(["waiting", "false"]) {
+        for (script, ..) in UNDER_THE_CURRENT_NAME {
+            let expected = if script == "heartbeat" { "lost" } else { "lost waiting" };
+            twice(stage, &moment, &fenced_call(script, LAST, name), [expected; 2]).await?;
+        }
+    }
+    let text = |arguments: &[&str]| arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
+    let (digest, input, nothing) = (stage.digest.clone(), sample_input(6), || Step::CancelTasks(vec![]));
+    let inputs = [sample_input(7), sample_input(8)];
+    let [second, third] = inputs.each_ref().map(String::as_str);
+    let adopted = |number: &str| text(&[LAST, number, "5b", "1e", "2", "0"]);
+    let table: Vec<(&str, Vec<String>, Step, [&str; 2])> = vec![
+        ("cancel", text(&["0", LAST]), cancel(&[2]), ["ok 1", "ok 0"]),
+        ("cancel", text(&["1"]), Step::CancelNext(1), ["ok 2", "ok 1"]),
+        ("requeue", text(&[LAST, "0"]), Step::Requeue(vec![(TaskId(2), 0)]), ["ok 0"; 2]),
+        ("adopt", adopted("0"), adopt(2, 0), ["ok 0"; 2]),
+        ("adopt", adopted("1"), adopt(2, 1), ["ok 0"; 2]),
+        ("adopt", adopted(CURRENT), nothing(), ["ok 0"; 2]),
+        ("lease", text(&["w9", "7", "1", &digest]), lease("w9", 7, 1), ["3 as 1.w9.7"; 2]),
+        ("lease", text(&["w1", "2", "1", &digest]), lease("w1", 2, 1), ["1 as 1.w1.2"; 2]),
+        ("lease", text(&["w1", "1", "1", &digest]), lease("w1", 1, 1), ["stale 2"; 2]),
+        ("lease", text(&["w9", "7", "0", &digest]), lease("w9", 7, 0), ["nothing none_asked"; 2]),
+        (
+            "push",
+            text(&[&digest, "6", &input, second, third]),
+            Step::Push { first: 6, tasks: 3 },
+            ["ok 9"; 2],
+        ),
+        ("push", text(&[&digest, "6", &input, second]), Step::Push { first: 6, tasks: 2 }, ["ok 6"; 2]),
+        ("push", text(&[&digest, "9", &input]), Step::Push { first: 9, tasks: 1 }, ["gap 6"; 2]),
+        ("seal", text(&["6"]), Step::Seal(6), ["ok"; 2]),
+        ("seal", text(&["7"]), Step::Seal(7), ["short 6"; 2]),
+        ("set", text(&["paused", WHY_PAUSED]), Step::Pause(true), ["ok"; 2]),
+        ("set", text(&["parallelism", "7"]), Step::Parallelism(7), ["ok"; 2]),
+        ("create", text(&[&digest, "spec", "x"]), nothing(), ["exists 6 0"; 2]),
+        ("repair", text(&["1-1", "1", "waiting", "77", LAST]), nothing(), ["busy"; 2]),
+    ];
+    for (script, arguments, step, replies) in table {
+        twice(stage, &moment, &Call { script, arguments, step }, replies).await?;
+    }
+    Ok(())
+}
+
 /// What the scripts without a lease name answer: script, arguments, the model's step, and the replies.
 async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<(), String> {
     let (is_held, is_stopped) = (state == "leased", matches!(state, "dead" | "cancelled"));
@@ -692,6 +747,7 @@ async fn others(stage: &mut Stage, moment: &Kept, state: &str) -> Result<(), Str
         ("set", text(&["lease_ms", "7"]), Step::CancelTasks(vec![]), ["unknown"; 2]),
         ("create", text(&[&digest, "spec", "x"]), Step::CancelTasks(vec![]), ["exists 5 0"; 2]),
         ("create", text(&["other", "spec", "x"]), Step::CancelTasks(vec![]), [&differs; 2]),
+        ("repair", text(&["1-1", "1", "pending", "77", "0"]), Step::CancelTasks(vec![]), ["busy"; 2]),
     ];
     for (script, arguments, step, replies) in table {
         twice(stage, moment, &Call { script, arguments, step }, replies).await?;

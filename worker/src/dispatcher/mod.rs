@@ -37,6 +37,8 @@ use crate::watchdog::Watchdog;
 const MACHINE_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), longest: Duration::from_mins(5) };
 /// How long a worker that leaves waits for Redis to note it: the last part of the time that leaving may take.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// A second signal so soon is the same wish: `timeout` signals its program, and then the group in which that is.
+const SAME_WISH: Duration = Duration::from_secs(1);
 /// How long at most until the dispatcher looks at its machine again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -131,7 +133,7 @@ impl Dispatcher {
         let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices } = parts;
         let runs = Runs::new(&shared.config.runs);
         let slots = Slots::new(shared.config.cores, shared.gpus.ours.len(), shared.config.tasks_per_gpu)
-            .on_cores(shared.config.pinned_cores.clone());
+            .on_cores(shared.cores.pinned.clone());
         let watchdog = Watchdog::new(shared.config.unfed_max);
         let suspicion = Suspicion::new(shared.config.quarantine_after);
         Self {
@@ -169,7 +171,7 @@ impl Dispatcher {
     pub(crate) async fn run(mut self) -> std::io::Result<Left> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut is_told = false;
+        let mut told_at = None;
         let left = loop {
             self.show_card();
             if let Some(left) = self.reason_to_leave() {
@@ -182,11 +184,17 @@ impl Dispatcher {
             tokio::select! {
                 () = either(&mut terminate, &mut interrupt) => {
                     // A machine that goes gives notice and then signals: that is one wish, and two signals are a hurry.
-                    if std::mem::replace(&mut is_told, true) {
-                        tracing::warn!("signalled a second time, leaving at once");
-                        break Left::WorkRemains;
+                    match told_at {
+                        None => {
+                            told_at = Some(Instant::now());
+                            self.leave();
+                        }
+                        Some(at) if at.elapsed() < SAME_WISH => {}
+                        Some(_) => {
+                            tracing::warn!("signalled a second time, leaving at once");
+                            break Left::WorkRemains;
+                        }
                     }
-                    self.leave();
                 }
                 Some(Ok(answer)) = self.asking.join_next() => self.take(answer),
                 Some(Ok(answer)) = self.asking_again.join_next() => self.take(answer),

@@ -226,7 +226,7 @@ impl EngineFailure {
     /// What is to be done.
     pub fn remedy(&self) -> Remedy {
         match self.reason {
-            failure::INPUT_REFUSED | failure::THREADS_CHANGED => Remedy::GiveUp,
+            failure::INPUT_REFUSED | failure::THREADS_CHANGED | failure::RECEPTOR_NOT_PDBQT => Remedy::GiveUp,
             failure::TRY_AGAIN => Remedy::HandBack,
             failure::SERVER_AWAY | failure::SERVER_LOST => Remedy::AwaitServer,
             _ => Remedy::Retry,

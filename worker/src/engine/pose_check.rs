@@ -3,12 +3,10 @@
 //!
 //! Pure: poses, receptor and box in, a score or a refusal out.
 
+pub(crate) use common::task::CONTACT_ANGSTROM;
+
 use super::pdbqt::{Point, Poses};
 use super::reason::{Reason, Refusal};
-
-/// Heavy atoms this near, in Å, count as in contact: the usual cut-off for protein–ligand contacts, a little beyond the sum of
-/// two van der Waals radii (carbon: 2 · 1.9 Å in Vina's function) and far inside the function's own cut-off of 8 Å.
-pub(crate) const CONTACT_ANGSTROM: f64 = 4.5;
 
 /// How far, in Å, a pose's centroid may lie outside the box: twice Vina's grid spacing of 0.375 Å, since its final
 /// minimisation is not confined to the grid.

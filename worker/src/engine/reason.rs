@@ -240,8 +240,10 @@ pub(crate) mod failure {
     pub(crate) const OUTPUT_MISSING: &str = "output_missing";
     /// The preparation's driver broke off.
     pub(crate) const PREPARE_FAILED: &str = "prepare_failed";
-    /// The receptor has no atoms, or Vina refuses it.
+    /// The receptor has no atoms, or a program refuses it.
     pub(crate) const RECEPTOR_INVALID: &str = "receptor_invalid";
+    /// The receptor is called PDBQT, and its atoms have no charge or no AutoDock type in their places.
+    pub(crate) const RECEPTOR_NOT_PDBQT: &str = "receptor_not_pdbqt";
     /// The file of rows is missing or has not the declared columns.
     pub(crate) const ROWS_INVALID: &str = "rows_invalid";
     /// No server of the engine could be asked.
@@ -317,7 +319,7 @@ mod tests {
         FepReason::OverlapTooSmall,
         FepReason::EnergyOutOfRange,
     ];
-    const FAILURES: [&str; 21] = [
+    const FAILURES: [&str; 22] = [
         failure::CUT_SHORT,
         failure::THREADS_CHANGED,
         failure::ENGINE_CRASHED,
@@ -330,6 +332,7 @@ mod tests {
         failure::OUTPUT_MISSING,
         failure::PREPARE_FAILED,
         failure::RECEPTOR_INVALID,
+        failure::RECEPTOR_NOT_PDBQT,
         failure::ROWS_INVALID,
         failure::SERVER_AWAY,
         failure::SERVER_CRASHED,
@@ -355,6 +358,20 @@ mod tests {
     fn tuple(driver: &str, name: &str) -> BTreeSet<String> {
         let body = driver.split_once(&format!("\n{name} = (")).unwrap().1.split_once("\n)").unwrap().0;
         body.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_documentation_tells_of_each_engine_what_was_reproduced_and_how_it_fails() {
+        let engines = SCIENCE
+            .split("\n## ")
+            .filter(|section| section.starts_with("Engine `") || section.starts_with("Enumeration\n"));
+        assert_eq!(engines.clone().count(), 8);
+        for section in engines {
+            let has = |what: &str| section.lines().any(|line| line.starts_with(what));
+            let name = section.lines().next().unwrap();
+            assert!(has("### Known failure modes"), "{name}");
+            assert!(has("### Reference ") || has("Reference values, "), "{name}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use common::excerpt::excerpt;
+use common::pdbqt::untyped_atom;
 use common::task::RunSpec;
 
 use super::pdbqt::{self, PdbqtError, Point};
@@ -58,16 +60,24 @@ impl Receptor {
             reason: failure::INPUT_MISSING,
             detail: format!("the run has no input `{role}`"),
         })?;
-        let invalid = |detail: String| EngineFailure {
-            reason: failure::RECEPTOR_INVALID,
+        let refuse = |reason, detail: String| EngineFailure {
+            reason,
             detail: format!("the receptor `{}` {detail}", file_name(spec)),
         };
+        let invalid = |detail| refuse(failure::RECEPTOR_INVALID, detail);
         let bytes = std::fs::read(path).map_err(|error| invalid(format!("is not readable ({error})")))?;
         // Remarks may be in any encoding, atoms are ASCII.
         let text = String::from_utf8_lossy(&bytes);
         let heavy_atoms = heavy_atoms(&text).map_err(|error| invalid(format!("has {error}")))?;
         if heavy_atoms.is_empty() {
             return Err(invalid("has no atoms (is it a PDB file with ATOM records?)".into()));
+        }
+        if let Some((number, line)) = untyped_atom(&text).filter(|_| is_pdbqt(spec)) {
+            let line = excerpt(line.trim_end());
+            let detail = format!(
+                "has no partial charge and AutoDock type in line {number}, `{line}` (is it a PDB file?)"
+            );
+            return Err(refuse(failure::RECEPTOR_NOT_PDBQT, detail));
         }
         Ok(Self { path: path.clone(), heavy_atoms })
     }

@@ -14,6 +14,10 @@ use crate::process::{Ended, How};
 
 /// Vina's words when a line of its input is wrong; the line follows after [`QUOTE`].
 const PARSING_ERROR: &str = "PDBQT parsing error";
+/// Vina's words when it meets what it has no others for, such as an ATOM line that ends too early.
+const UNKNOWN_ERROR: &str = "An unknown error occurred";
+/// What Vina prints once it has read both molecules.
+const GRID: &str = "Computing Vina grid";
 /// What stands before a quoted line of input.
 const QUOTE: &str = "> ";
 /// The numbers behind a rank in Vina's table of poses: affinity and two distances.
@@ -92,7 +96,7 @@ impl Docking<'_> {
             .find_map(|tail| tail.split_once(PARSING_ERROR))
             .map(|(_, complaint)| complaint);
         let Some(complaint) = complaint else {
-            return Err(self.attempt.failed(step, ended));
+            return Err(self.unexplained(step, ended));
         };
         let detail = complaint.trim_start_matches(':').split_whitespace().collect::<Vec<_>>().join(" ");
         let quoted =
@@ -105,6 +109,16 @@ impl Docking<'_> {
             reason: failure::RECEPTOR_INVALID,
             detail: format!("Vina refuses the receptor: {detail}"),
         })
+    }
+
+    /// Vina ended without a reason. The ligand was read atom by atom when it was converted, so what it could not read is the receptor.
+    fn unexplained(&self, step: &str, ended: &Ended) -> EngineFailure {
+        let failed = self.attempt.failed(step, ended);
+        if ended.stderr_tail.contains(UNKNOWN_ERROR) && !ended.stdout_tail.contains(GRID) {
+            let detail = format!("Vina can't read the receptor: {}", failed.detail);
+            return EngineFailure { reason: failure::RECEPTOR_INVALID, detail };
+        }
+        failed
     }
 }
 
@@ -214,6 +228,13 @@ mod tests {
         });
         fails("engine_failed", "insufficient memory!", |left| {
             left.step("dock_00000", How::Exited(1), "", "\n\nError: insufficient memory!\n");
+        });
+        let unknown = include_str!("../../../tests/golden/vina-1.2.3-unknown-error.txt");
+        fails("receptor_invalid", "can't read the receptor", |left| {
+            left.step("dock_00000", How::Exited(1), "Verbosity: 1\n\n", unknown);
+        });
+        fails("engine_failed", "last words `An unknown error occurred.`", |left| {
+            left.step("dock_00000", How::Exited(1), "Computing Vina grid ... done.\n", unknown);
         });
         fails("engine_failed", "exit 127", |left| left.step("convert_00000", How::Exited(127), "", ""));
         fails("output_lost", "its output is empty", |left| left.write("ligands/00000.pdbqt", ""));
