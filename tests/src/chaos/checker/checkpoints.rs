@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::history::Past;
 use super::{Found, Ledger, Rule, sha256};
 use crate::chaos::toy::diary::{Deed, Entry};
@@ -25,11 +27,12 @@ pub(super) fn check(
                 |what: String| found.push((Rule::Checkpoint, format!("task {task}: {attempt} {what}")));
             // Of a lease that was forgotten, nothing is known.
             let Some(newest) = past.newest_bundle.get(&attempt) else { continue };
+            let maker = newest.as_deref().and_then(|bundle| bundle.rsplit_once('-')).map(|(maker, _)| maker);
             match deed {
                 Deed::Began if newest.is_some() && !forgets => {
                     say(format!("began anew (registered: {newest:?})"));
                 }
-                Deed::WentOn { from, .. } if Some(&from) != newest.as_ref() && !forgets => {
+                Deed::WentOn { from, .. } if Some(from.as_str()) != maker && !forgets => {
                     say(format!("went on from {from} (registered: {newest:?})"));
                 }
                 Deed::WentOn { step: at, .. } if at < step && !forgets => {
@@ -41,6 +44,11 @@ pub(super) fn check(
             }
         }
     }
+    if !forgets {
+        for (task, past) in pasts {
+            older(run, *task, past, found);
+        }
+    }
     for (task, entry) in &ledger.checkpoints {
         if ledger.state(task) == "succeeded" {
             found.push((Rule::Checkpoint, format!("task {task} succeeded and has a checkpoint: {entry}")));
@@ -49,6 +57,21 @@ pub(super) fn check(
         }
     }
     went_on
+}
+
+/// Looks for attempts that went on from an older bundle of the same maker, which only their own records tell.
+fn older(run: &Path, task: u64, past: &Past, found: &mut Found) {
+    for (attempt, newest) in &past.newest_bundle {
+        let record =
+            fs::read(run.join(format!("attempts/{task:07}/{attempt}/attempt.json"))).unwrap_or_default();
+        let record: Value = serde_json::from_slice(&record).unwrap_or_default();
+        let Some(from) = record["resumed_from"].as_str() else { continue };
+        let expected = newest.as_ref().map(|bundle| format!("checkpoints/{task:07}/{bundle}.tar"));
+        if Some(from) != expected.as_deref() {
+            let what = format!("task {task}: {attempt} went on from `{from}` (newest: {expected:?})");
+            found.push((Rule::Checkpoint, what));
+        }
+    }
 }
 
 /// Looks for the bundles of an entry: how far it is, then `<lease name>-<number>:<sha256>`.
@@ -74,7 +97,7 @@ mod tests {
     /// How often attempts went on, and whether something is wrong, when the second of three attempts did these things. The first had left
     /// a bundle before, and the third went on from step 5 of the second.
     fn of_second(deed: Deed, forgets: bool) -> (u64, Vec<Rule>) {
-        let newest = [("1.a.1", None), ("2.b.1", Some("1.a.1")), ("3.c.1", Some("2.b.1"))];
+        let newest = [("1.a.1", None), ("2.b.1", Some("1.a.1-1")), ("3.c.1", Some("2.b.1-4"))];
         let newest = newest.map(|(attempt, from)| (attempt.to_owned(), from.map(str::to_owned)));
         let mut past = Past::default();
         past.newest_bundle = newest.into();
@@ -87,6 +110,22 @@ mod tests {
         let went_on =
             check(&ledger, (Path::new(""), forgets), &pasts, |_| entries.clone().into(), &mut found);
         (went_on, found.into_iter().map(|(rule, _)| rule).collect())
+    }
+
+    #[test]
+    fn a_record_of_an_older_bundle_is_found() {
+        let run = tempfile::tempdir().unwrap();
+        let folder = run.path().join("attempts/0000000/2.b.1");
+        fs::create_dir_all(&folder).unwrap();
+        let mut past = Past::default();
+        past.newest_bundle = [("2.b.1".to_owned(), Some("1.a.1-3".to_owned()))].into();
+        for (bundle, expect) in [("1.a.1-3", 0), ("1.a.1-2", 1)] {
+            let record = format!("{{\"resumed_from\": \"checkpoints/0000000/{bundle}.tar\"}}");
+            fs::write(folder.join("attempt.json"), record).unwrap();
+            let mut found = Vec::new();
+            older(run.path(), 0, &past, &mut found);
+            assert_eq!(found.len(), expect, "{found:?}");
+        }
     }
 
     #[test]

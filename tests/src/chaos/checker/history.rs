@@ -34,7 +34,7 @@ pub(super) struct Past {
     pub(super) completed: Option<String>,
     /// Whether it died since another one did that it waited for.
     pub(super) is_needy: bool,
-    /// Of each attempt, the one that had made the newest bundle when it began.
+    /// Of each attempt, the newest bundle when it began: `<lease name>-<number>`.
     pub(super) newest_bundle: HashMap<String, Option<String>>,
     bundle: Option<String>,
 }
@@ -205,7 +205,7 @@ impl Past {
                 self.successes += 1;
                 self.completed = Some(lease.to_owned());
             }
-            "checkpoint" => self.bundle = Some(lease.to_owned()),
+            "checkpoint" => self.bundle = Some(format!("{lease}-{}", event.field("number"))),
             "fail" | "reclaim" if !is_own => self.is_needy = true,
             "fail" => self.fail(lease, event),
             "reclaim" => self.lapses += 1,
@@ -358,9 +358,13 @@ mod tests {
             ("checkpoint", "2.b.1"),
             ("lease", "3.c.1"),
         ] {
-            past.take(0, Event(&HashMap::from([field("verb", verb), field("lease", lease)]))).unwrap();
+            past.take(
+                0,
+                Event(&HashMap::from([field("verb", verb), field("lease", lease), field("number", "3")])),
+            )
+            .unwrap();
         }
         let newest = ["1.a.1", "2.b.1", "3.c.1"].map(|lease| past.newest_bundle[lease].as_deref());
-        assert_eq!(newest, [None, Some("1.a.1"), Some("2.b.1")]);
+        assert_eq!(newest, [None, Some("1.a.1-3"), Some("2.b.1-3")]);
     }
 }
