@@ -1,5 +1,6 @@
 //! Whatever stands in Redis, a manifest, a shard or a record, reading it neither panics nor lets a name leave its folder. Properties with
 //! 1,024 cases each, four times what `PROPTEST_CASES` says; a failure prints the smallest input that shows it.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a panic is the report")]
 
 use std::path::{Component, Path, PathBuf};
 

@@ -397,14 +397,21 @@ impl Driver {
         let checkpoint = self.folder.join("window/window.cpt");
         eventually("a checkpoint", async || if checkpoint.is_file() { Ok(()) } else { Err("there is none") })
             .await;
-        let group = Pid::from_raw(i32::try_from(child.id()).unwrap());
-        killpg(group, Signal::SIGKILL).unwrap();
-        child.wait().unwrap();
-        eventually("the end of the group", async || {
-            if killpg(group, None).is_err() { Ok(()) } else { Err("it is there") }
+        end(&mut child, Signal::SIGKILL).await;
+        assert!(!self.folder.join("window/window.gro").exists(), "it was cut before its end");
+    }
+
+    /// Runs the window, and ends its whole group once that has had so much processor time; or it comes to its end before.
+    async fn cut_after(&self, ticks: u64, signal: Signal) {
+        let mut child = self.start("window");
+        let group = group_of(&child);
+        eventually(&format!("{ticks} ticks of processor time"), async || {
+            let spent = spent(group);
+            if spent >= ticks || self.folder.join("window/window.gro").exists() { Ok(()) } else { Err(spent) }
         })
         .await;
-        assert!(!self.folder.join("window/window.gro").exists(), "it was cut before its end");
+        end(&mut child, signal).await;
+        assert!(!self.has_refused(), "{signal} after {ticks} ticks: {}", self.said("window"));
     }
 
     fn file(&self, name: &str) -> Vec<u8> {
@@ -414,6 +421,34 @@ impl Driver {
     fn rows(&self) -> String {
         rows(&String::from_utf8(self.file("dhdl.xvg")).unwrap())
     }
+}
+
+fn group_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+/// The processor time that the living processes of a group have had, in ticks of 10 ms.
+fn spent(group: Pid) -> u64 {
+    let stats = fs::read_dir("/proc").unwrap().flatten();
+    let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let ticks = stats.filter_map(|stat| {
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        // Fields 5, 14 and 15 of proc(5), of which two stand before the bracket.
+        (fields.get(2)?.parse() == Ok(group.as_raw())).then(|| Some(number(11)? + number(12)?))?
+    });
+    ticks.sum()
+}
+
+/// Sends a signal to a group, and waits for the end of all of it. The leader may have ended before.
+async fn end(leader: &mut Child, signal: Signal) {
+    let group = group_of(leader);
+    _ = killpg(group, signal);
+    leader.wait().unwrap();
+    eventually("the end of the group", async || {
+        if killpg(group, None).is_err() { Ok(()) } else { Err("it is there") }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -429,14 +464,17 @@ async fn a_window_goes_on_from_what_is_whole_or_starts_again_to_the_same_bytes()
         driver
     };
     let log_of = |driver: &Driver| fs::read_to_string(driver.folder.join("window/window.log")).unwrap();
-    let same = |driver: &Driver, goes_on: bool, said: &str| {
-        assert!(driver.said("window").contains(said), "{said}: {}", driver.said("window"));
-        assert_eq!(log_of(driver).contains("Restarting from checkpoint"), goes_on);
+    let same_bytes = |driver: &Driver| {
         for name in ["window.xtc", "window.edr"] {
             assert!(driver.file(name) == quiet.file(name), "{name} of {}", driver.folder.display());
         }
         assert_eq!(driver.rows(), quiet.rows());
         assert_eq!(quiet.rows().lines().count(), 201);
+    };
+    let same = |driver: &Driver, goes_on: bool, said: &str| {
+        assert!(driver.said("window").contains(said), "{said}: {}", driver.said("window"));
+        assert_eq!(log_of(driver).contains("Restarting from checkpoint"), goes_on);
+        same_bytes(driver);
     };
     // A checkpoint that was cut off: the one before it is used, or none.
     let driver = copy("torn");
@@ -463,6 +501,15 @@ async fn a_window_goes_on_from_what_is_whole_or_starts_again_to_the_same_bytes()
         same(&driver, false, &format!("{refused}{why}\n"));
     }
     assert!(!quiet.said("window").contains(refused), "it had none");
+    // Ended again and again, wherever it is by then: in Python, while a checkpoint is read or written, in the dynamics.
+    let often = copy("often");
+    let moments: Vec<u64> = (0..6).map(|cut| rand::random_range(cut * 30..(cut + 1) * 30)).collect();
+    for (cut, ticks) in moments.iter().enumerate() {
+        often.cut_after(*ticks, [Signal::SIGKILL, Signal::SIGTERM][cut % 2]).await;
+    }
+    often.run("window");
+    println!("ended after ticks of 10 ms: {moments:?}");
+    same_bytes(&often);
 }
 
 /// A stand-in for `gmx`, since no machine need have a GPU.

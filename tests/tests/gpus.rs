@@ -122,21 +122,41 @@ async fn four_tasks_on_two_gpus_never_share_one() {
     }
 }
 
+/// With two cores or more; with one, the second worker is refused.
 #[tokio::test]
-async fn tasks_are_kept_on_cores_of_their_own() {
+async fn tasks_are_kept_on_cores_of_their_own_also_by_two_workers() {
     let lab = lab().await;
     let note = "assert gpu ==";
     let cores = "open(f'{stubs}/cores', 'a').write(f'{sorted(os.sched_getaffinity(0))}\\n')\nassert gpu ==";
     let config = lab.write("run.toml", "[needs]\ngpu = true\n");
     push(&lab, "pinned", &DRIVER.replace(note, cores), &["--config", config.to_str().unwrap()]);
     lab.set("gate", "");
-    let own = std::thread::available_parallelism().unwrap().get().min(2);
-    let mut worker = lab.worker("w", &["--run", "pinned", "--cores", &own.to_string(), "--pin-cores"]);
-    let cores: BTreeSet<String> = lab.until_noted("cores", own).await.into_iter().collect();
-    assert_eq!(cores.len(), own, "two tasks are on the same core: {cores:?}");
+    let here = std::thread::available_parallelism().unwrap().get();
+    let all = here.to_string();
+    let flags = |gpu, cores| ["--run", "pinned", "--pin-cores", "--gpus", gpu, "--cores", cores];
+    let mut one = lab.worker("one", &flags("0", "1"));
+    lab.until_noted("cores", 1).await;
+    let mut workers = 1;
+    let mut rest = (here > 1).then(|| lab.worker("rest", &flags("1", &all)));
+    if let Some(rest) = &rest {
+        workers = 2;
+        let told =
+            rest.until_logged("it has the rest", |line| line["message"] == "cores of this worker").await;
+        let numbers = told["numbers"].as_str().unwrap();
+        assert_eq!(numbers.split(',').count(), here - 1, "{numbers}");
+    }
+    let cores: BTreeSet<String> = lab.until_noted("cores", workers).await.into_iter().collect();
+    assert_eq!(cores.len(), workers, "two tasks are on the same core: {cores:?}");
     assert!(cores.iter().all(|cores| !cores.contains(',')), "one thread, one core: {cores:?}");
+    let mut refused = lab.worker("refused", &flags("none", "1"));
+    assert_eq!(refused.left().await, 78);
+    let said = format!("all {here} cores that this worker may use are other workers'");
+    assert!(refused.log().contains(&said), "{}", refused.log());
     lab.unset("gate");
-    assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    for worker in std::iter::once(&mut one).chain(&mut rest) {
+        assert_eq!(worker.left().await, 0, "{}", worker.last_words());
+    }
+    assert_eq!(lab.progress("pinned").await.molecules_ok, 4);
 }
 
 #[tokio::test]

@@ -24,10 +24,8 @@ fn plays_all() -> bool {
 
 /// A part of the slips, by the seed.
 fn sample() -> Vec<Mutant> {
-    let seed = std::env::var(SEED).map_or_else(
-        |_| RandomState::new().hash_one(()) % 1000,
-        |seed| seed.parse().unwrap_or_else(|_| panic!("{SEED} is `{seed}` (expected a number)")),
-    );
+    let said = std::env::var_os(SEED).map(|seed| seed.to_string_lossy().parse());
+    let seed: u64 = said.map_or_else(|| RandomState::new().hash_one(()) % 1000, |seed| seed.expect(SEED));
     println!("repeat this sample of slips with {SEED}={seed}");
     let first = usize::try_from(seed % SAMPLE as u64).expect("below the sample");
     generated().into_iter().skip(first).step_by(SAMPLE).collect()

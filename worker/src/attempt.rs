@@ -20,6 +20,7 @@ use crate::checkpoint::Checkpointer;
 use crate::completions::{Completions, NotRecorded, Success};
 use crate::config::Config;
 use crate::control::{Control, StopWhy};
+use crate::cores::Cores;
 use crate::engine::{EngineFailure, Remedy};
 use crate::evidence::Evidence;
 use crate::failure;
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) completions: Completions,
     pub(crate) launcher: Launcher,
+    pub(crate) cores: Cores,
     pub(crate) gpus: Gpus,
     pub(crate) cache: Cache,
     pub(crate) scratch: ScratchRoot,

@@ -181,6 +181,7 @@ mod tests {
                 index_sha256: String::new(),
                 molecules_ok: 1,
                 molecules_bad: 0,
+                has_good: true,
             },
             bytes_down: 0,
             bytes_up: 0,

@@ -124,7 +124,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     pub cores: Option<u32>,
 
-    /// Keep each task on cores of its own; for the only worker of a host
+    /// Keep each task on cores of its own, which no other worker of the host pins tasks to
     #[arg(long)]
     pub pin_cores: bool,
 
@@ -252,9 +252,6 @@ pub enum ConfigError {
     /// A server that can't be one.
     #[error("an endpoint can't be used")]
     Endpoint(#[from] EndpointError),
-    /// The system does not tell.
-    #[error("the cores of this process can't be read, for --pin-cores")]
-    OwnCores(#[source] std::io::Error),
     /// The current folder is gone.
     #[error("the current folder can't be read")]
     CurrentFolder(#[source] std::io::Error),
@@ -268,7 +265,6 @@ impl ConfigError {
             Self::Grace { .. } => "--leave-seconds-max is the time for all of it, the grace included",
             Self::Folder { .. } => "--scratch and --cache name folders that this user may write to",
             Self::Endpoint(_) => "--endpoint and MOLFLEET_ENDPOINTS take URLs such as http://10.0.0.7:8000",
-            Self::OwnCores(_) => "without --pin-cores, tasks run on any core",
             Self::CurrentFolder(_) => "start the worker in a folder that exists",
         }
     }
@@ -289,8 +285,8 @@ pub struct Config {
     pub exit_when: ExitWhen,
     /// Cores to use, from 1.
     pub cores: u32,
-    /// Cores to keep tasks on, by their numbers; empty to let them run on any.
-    pub pinned_cores: Vec<usize>,
+    /// Whether tasks are kept on cores of their own.
+    pub pin_cores: bool,
     /// GPUs to use.
     pub gpus: GpuChoice,
     /// Tasks that share a GPU, from 1.
@@ -356,7 +352,7 @@ impl Arguments {
             },
             exit_when: self.exit_when,
             cores,
-            pinned_cores: if self.pin_cores { first_cores(cores)? } else { Vec::new() },
+            pin_cores: self.pin_cores,
             gpus: self.gpus,
             tasks_per_gpu: self.tasks_per_gpu,
             cuda_mps: cuda_mps(),
@@ -396,13 +392,6 @@ fn grace(asked: Option<u64>, leave: u64) -> Result<u64, ConfigError> {
 fn cuda_mps() -> Vec<(String, OsString)> {
     let value = |name: &str| std::env::var_os(name).map(|value| (name.to_owned(), value));
     env::CUDA_MPS.into_iter().filter_map(value).collect()
-}
-
-/// The numbers of the first cores that this process may use.
-fn first_cores(cores: u32) -> Result<Vec<usize>, ConfigError> {
-    let mut own = crate::process::own_cores().map_err(ConfigError::OwnCores)?;
-    own.truncate(usize::try_from(cores).unwrap_or(usize::MAX));
-    Ok(own)
 }
 
 /// Makes a folder and gives its absolute path, without links: engines get it as an argument.

@@ -2,11 +2,12 @@
 //! MIG splits stands for each of its parts, and for nothing if it has none.
 
 use std::ffi::OsString;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::claim::claim;
 use crate::config::Config;
 use crate::mig::{self, Part};
 use crate::process::{Ended, How, Launcher, SpawnError, engine_environment};
@@ -288,14 +289,10 @@ fn chosen(choice: &GpuChoice, machine: Machine) -> Result<Machine, GpuError> {
 
 /// Two workers of a host must not take the same one.
 fn lock(cache: &Path, gpu: &Gpu) -> Result<File, GpuError> {
-    let failed = |source| GpuError::Lock { number: gpu.index, source };
+    let number = gpu.index;
     // Old drivers have slashes in the names of parts.
-    let file = File::create(cache.join(format!("{}.lock", gpu.uuid.replace('/', "_")))).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(GpuError::Taken { number: gpu.index }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
+    let claimed = claim(cache, &gpu.uuid.replace('/', "_"));
+    claimed.map_err(|source| GpuError::Lock { number, source })?.ok_or(GpuError::Taken { number })
 }
 
 #[cfg(test)]

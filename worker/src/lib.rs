@@ -19,9 +19,11 @@ mod bundle;
 mod cache;
 mod carry;
 mod checkpoint;
+mod claim;
 mod completions;
 mod config;
 mod control;
+mod cores;
 mod dispatcher;
 mod doctor;
 pub mod engine;
@@ -64,6 +66,7 @@ use attempt::Shared;
 use cache::Cache;
 use completions::Completions;
 use config::{CommandLine, Doctor, Instead};
+use cores::{CoreError, Cores};
 use dispatcher::{Dispatcher, Left, Parts};
 use gpus::{GpuError, Gpus};
 use heartbeat::{Held, chain};
@@ -131,7 +134,8 @@ async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
         Ok(parts) => parts,
         Err(error) => {
             let of_gpus = error.downcast_ref::<GpuError>().map(|error| error.hint().to_owned());
-            let hint = error.downcast_ref::<QueueError>().and_then(QueueError::hint).or(of_gpus);
+            let of_cores = error.downcast_ref::<CoreError>().map(|error| error.hint().to_owned());
+            let hint = error.downcast_ref::<QueueError>().and_then(QueueError::hint).or(of_gpus).or(of_cores);
             return refuse(error.as_ref(), hint.as_deref());
         }
     };
@@ -153,11 +157,13 @@ async fn work(arguments: Arguments, open_store: OpenStore) -> ExitCode {
 
 /// Puts a worker together: connections, guardian, scratch and cache, heartbeat.
 async fn assemble(
-    config: Config,
+    mut config: Config,
     worker: WorkerId,
     open_store: OpenStore,
 ) -> Result<Parts, Box<dyn std::error::Error>> {
     let host = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+    let cores = Cores::take(&config)?;
+    config.cores = cores.limit(config.cores);
     let (queue, wakes) = Queue::open_listening(config.redis.clone(), &worker)?;
     tracing::info!(
         %worker, %host, redis = queue.url(), cores = config.cores, runs = ?config.runs, exit_when = ?config.exit_when,
@@ -173,6 +179,7 @@ async fn assemble(
         completions: Completions::start(queue.clone()),
         queue,
         launcher,
+        cores,
         gpus,
         cache: Cache::open(&config.cache),
         scratch: ScratchRoot::open(&config.scratch, &worker)?,

@@ -1,5 +1,6 @@
 //! Where a table and its receipt go. A receipt belongs to its table: it has its name, and stays as long as the table stays.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -88,7 +89,9 @@ fn shown(path: &Path) -> &Path {
 fn beside(table: &Path) -> PathBuf {
     match table.file_stem() {
         Some(stem) if stem != "results" => {
-            table.with_file_name(format!("{}.{}", stem.display(), key::RECEIPT))
+            let mut name = stem.to_owned();
+            name.extend([".", key::RECEIPT].map(OsStr::new));
+            table.with_file_name(name)
         }
         _ => table.with_file_name(key::RECEIPT),
     }

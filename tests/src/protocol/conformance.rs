@@ -358,6 +358,7 @@ async fn handed_over(stage: &mut Stage) -> Result<(), String> {
             Step::Parallelism(1),
             lease("w2", 1, 1),
             idle.clone(),
+            lease("ear1", 1, 9),
             bundle("1.w1.1", 2),
             lease("w2", 2, 1),
             bundle("1.w1.1", 3),

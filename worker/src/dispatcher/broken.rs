@@ -10,6 +10,7 @@ use super::*;
 use crate::cache::Cache;
 use crate::completions::Completions;
 use crate::config::CommandLine;
+use crate::cores::Cores;
 use crate::gpus::Gpus;
 use crate::process::{Guardian, Launcher};
 use crate::scratch::ScratchRoot;
@@ -32,6 +33,7 @@ async fn dispatcher(
         completions: completions(queue.clone()),
         queue: queue.clone(),
         launcher: Launcher::new(guardian),
+        cores: Cores::default(),
         gpus: Gpus::default(),
         cache: Cache::open(&config.cache),
         scratch: ScratchRoot::open(&config.scratch, &worker).unwrap(),

@@ -133,7 +133,7 @@ impl Dispatcher {
         let Parts { shared, worker, place, open_store, held, heard, wakes, heartbeats, notices } = parts;
         let runs = Runs::new(&shared.config.runs);
         let slots = Slots::new(shared.config.cores, shared.gpus.ours.len(), shared.config.tasks_per_gpu)
-            .on_cores(shared.config.pinned_cores.clone());
+            .on_cores(shared.cores.pinned.clone());
         let watchdog = Watchdog::new(shared.config.unfed_max);
         let suspicion = Suspicion::new(shared.config.quarantine_after);
         Self {

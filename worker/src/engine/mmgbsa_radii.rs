@@ -18,12 +18,15 @@ pub(crate) fn mismatch(input: &str) -> Option<String> {
     }
 }
 
-/// The number that a variable of a Fortran namelist is given last. Names have no case, and `#` begins a comment.
+/// The number that a variable of a Fortran namelist is given last. Names have no case, `#` begins a comment, and a list may stand in one line.
 fn number(input: &str, name: &str) -> Option<u32> {
-    let lines = input.lines().map(|line| line.split('#').next().unwrap_or_default());
-    let settings = lines.flat_map(|line| line.split(',')).filter_map(|setting| setting.split_once('='));
-    let mut given = settings.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
-    given.next_back().and_then(|(_, value)| value.trim().parse().ok())
+    let lines = input.lines().map(|line| line.split('#').next().unwrap_or_default().replace('=', " = "));
+    let words: Vec<String> = lines
+        .flat_map(|line| line.split([' ', '\t', ',', '/']).map(str::to_owned).collect::<Vec<_>>())
+        .filter(|word| !word.is_empty())
+        .collect();
+    let given = words.windows(3).rfind(|words| words[0].eq_ignore_ascii_case(name) && words[1] == "=");
+    given.and_then(|words| words[2].parse().ok())
 }
 
 #[cfg(test)]
@@ -44,6 +47,7 @@ mod tests {
                 assert_eq!(mismatch(&input(model, radii)).is_none(), radii == fits, "{model} {radii}");
             }
         }
+        assert_eq!(mismatch("&general PBRadii=3 /\n&gb igb=5 saltcon=0.15/"), None, "in one line");
         assert_eq!(mismatch(&input(5, 2)).unwrap(), "PBRadii=2 (expected 3 for igb=5)");
         assert_eq!(mismatch(&input(6, 2)).unwrap(), "igb=6 (expected 1, 2, 5, 7 or 8)");
         for silent in ["", "igb=5,", "PBRadii=3,", "igb=five, PBRadii=3"] {
