@@ -202,11 +202,4 @@ async fn ligands_are_docked_with_gninas_networks_and_labelled_rustina() {
         sdf.starts_with("toluene\n") && sdf.matches("<CNN_VS>").count() == sdf.matches("$$$$").count(),
         "{sdf}"
     );
-
-    // In empty space the networks are as sure as in the pocket: the contact decides.
-    let receptor = lab.receptor_with_a_far_atom();
-    let place = ["--box-center", "200,200,200", "--receptor", receptor.to_str().unwrap()];
-    lab.push("nowhere", "Cc1ccccc1 toluene\n", &[&["--engine", "gnina"], &place[..]].concat());
-    drained(&lab, "nowhere", "1").await;
-    assert_eq!(table(&lab, "nowhere")[0]["reason"], "no_contact");
 }
