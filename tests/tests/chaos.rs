@@ -260,11 +260,11 @@ async fn a_disk_that_fills_up_under_an_engine_is_the_machines_fault() {
     disk.fill();
     lab.set("crash", "");
     lab.unset("gate");
-    worker.until_logged("a machine's fault", |line| line["why"] == "machine").await;
+    worker.until_logged("a machine's fault", |line| line["reason"] == "machine").await;
     worker.signal(Signal::SIGTERM);
     assert_eq!(worker.left().await, 75);
     let task = lab.task("r", 0).await;
-    assert_eq!((task.state, task.failures, task.releases, task.lapses), (State::Pending, 0, 1, 0));
+    assert_eq!((task.state, task.failures, task.releases, task.lapses), (State::Delayed, 0, 0, 1));
     disk.free();
     lab.unset("crash");
     lab.set("gate", "");

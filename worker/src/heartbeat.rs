@@ -377,7 +377,7 @@ fn pulses(run: &RunId, held: &RunLeases, answer: Result<Vec<Pulse>, QueueError>)
         // A run that was removed: nobody holds its tasks.
         Err(QueueError::NoSuchRun(_)) => Some(vec![Pulse::Lost; held.leases.len()]),
         Err(error) => {
-            let unreachable_ms = held.answered_at.elapsed().as_millis();
+            let unreachable_ms = u64::try_from(held.answered_at.elapsed().as_millis()).unwrap_or(u64::MAX);
             let (said, hint) = (chain(&error), error.hint());
             tracing::warn!(%run, unreachable_ms, error = %said, hint, "heartbeat failed, the engines go on");
             None
