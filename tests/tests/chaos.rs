@@ -264,7 +264,8 @@ async fn a_disk_that_fills_up_under_an_engine_is_the_machines_fault() {
     worker.signal(Signal::SIGTERM);
     assert_eq!(worker.left().await, 75);
     let task = lab.task("r", 0).await;
-    assert_eq!((task.state, task.failures, task.releases, task.lapses), (State::Delayed, 0, 0, 1));
+    assert!(matches!(task.state, State::Delayed | State::Pending), "{task:?}");
+    assert_eq!((task.failures, task.releases, task.lapses), (0, 0, 1));
     disk.free();
     lab.unset("crash");
     lab.set("gate", "");
