@@ -370,7 +370,9 @@ async fn kills_in_the_middle_leave_nothing_running_and_change_no_byte() {
     assert!(!names(last).contains(&"parameters_00000"), "{:?}", names(last));
     let log = last.files.iter().find(|file| file.object.ends_with("/md.log")).unwrap();
     let log = fs::read_to_string(lab.object("r", &log.object)).unwrap();
-    assert_eq!(log.matches("Restarting from checkpoint").count(), 2, "{}", third.last_words());
+    // The third may have been killed before its finished dynamics were stored: the fourth ended them once more then.
+    let restarts = log.matches("Restarting from checkpoint").count();
+    assert!((2..=3).contains(&restarts), "{restarts}: {}", third.last_words());
     push(&lab, "quiet", &pose("benzene.sdf"), &options);
     work(&lab, "quiet", &[]);
     let shard = |run| fs::read(lab.object(run, "shards/shard_0000000.csv")).unwrap();
