@@ -211,6 +211,10 @@ impl QueueError {
         use redis::{ErrorKind, ServerErrorKind};
         let url = url.to_owned();
         match source.kind() {
+            // A node that was named as a server of its own.
+            ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) if !url.contains("+cluster://") => {
+                Self::Refused { url, source }
+            }
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading
                 | ServerErrorKind::TryAgain
