@@ -483,6 +483,13 @@ async fn told_of_groups(stage: &mut Stage) -> Result<(), String> {
             stage.take(step).await?;
         }
     }
+    // The last but one of a group makes work for one of them.
+    stage.reset_with(&limits(), Some(3)).await?;
+    let begun = [Step::Push { first: 0, tasks: 6 }, lease("w1", 1, 2), Step::Pause(true)];
+    let ended = [complete(0, "1.w1.1"), complete(1, "1.w1.1")];
+    for step in begun.iter().chain(&idle).chain(&ended) {
+        stage.take(step).await?;
+    }
     // A push is cut into batches, of which one may be a task that waits and nothing else.
     stage.reset_with(&limits(), Some(7)).await?;
     stage.take(&Step::Push { first: 0, tasks: 1001 }).await.map(|_| ())

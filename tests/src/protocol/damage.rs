@@ -18,8 +18,8 @@ async fn a_task_that_is_no_hash(stage: &mut Stage) -> Result<(), String> {
         pipe.set(stage.key("task:0"), "no hash").hset(stage.key("grants"), "w1", "no grant");
     })
     .await?;
-    leases(stage, "w1", "granted 1", &["2", "0"]).await?;
-    leases(stage, "w2", "granted 2", &["0"]).await?;
+    leases(stage, "w1", "granted 1:1.w1.1", &["2", "0"]).await?;
+    leases(stage, "w2", "granted 2:1.w2.1", &["0"]).await?;
     leases(stage, "w3", "damaged", &["0"]).await
 }
 
@@ -37,7 +37,7 @@ async fn a_lease_that_is_no_name(stage: &mut Stage) -> Result<(), String> {
         pipe.hset(stage.key("task:0"), "state", "pending").hset(stage.key("task:0"), "lease", "no name");
     })
     .await?;
-    leases(stage, "w1", "granted 0 1", &[]).await
+    leases(stage, "w1", "granted 0:1.w1.1 1:1.w1.1", &[]).await
 }
 
 /// A run of so many tasks, damaged.
@@ -56,8 +56,12 @@ async fn leases(stage: &mut Stage, worker: &str, expected: &str, pending: &[&str
     let found = match reply[0].as_str() {
         "nothing" => reply[2].clone(),
         code => {
-            let ids = reply[2..].iter().filter_map(|grant| grant.split('|').next());
-            ids.fold(code.to_owned(), |line, id| line + " " + id)
+            let mut line = code.to_owned();
+            for grant in &reply[2..] {
+                let fields: Vec<&str> = grant.splitn(3, '|').collect();
+                line += &format!(" {}:{}", fields[0], fields[1]);
+            }
+            line
         }
     };
     let (mut list, key) = (redis::pipe(), stage.key("pending"));
