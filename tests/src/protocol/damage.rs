@@ -56,12 +56,11 @@ async fn leases(stage: &mut Stage, worker: &str, expected: &str, pending: &[&str
     let found = match reply[0].as_str() {
         "nothing" => reply[2].clone(),
         code => {
-            let mut line = code.to_owned();
-            for grant in &reply[2..] {
+            let given = reply[2..].iter().map(|grant| {
                 let fields: Vec<&str> = grant.splitn(3, '|').collect();
-                line += &format!(" {}:{}", fields[0], fields[1]);
-            }
-            line
+                format!(" {}:{}", fields[0], fields[1])
+            });
+            code.to_owned() + &given.collect::<String>()
         }
     };
     let (mut list, key) = (redis::pipe(), stage.key("pending"));
