@@ -53,14 +53,12 @@ async fn begin(stage: &mut Stage, tasks: u64, damage: impl Fn(&Stage, &mut Pipel
 async fn leases(stage: &mut Stage, worker: &str, expected: &str, pending: &[&str]) -> Result<(), String> {
     let ask = [worker, "1", "2", &stage.digest].map(str::to_owned);
     let reply = stage.quietly("lease", &ask).await?;
-    let found = match reply[0].as_str() {
-        "nothing" => reply[2].clone(),
+    let given = reply.iter().skip(2);
+    let found = match reply.first().map_or("", String::as_str) {
+        "nothing" => given.take(1).cloned().collect(),
         code => {
-            let given = reply[2..].iter().map(|grant| {
-                let fields: Vec<&str> = grant.splitn(3, '|').collect();
-                format!(" {}:{}", fields[0], fields[1])
-            });
-            code.to_owned() + &given.collect::<String>()
+            let names = given.map(|grant| grant.split('|').take(2).collect::<Vec<_>>().join(":"));
+            names.fold(code.to_owned(), |line, name| line + " " + &name)
         }
     };
     let (mut list, key) = (redis::pipe(), stage.key("pending"));
