@@ -48,7 +48,7 @@ pub(crate) async fn attempts(
         let record = store.find(&key::attempt_record(task, lease)).await?;
         let record = record.and_then(|bytes| serde_json::from_slice::<AttemptRecord>(&bytes).ok());
         let log = match &record {
-            Some(record) => stored_tail(store, record).await?,
+            Some(record) => stored_tail(store, &record.files).await?,
             None => None,
         };
         let ending = ending.map_or_else(|| unended(info.state), ending_name);
@@ -82,9 +82,9 @@ const fn unended(state: State) -> &'static str {
 }
 
 /// The last lines of the standard error of an attempt's last step that wrote any.
-async fn stored_tail(store: &RunStore, record: &AttemptRecord) -> Result<Option<String>, StorageError> {
+async fn stored_tail(store: &RunStore, files: &[AttemptFile]) -> Result<Option<String>, StorageError> {
     let is_log = |file: &&AttemptFile| file.object.contains("stderr") && file.bytes > 0;
-    let Some(log) = record.files.iter().rev().find(is_log) else { return Ok(None) };
+    let Some(log) = files.iter().rev().find(is_log) else { return Ok(None) };
     let length = log.bytes.min(TAIL_BYTES);
     match store.read_range(&log.object, log.bytes - length, length).await {
         Ok(bytes) => {
@@ -92,7 +92,8 @@ async fn stored_tail(store: &RunStore, record: &AttemptRecord) -> Result<Option<
             let lines: Vec<&str> = text.lines().collect();
             Ok(Some(lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")))
         }
-        Err(StorageError::Missing { .. }) => Ok(None),
+        // A log that is not what its record says is no reason to show nothing of the others.
+        Err(StorageError::Missing { .. } | StorageError::Short { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -124,4 +125,23 @@ pub(crate) async fn rows(
         score: row.score,
     });
     Ok((rows.collect(), None))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::storage::Store;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_log_is_shown_if_it_is_what_its_record_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("file://{}", folder.path().display())).unwrap();
+        let store = store.run(&"r".parse().unwrap());
+        let object = "attempts/0000000/1.w.1/logs/dock.stderr".to_owned();
+        store.create(&object, "first\nlast\n".into()).await.unwrap();
+        let file = |bytes: u64| AttemptFile { object: object.clone(), sha256: String::new(), bytes };
+        assert_eq!(stored_tail(&store, &[file(11)]).await.unwrap().as_deref(), Some("first\nlast"));
+        assert_eq!(stored_tail(&store, &[file(u64::MAX)]).await.unwrap(), None);
+    }
 }

@@ -501,3 +501,21 @@ async fn every_command_ends_in_words_whatever_type_a_key_has() {
     let consolidated = lab.launchpad(&["consolidate", "r", "-o", "results.csv"]);
     assert_eq!(consolidated.code, 0, "{consolidated:?}");
 }
+
+/// A worker that is given nothing although tasks are pending must not look like one that has nothing to do.
+#[tokio::test]
+async fn a_list_that_somebody_emptied_is_told_of_and_mended() {
+    let lab = Lab::new(PROGRAMS).await;
+    lab.push("r", TOLUENE, &[]);
+    let mut redis = lab.redis.connection().await;
+    let _: u64 = redis.del("molfleet:{r}:pending").await.unwrap();
+    let mut worker = lab.worker("one", &["--run", "r", "--exit-when", "empty"]);
+    let is_told = |line: &Value| {
+        line["level"] == "WARN" && line["hint"].as_str().is_some_and(|hint| hint.contains("launchpad audit"))
+    };
+    worker.until_logged("that the list is empty", is_told).await;
+    let mended = lab.launchpad(&["audit", "r", "--fix"]);
+    assert_eq!(mended.code, 0, "{}", mended.stderr);
+    assert_eq!(worker.left().await, 0);
+    assert_eq!(lab.progress("r").await.succeeded, 1);
+}

@@ -338,8 +338,8 @@ impl Runs {
 
     pub(crate) fn nothing(&mut self, run: &RunId, why: WhyNothing, wait: Duration) {
         self.with(run, |known| {
-            if why != WhyNothing::NoneAsked && known.why != Some(Why::Said(why)) {
-                tracing::info!(%run, ?why, "nothing to do");
+            if known.why != Some(Why::Said(why)) {
+                tell(run, why);
             }
             known.answered();
             // A request that was only made again, for no slots, says nothing about new tasks.
@@ -396,6 +396,21 @@ impl Runs {
     fn with(&mut self, run: &RunId, change: impl FnOnce(&mut Known)) {
         if let Some(known) = self.known.iter_mut().find(|known| known.run == *run) {
             change(known);
+        }
+    }
+}
+
+/// Says why a run gave nothing, once.
+fn tell(run: &RunId, why: WhyNothing) {
+    match why {
+        WhyNothing::NoneAsked => {}
+        WhyNothing::Damaged => tracing::warn!(
+            %run,
+            hint = "`launchpad audit` of the run tells what another hand has changed, and --fix puts right what it can",
+            "tasks are pending, and none of them is on the list or can be read"
+        ),
+        WhyNothing::Paused | WhyNothing::Cap | WhyNothing::Empty | WhyNothing::Drained => {
+            tracing::info!(%run, ?why, "nothing to do");
         }
     }
 }
